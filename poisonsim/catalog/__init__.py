@@ -1,0 +1,232 @@
+"""The catalogue: scenarios, fault tables, time costs and CPUs as TOML, every number with its source and quality."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from poisonsim.errors import ScenarioError, did_you_mean
+
+KINDS = {"scenarios": "scenario", "faults": "fault table", "costs": "table of time costs", "cpus": "CPU"}
+QUALITIES = ("measured-field", "published", "vendor", "assumed")
+
+
+class Number(NamedTuple):
+    """A number of a catalogue file and where it comes from.
+
+    Args:
+        key: Dotted path in the file.
+        value: The number, or text with a unit such as `"1TiB"`.
+        unit: Empty where the key or the text says it.
+        source: Citation a reader can follow.
+        quality: One of `QUALITIES`.
+
+    Examples:
+        >>> Number("chips", 18, "", "JEDEC", "published").value
+        18
+    """
+
+    key: str
+    value: float | str
+    unit: str
+    source: str
+    quality: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """How long the steps of handling an error take, in nanoseconds.
+
+    Args:
+        split_table_page_ns: Filling one page-table page when a leaf is split eagerly.
+        refault_leaf_ns: One vCPU fault that maps one leaf again, under contention.
+        copy_gib_ns: Copying 1 GiB to another huge page.
+        clear_gib_ns: Clearing 1 GiB of a fresh huge page.
+        shootdown_ns: Making every CPU of the VM drop a translation.
+        hvo_restore_gib_ns: Giving a 1 GiB page its full vmemmap back.
+
+    Examples:
+        >>> load_costs("linux").split_table_page_ns
+        33000
+    """
+
+    split_table_page_ns: int
+    refault_leaf_ns: int
+    copy_gib_ns: int
+    clear_gib_ns: int
+    shootdown_ns: int
+    hvo_restore_gib_ns: int
+
+
+@cache
+def names(kind: str) -> tuple[str, ...]:
+    """Names in the catalogue, sorted.
+
+    Args:
+        kind: `"scenarios"`, `"faults"`, `"costs"` or `"cpus"`.
+
+    Examples:
+        >>> names("costs")
+        ('linux',)
+    """
+    stems = (file.name.removesuffix(".toml") for file in _folder(kind).iterdir() if file.name.endswith(".toml"))
+    return tuple(sorted(stems))
+
+
+def unknown_name(kind: str, name: str) -> str:
+    """What is wrong with `name`, and which names the catalogue has; empty where it has that one.
+
+    Examples:
+        >>> unknown_name("costs", "linux")
+        ''
+        >>> unknown_name("costs", "linus")
+        "'linus' is not a table of time costs of the catalogue; known: linux; did you mean linux?"
+    """
+    if name in names(kind):
+        return ""
+    known = ", ".join(names(kind))
+    return f"{name!r} is not a {KINDS[kind]} of the catalogue; known: {known}{did_you_mean(name, names(kind))}"
+
+
+def load(kind: str, name: str) -> dict[str, Any]:
+    """The catalogue file of that kind and name, as plain tables.
+
+    Raises:
+        ScenarioError: The catalogue has no such name.
+
+    Examples:
+        >>> load("scenarios", "seed-1t")["faults"]["errors"]
+        100
+    """
+    if problem := unknown_name(kind, name):
+        raise ScenarioError(problem)
+    return read_toml(_folder(kind) / f"{name}.toml", where=f"{name}.toml")
+
+
+def read_toml(file: Traversable | Path, *, where: str) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Args:
+        file: What to read.
+        where: How messages call it.
+
+    Raises:
+        ScenarioError: No such file, not readable, not UTF-8, or not TOML (with line and column).
+
+    Examples:
+        >>> read_toml(Path("missing.toml"), where="missing.toml")
+        Traceback (most recent call last):
+        ...
+        poisonsim.errors.ScenarioError: missing.toml: cannot be read: No such file or directory
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ScenarioError(f"{where}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ScenarioError(f"{where}: byte {error.start + 1} is not UTF-8 text; save the file as UTF-8") from None
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError also covers integers of thousands of digits
+        raise ScenarioError(f"{where}: {_position(str(error), text)}") from None
+
+
+def numbers(kind: str, name: str) -> list[Number]:
+    """Every number of a catalogue file with its source and quality, in file order.
+
+    Examples:
+        >>> [n.value for n in numbers("faults", "ddr4-alibaba") if n.key == "population.n_dimms"]
+        [3000000]
+        >>> {n.quality for n in numbers("scenarios", "seed-1t") if n.key == "faults.errors"}
+        {'assumed'}
+    """
+    tables = load(kind, name)
+    return scenario_numbers(tables) if kind == "scenarios" else list(_walk("", tables))
+
+
+def scenario_numbers(tables: Mapping[str, Any]) -> list[Number]:
+    """The values of a scenario file that its `[[provenance]]` entries (keys, source, quality) account for.
+
+    Raises:
+        ScenarioError: An entry that is not one, or names a key without a value; all problems are listed.
+
+    Examples:
+        >>> entry = {"keys": ["vm.memory"], "source": "us", "quality": "assumed"}
+        >>> scenario_numbers({"vm": {"memory": "1TiB"}, "provenance": [entry]})
+        [Number(key='vm.memory', value='1TiB', unit='', source='us', quality='assumed')]
+    """
+    entries, found, problems = tables.get("provenance", []), [], []
+    if not isinstance(entries, list):
+        raise ScenarioError("provenance: write [[provenance]] entries with keys, source and quality")
+    for entry in entries:
+        match entry:
+            case {"keys": [*keys], "source": str(source), "quality": str(quality)} if quality in QUALITIES:
+                for key in map(str, keys):
+                    section, _, last = key.partition(".")
+                    table = tables.get(section)
+                    if isinstance(table, Mapping) and last in table:
+                        found.append(Number(key, table[last], "", source, quality))
+                    else:
+                        problems.append(f"provenance: {key!r} has no value in this file")
+            case _:
+                problems.append(
+                    "provenance: each entry needs keys (a list), source (text) and quality, "
+                    f"one of {', '.join(QUALITIES)}"
+                )
+    if problems:
+        raise ScenarioError(problems)
+    return found
+
+
+@cache
+def load_costs(name: str) -> Costs:
+    """The time costs of that name in the catalogue.
+
+    Raises:
+        ScenarioError: The catalogue has no such name.
+
+    Examples:
+        >>> load_costs("linux").copy_gib_ns
+        94000000
+    """
+    table = load("costs", name)
+    return Costs(**{field.name: table[field.name]["value"] for field in fields(Costs)})
+
+
+def _folder(kind: str) -> Traversable:
+    if kind not in KINDS:
+        known = f"{', '.join(KINDS)}{did_you_mean(kind, KINDS)}"
+        raise ScenarioError(f"{kind!r} is no part of the catalogue; known: {known}")
+    return resources.files(__name__) / kind
+
+
+def _position(message: str, text: str) -> str:
+    """A TOML reader's message with line and column first."""
+    if match := re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL):
+        what, line, column = match[1], int(match[2]), int(match[3])
+    else:
+        what = message.removesuffix(" (at end of document)")
+        line, column = text.count("\n") + 1, len(text) - text.rfind("\n")
+    return f"line {line}, column {column}: not TOML: {what}"
+
+
+def _walk(key: str, node: object) -> Iterator[Number]:
+    """Numbers below `node`: tables `{value, source, quality}`, and plain numbers beside a source and quality."""
+    if isinstance(node, list):
+        for i, item in enumerate(node):
+            yield from _walk(f"{key}[{i}]", item)
+    elif isinstance(node, Mapping):
+        sourced = "source" in node and "quality" in node
+        for name, item in node.items():
+            below = key if sourced and name == "value" else f"{key}.{name}".removeprefix(".")
+            if sourced and isinstance(item, (int, float)) and not isinstance(item, bool):
+                yield Number(below, item, node.get("unit", ""), node["source"], node["quality"])
+            else:
+                yield from _walk(below, item)

@@ -1,0 +1,1 @@
+"""Engine: turns histories and rule tables into counts of distinct states."""

@@ -1,0 +1,184 @@
+"""One block: draw its histories once, run every policy over them, keep counts of distinct states."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import cfunc, njit, types
+from numba.core.config import DISABLE_JIT
+from numba.core.errors import NumbaError
+from numba.np.unsafe.ndarray import to_fixed_tuple
+from numpy.typing import NDArray
+
+from poisonsim.engine.kernel import (
+    G_CHUNK_SHIFT,
+    G_GROUP_SHIFT,
+    G_HAS_DECIDE,
+    G_REGIONS,
+    G_SHARED,
+    G_SPARES,
+    count_rows,
+    count_states,
+    index_events,
+    simulate,
+    states_at,
+)
+from poisonsim.engine.plan import Plan
+from poisonsim.errors import PolicyError
+from poisonsim.faults.history import History, draw_history
+from poisonsim.policy import Act, CompiledPolicy
+from poisonsim.policy.rules import DECIDE_FIELDS
+from poisonsim.units import DAYS_PER_YEAR
+
+I64 = NDArray[np.int64]
+I32 = NDArray[np.int32]
+
+_DECIDE = types.int64(types.int64[::1], types.int64[::1])
+
+
+@dataclass(frozen=True)
+class Paths:
+    """What one policy made of the trials of a block that see any error.
+
+    Attributes:
+        states: int64[n_states, n_columns]; row 0 is the state without errors.
+        start: int64[n_hit + 1], first change of each of those trials.
+        grid: int32[n_changes], grid point from which the trial is in `state`.
+        state: int32[n_changes], row of `states`.
+    """
+
+    states: I64
+    start: I64
+    grid: I32
+    state: I32
+
+
+@dataclass(frozen=True)
+class Block:
+    """Counts of one block of trials, mergeable by addition.
+
+    Attributes:
+        index: Number of the block.
+        n_trials: Trials counted: all of the block, or its first ones where the run ends inside it.
+        states: Per policy int64[n_states, n_columns], the distinct states met; row 0 is the one without errors.
+        counts: Per policy int64[n_states, n_grid], trials in that state at that grid point.
+        joint: Per whole year int32[n_joint, n_policies], rows of `states` that occur together in one trial.
+        joint_counts: Per whole year int64[n_joint], trials in which they do.
+    """
+
+    index: int
+    n_trials: int
+    states: tuple[I64, ...]
+    counts: tuple[I64, ...]
+    joint: tuple[I32, ...]
+    joint_counts: tuple[I64, ...]
+
+
+def run_block(plan: Plan, index: int, n_trials: int) -> Block:
+    """Block `index` of `plan`, counted over its first `n_trials` trials; a pure function of its arguments.
+
+    Raises:
+        PolicyError: A policy's `decide` answered what cannot be done.
+    """
+    history = draw_history(plan.scenario, plan.seed, index, plan.block_trials).first(n_trials)
+    paths = follow(plan, history, index)
+    n_hit, n_grid = len(history.trial), plan.scenario.horizon.n_steps + 1
+    counts = tuple(
+        count_states(p.start, p.grid, p.state, len(p.states), n_grid, n_trials - n_hit) for p in paths
+    )
+    joint, joint_counts = [], []
+    for point in year_points(plan):
+        together = np.column_stack([states_at(p.start, p.grid, p.state, point) for p in paths])
+        together = np.concatenate((np.zeros((1, len(paths)), np.int32), together))
+        rows, times = count_rows(together)
+        times[0] += n_trials - n_hit - 1  # row 0 was put there to stand for the untouched trials
+        joint.append(rows)
+        joint_counts.append(times)
+    return Block(index, n_trials, tuple(p.states for p in paths), counts, tuple(joint), tuple(joint_counts))
+
+
+def follow(plan: Plan, history: History, index: int) -> tuple[Paths, ...]:
+    """The paths of every policy of `plan` through the same histories."""
+    years_per_step = plan.scenario.horizon.years / plan.scenario.horizon.n_steps
+    grid = np.ceil(history.years / years_per_step).astype(np.int32)
+    day = (history.years * DAYS_PER_YEAR).astype(np.int32)
+    geometry = plan.geometry
+    flags = index_events(
+        history.start, history.page, plan.shifts[0], geometry[G_CHUNK_SHIFT], geometry[G_GROUP_SHIFT], geometry[G_REGIONS]
+    )
+    return tuple(_follow_one(plan, policy, history, grid, day, flags, index) for policy in plan.policies)
+
+
+def year_points(plan: Plan) -> list[int]:
+    """Grid points at which states are kept jointly over policies: whole years that lie on the grid, and the end."""
+    horizon = plan.scenario.horizon
+    per_year = horizon.n_steps / horizon.years
+    whole = [round(y * per_year) for y in range(1, int(horizon.years) + 1) if abs(y * per_year % 1) < 1e-9]
+    return sorted({*whole, horizon.n_steps})
+
+
+def _follow_one(
+    plan: Plan, policy: CompiledPolicy, history: History, grid: I32, day: I32, flags: NDArray[np.uint8], index: int
+) -> Paths:
+    geometry = plan.geometry.copy()
+    geometry[G_SPARES] = policy.spares
+    geometry[G_SHARED] = policy.shared
+    geometry[G_HAS_DECIDE] = policy.decide is not None
+    states, start, at, state, fault = simulate(
+        history.start, history.page, grid, day, history.fate, flags,
+        plan.shifts, plan.ladder.table_pages_matrix(), plan.stall_split, plan.loss_below, geometry,
+        policy.rows, policy.row_start, np.array(list(policy.params.values()) or [0], np.int64),
+        compile_decide(policy.decide, tuple(policy.params)), plan.zero_state,
+    )  # fmt: skip
+    if fault[0]:
+        _refuse(plan, policy, history, index, fault)
+    return Paths(states, start, at, state)
+
+
+def _refuse(plan: Plan, policy: CompiledPolicy, history: History, index: int, fault: I64) -> None:
+    _, hit, answer, level = (int(x) for x in fault)
+    trial = index * plan.block_trials + int(history.trial[hit])
+    size = plan.ladder.sizes[level]
+    named = Act(answer).name if answer in (Act.SPLIT, Act.UNMAP, Act.KEEP, Act.MIGRATE) else str(answer)
+    raise PolicyError(
+        f"policy {policy.label}: decide answered {named} for a {size} leaf in trial {trial}; "
+        "allowed: UNMAP, KEEP, SPLIT above the base page, MIGRATE while c.spares_left > 0"
+    )
+
+
+@cache
+def compile_decide(decide: Callable[[Any, Any], int] | None, params: tuple[str, ...]) -> Any:
+    """`decide(c, p)` as a function of two integer arrays that the compiled kernel can call.
+
+    Raises:
+        PolicyError: Numba cannot compile it.
+    """
+    if decide is None:
+        return _never if DISABLE_JIT else cfunc(_DECIDE, cache=True)(_never)
+    counters_of = namedtuple("Counters", DECIDE_FIELDS)  # type: ignore[misc]
+    params_of = namedtuple("Params", params or ("none",))  # type: ignore[misc]
+    if DISABLE_JIT:
+        return lambda c, p: decide(counters_of(*c), params_of(*p))
+    n_counters, n_params = len(DECIDE_FIELDS), max(len(params), 1)
+    compiled = njit(decide)
+
+    def entry(c: Any, p: Any) -> Any:
+        return compiled(counters_of(*to_fixed_tuple(c, n_counters)), params_of(*to_fixed_tuple(p, n_params)))
+
+    try:
+        return cfunc(_DECIDE)(entry)
+    except NumbaError as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "unknown reason")
+        raise PolicyError(
+            f"decide at line {decide.__code__.co_firstlineno} of {decide.__code__.co_filename} cannot be compiled: {reason}; "
+            "use whole numbers, comparisons and the fields of c and p only"
+        ) from None
+
+
+def _never(c: Any, p: Any) -> int:
+    return 0

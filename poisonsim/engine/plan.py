@@ -1,0 +1,164 @@
+"""What is to be simulated, resolved to integers once: the same for every block, thread and machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poisonsim.catalog import load_costs
+from poisonsim.engine.kernel import (
+    G_CHUNK_SHIFT,
+    G_DIRECT_MAP,
+    G_END_AT_LOSS,
+    G_GROUP_SHIFT,
+    G_REGIONS,
+    G_STALL_MIGRATE_NS,
+    G_STALL_UNMAP_NS,
+    G_VM_PAGES,
+    N_GEOMETRY,
+)
+from poisonsim.engine.state import LEAVES
+from poisonsim.errors import PolicyError
+from poisonsim.faults.arrivals import arrivals_of
+from poisonsim.faults.streams import STREAM_VERSION
+from poisonsim.memory import ARCHITECTURES, Ladder, ladder
+from poisonsim.policy import CompiledPolicy, Policy, Situation, compile_policy, load_policies
+from poisonsim.scenario import Scenario
+from poisonsim.units import DAYS_PER_YEAR, GIB, MIB
+
+I64 = NDArray[np.int64]
+
+# Blocks hold about this many errors, and never more than this many trials: some tens of milliseconds of work, so
+# that what a block costs besides its errors stays below a few per cent. Part of STREAM_VERSION.
+_ERRORS_PER_BLOCK = 1 << 19
+_MOST_TRIALS_PER_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scenario, policies and a seed, ready for the kernel.
+
+    Attributes:
+        ladder: Leaf sizes of the VM's memory.
+        policies: Checked rule tables in the order asked for.
+    """
+
+    scenario: Scenario
+    seed: int
+    ladder: Ladder
+    policies: tuple[CompiledPolicy, ...]
+
+    @cached_property
+    def block_trials(self) -> int:
+        """Trials in one block, a power of two that depends on the scenario only."""
+        mean = max(arrivals_of(self.scenario).mean, 1e-9)
+        return int(np.clip(2 ** round(np.log2(_ERRORS_PER_BLOCK / mean)), 64, _MOST_TRIALS_PER_BLOCK))
+
+    @cached_property
+    def run_id(self) -> str:
+        """SHA-256 over all that can change a result; trials, threads and progress are not in it."""
+        identity = {
+            "scenario": self.scenario.to_dict(),
+            "policies": [[policy.label, policy.digest] for policy in self.policies],
+            "seed": self.seed,
+            "stream_version": STREAM_VERSION,
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def zero_state(self) -> I64:
+        """The state before any error: every region one leaf."""
+        state = np.zeros(LEAVES + len(self.ladder.sizes), np.int64)
+        state[LEAVES] = self.scenario.vm.n_regions
+        return state
+
+    @cached_property
+    def shifts(self) -> I64:
+        """log2 of base pages per leaf, by level."""
+        return np.array([pages.bit_length() - 1 for pages in self.ladder.pages], np.int64)
+
+    @cached_property
+    def geometry(self) -> I64:
+        """The kernel's view of VM and host; a policy's own entries are filled in per policy."""
+        vm, costs = self.scenario.vm, load_costs(self.scenario.host.costs)
+        region_shift = int(self.shifts[0])
+        chunk_pages = max(GIB // vm.base_bytes, 1)
+        vector = np.zeros(N_GEOMETRY, np.int64)
+        vector[G_REGIONS] = vm.n_regions
+        vector[G_VM_PAGES] = -(-vm.n_base_pages // chunk_pages) * chunk_pages
+        vector[G_END_AT_LOSS] = vm.on_loss == "end"
+        vector[G_DIRECT_MAP] = ARCHITECTURES[vm.arch].direct_map_splits
+        vector[G_CHUNK_SHIFT] = chunk_pages.bit_length() - 1 if vector[G_DIRECT_MAP] else region_shift
+        vector[G_GROUP_SHIFT] = max(2 * MIB // vm.base_bytes, 1).bit_length() - 1
+        vector[G_STALL_UNMAP_NS] = costs.shootdown_ns
+        vector[G_STALL_MIGRATE_NS] = (costs.copy_gib_ns + costs.clear_gib_ns) * vm.region_bytes // GIB
+        return vector
+
+    @cached_property
+    def stall_split(self) -> I64:
+        """Nanoseconds that the VM waits for one split: int64[n_levels, n_levels]."""
+        costs = load_costs(self.scenario.host.costs)
+        n_tables = self.scenario.host.page_tables + 1
+        leaves = np.array([[max(a // b, 1) for b in self.ladder.pages] for a in self.ladder.pages], np.int64)
+        stall: I64 = self.ladder.table_pages_matrix() * n_tables * costs.split_table_page_ns + leaves * costs.refault_leaf_ns
+        return np.triu(stall, 1)
+
+    @cached_property
+    def loss_below(self) -> NDArray[np.float64]:
+        """Probability that the guest cannot do without a leaf it loses, by level: 1 - (1 - f)^pages."""
+        pages = np.array(self.ladder.pages, float)
+        loss: NDArray[np.float64] = -np.expm1(pages * np.log1p(-self.scenario.vm.unrecoverable))
+        return loss
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that a run folder must say to be recomputed, as plain data."""
+        return {
+            "run_id": self.run_id,
+            "seed": self.seed,
+            "stream_version": STREAM_VERSION,
+            "block_trials": self.block_trials,
+            "scenario": self.scenario.to_dict(),
+            "policies": [policy.to_dict() for policy in self.policies],
+        }
+
+
+def make_plan(scenario: Scenario, policies: Iterable[str | Policy | type[Policy]], seed: int) -> Plan:
+    """A plan with every policy loaded and checked.
+
+    Raises:
+        PolicyError: All problems of all policies.
+
+    Examples:
+        >>> make_plan(Scenario(), ["unmap1g"], seed=7).block_trials
+        4096
+    """
+    rungs = ladder(scenario.vm.arch, scenario.vm.backing, contiguous=scenario.vm.contiguous)
+    situation = situation_of(scenario, rungs)
+    loaded = load_policies(policies)
+    compiled, problems = [], []
+    for policy in loaded:
+        try:
+            compiled.append(compile_policy(policy, situation))
+        except PolicyError as error:
+            problems += error.problems
+    if problems:
+        raise PolicyError(problems)
+    return Plan(scenario, seed, rungs, tuple(compiled))
+
+
+def situation_of(scenario: Scenario, rungs: Ladder) -> Situation:
+    """What a policy of this scenario is compiled for."""
+    return Situation(
+        ladder=rungs,
+        n_regions=scenario.vm.n_regions,
+        spares=scenario.host.spares,
+        mapping=scenario.host.mapping,
+        horizon_days=int(scenario.horizon.years * DAYS_PER_YEAR),
+    )

@@ -1,0 +1,95 @@
+"""Runs a plan block by block, on threads or any executor, into memory or a run folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+from poisonsim.engine.block import Block, compile_decide, run_block, year_points
+from poisonsim.engine.merge import Merger, Tally
+from poisonsim.engine.plan import Plan
+from poisonsim.engine.store import read_block, write_block
+
+Progress = Callable[[int, int, Callable[[], Tally]], None]
+
+
+def simulate_plan(
+    plan: Plan,
+    *,
+    trials: int,
+    threads: int | None = None,
+    executor: Executor | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Tally:
+    """The tally of the first `trials` trials of `plan`.
+
+    Blocks already in `folder` are read, not computed; new ones are written there. Which thread computes a block
+    never changes a value, and blocks are added up in order.
+
+    Args:
+        threads: Worker threads; default one per core.
+        executor: Any executor to use instead; it is not shut down.
+        progress: Called after each block with trials done, trials wanted, and a function that gives the tally so far.
+
+    Raises:
+        PolicyError: A policy's `decide` answered what cannot be done.
+        RunFolderError: The folder cannot be written.
+    """
+    for policy in plan.policies:
+        compile_decide(policy.decide, tuple(policy.params))
+    merger = Merger(len(plan.policies), len(year_points(plan)))
+    own = None if executor is not None else ThreadPoolExecutor(threads or os.cpu_count() or 1, "poisonsim")
+    try:
+        for block in _in_order(plan, trials, executor or own, folder):
+            merger.add(block)
+            if progress is not None:
+                progress(merger.n_trials, trials, merger.tally)
+    finally:
+        if own is not None:
+            own.shutdown(wait=True, cancel_futures=True)
+    return merger.tally()
+
+
+def block_sizes(plan: Plan, trials: int) -> list[int]:
+    """Trials counted in each block of a run: all full but the last."""
+    full, rest = divmod(trials, plan.block_trials)
+    return [plan.block_trials] * full + ([rest] if rest else [])
+
+
+def _in_order(plan: Plan, trials: int, executor: Executor | None, folder: Path | None) -> Iterator[Block]:
+    """Every block in order, with only a few computed ahead of the one that is due, so that memory stays flat."""
+    assert executor is not None
+    sizes = block_sizes(plan, trials)
+    ahead = 2 * (os.cpu_count() or 1) + 2
+    pending: dict[Future[Block], int] = {}
+    ready: dict[int, Block] = {}
+    submitted = due = 0
+    try:
+        while due < len(sizes):
+            while submitted < min(due + ahead, len(sizes)):
+                future = executor.submit(_block, plan, submitted, sizes[submitted], folder)
+                pending[future] = submitted
+                submitted += 1
+            done, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                ready[pending.pop(future)] = future.result()
+            while due in ready:
+                yield ready.pop(due)
+                due += 1
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _block(plan: Plan, index: int, n_trials: int, folder: Path | None) -> Block:
+    """One block from the folder if it is there and covers the same trials, else computed; the longer one is kept."""
+    stored = read_block(folder, plan.run_id, index) if folder is not None else None
+    if stored is not None and stored.n_trials == n_trials:
+        return stored
+    block = run_block(plan, index, n_trials)
+    if folder is not None and (stored is None or stored.n_trials < n_trials):
+        write_block(folder, plan.run_id, block)
+    return block

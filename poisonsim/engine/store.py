@@ -1,0 +1,111 @@
+"""Run folders: data files only, each written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from poisonsim.engine.block import Block
+from poisonsim.errors import RunFolderError, did_you_mean
+
+SCHEMA = "poisonsim.run/1"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes `data` to `path` so that a reader sees all of it or the file as it was.
+
+    Raises:
+        RunFolderError: The folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.chmod(file.name, 0o644)
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise RunFolderError(
+            f"{path}: cannot be written ({error.strerror}); what was written before is intact; "
+            "choose another folder with --out"
+        ) from error
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Writes `data` as indented JSON."""
+    write_whole(path, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The contents of `run.json`.
+
+    Raises:
+        RunFolderError: No run folder, not JSON, or of a schema this version does not read.
+    """
+    path = folder / "run.json"
+    try:
+        manifest = json.loads(path.read_text())
+    except FileNotFoundError:
+        nearby = [p.name for p in folder.parent.iterdir() if (p / "run.json").exists()] if folder.parent.is_dir() else []
+        raise RunFolderError(
+            f"{folder}: no run folder (it has no run.json){did_you_mean(folder.name, nearby)}; "
+            "give the folder that `poisonsim run` named"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path}: cannot be read as JSON ({error}); run the command again") from None
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if schema != SCHEMA:
+        raise RunFolderError(f"{path}: schema {schema!r} is not {SCHEMA!r}; it was written by another version, run again")
+    return manifest  # type: ignore[no-any-return]
+
+
+def block_path(folder: Path, index: int) -> Path:
+    """File of one block."""
+    return folder / "blocks" / f"{index:06d}.npz"
+
+
+def write_block(folder: Path, run_id: str, block: Block) -> None:
+    """Writes one block; what it says of itself lets `read_block` refuse a foreign one."""
+    arrays: dict[str, Any] = {"about": np.array(json.dumps([run_id, block.index, block.n_trials]))}
+    for p, (states, counts) in enumerate(zip(block.states, block.counts, strict=True)):
+        arrays[f"states_{p}"], arrays[f"counts_{p}"] = states, counts.astype(np.int32)
+    for y, (joint, times) in enumerate(zip(block.joint, block.joint_counts, strict=True)):
+        arrays[f"joint_{y}"], arrays[f"joint_counts_{y}"] = joint, times
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_whole(block_path(folder, block.index), buffer.getvalue())
+
+
+def read_block(folder: Path, run_id: str, index: int) -> Block | None:
+    """Block `index` if its file is whole and belongs to this run, else None: it will be computed again."""
+    try:
+        with np.load(block_path(folder, index), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        owner, number, n_trials = json.loads(str(arrays["about"]))
+        if (owner, number) != (run_id, index):
+            return None
+        n_policies = sum(name.startswith("states_") for name in arrays)
+        n_years = sum(name.startswith("joint_counts_") for name in arrays)
+        return Block(
+            index,
+            int(n_trials),
+            tuple(arrays[f"states_{p}"] for p in range(n_policies)),
+            tuple(arrays[f"counts_{p}"].astype(np.int64) for p in range(n_policies)),
+            tuple(arrays[f"joint_{y}"] for y in range(n_years)),
+            tuple(arrays[f"joint_counts_{y}"] for y in range(n_years)),
+        )
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
+        return None

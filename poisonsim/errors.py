@@ -1,0 +1,67 @@
+"""Errors a user can act on, and warnings that travel with a result.
+
+Every message says what is wrong with its value, where, what is allowed and what to do.
+The command line prints these without a traceback and exits with code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class PoisonsimError(Exception):
+    """Base of every error that the user, not the program, can mend.
+
+    Args:
+        problems: One line per problem, each complete in itself.
+
+    Examples:
+        >>> str(PoisonsimError("trials: -1 is not positive"))
+        'trials: -1 is not positive'
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class ScenarioError(PoisonsimError):
+    """A scenario, catalogue entry or override that cannot be used."""
+
+
+class PolicyError(PoisonsimError):
+    """A policy that cannot be loaded, fails its static checks, or answers what the engine cannot do."""
+
+
+class RunFolderError(PoisonsimError):
+    """A run folder that cannot be read, written or trusted."""
+
+
+class MetricError(PoisonsimError):
+    """A metric name or expression that means nothing, or asks for a year that was not simulated."""
+
+
+class PoisonsimWarning(UserWarning):
+    """Base of the warnings that are collected, printed once at the end and shown in the report."""
+
+
+class FewTailTrials(PoisonsimWarning):
+    """A quantile was asked for that too few trials lie beyond."""
+
+
+class AssumedValueInUse(PoisonsimWarning):
+    """A catalogue number in use is an assumption, not a measurement."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The clause `; did you mean X?`, or an empty string where nothing known is close.
+
+    Examples:
+        >>> did_you_mean("hgm2", ["hgm2m", "unmap1g"])
+        '; did you mean hgm2m?'
+        >>> did_you_mean("zebra", ["hgm2m", "unmap1g"])
+        ''
+    """
+    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,1 @@
+"""Faults: which base pages are poisoned, and when; the same for every policy."""

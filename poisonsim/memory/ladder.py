@@ -1,0 +1,212 @@
+"""Leaf sizes of an architecture and the page tables that going from one to another takes.
+
+A leaf of size S sits in the table whose entries are the largest hardware leaf not above S; breaking it into
+smaller leaves adds every table page on the way down. Contiguous entries are a TLB hint on a run of ordinary
+entries, so they add leaf sizes but never save table pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poisonsim.errors import ScenarioError, did_you_mean
+from poisonsim.units import KIB, page_bytes, page_name
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Page-table geometry of one architecture and granule.
+
+    Attributes:
+        base_bytes: Smallest page, which is also the size of a page-table page.
+        leaf_sizes: Sizes that one hardware entry can map, largest first.
+        contiguous_sizes: Sizes that a run of contiguous entries can map, largest first.
+        backing_sizes: Sizes that hugetlb offers as backing, largest first.
+        stage2_metadata_bytes: What the hypervisor keeps for each stage-2 table page besides the page.
+        direct_map_splits: Whether poison splits the kernel's direct map.
+        vmemmap_leaf: Page size that maps the kernel's memory map.
+        source: Where the geometry is from.
+    """
+
+    name: str
+    base_bytes: int
+    leaf_sizes: tuple[str, ...]
+    contiguous_sizes: tuple[str, ...]
+    backing_sizes: tuple[str, ...]
+    stage2_metadata_bytes: int
+    direct_map_splits: bool
+    vmemmap_leaf: str
+    source: str
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """Every size a leaf can have, largest first."""
+        return tuple(sorted((*self.leaf_sizes, *self.contiguous_sizes), key=page_bytes, reverse=True))
+
+
+_ARM64 = (
+    "Linux 6.12 arch/arm64/Kconfig ARM64_CONT_PTE_SHIFT and ARM64_CONT_PMD_SHIFT, arch/arm64/mm/hugetlbpage.c "
+    "__hugetlb_valid_size; no per-table KVM structure beyond struct page is assumed, not read"
+)
+
+ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
+    {
+        a.name: a
+        for a in (
+            Architecture(
+                name="x86-64", base_bytes=4 * KIB, leaf_sizes=("1G", "2M", "4K"), contiguous_sizes=(),
+                backing_sizes=("1G", "2M"), stage2_metadata_bytes=184, direct_map_splits=True, vmemmap_leaf="2M",
+                source="Linux 6.12 arch/x86/kvm/mmu/mmu_internal.h struct kvm_mmu_page (184 B), "
+                "arch/x86/mm/pat/set_memory.c; 4- and 5-level tables are alike below 1 GiB",
+            ),
+            Architecture(
+                name="arm64", base_bytes=4 * KIB, leaf_sizes=("1G", "2M", "4K"), contiguous_sizes=("32M", "64K"),
+                backing_sizes=("1G", "32M", "2M", "64K"), stage2_metadata_bytes=0, direct_map_splits=False, vmemmap_leaf="2M", source=_ARM64,
+            ),
+            Architecture(
+                name="arm64-16k", base_bytes=16 * KIB, leaf_sizes=("32M", "16K"), contiguous_sizes=("1G", "2M"),
+                backing_sizes=("1G", "32M", "2M"), stage2_metadata_bytes=0, direct_map_splits=False, vmemmap_leaf="32M", source=_ARM64,
+            ),
+            Architecture(
+                name="arm64-64k", base_bytes=64 * KIB, leaf_sizes=("512M", "64K"), contiguous_sizes=("16G", "2M"),
+                backing_sizes=("16G", "512M", "2M"), stage2_metadata_bytes=0, direct_map_splits=False, vmemmap_leaf="512M", source=_ARM64,
+            ),
+            Architecture(
+                name="riscv64", base_bytes=4 * KIB, leaf_sizes=("1G", "2M", "4K"), contiguous_sizes=("64K",),
+                backing_sizes=("1G", "2M", "64K"), stage2_metadata_bytes=0, direct_map_splits=False, vmemmap_leaf="2M",
+                source="Linux 6.12 arch/riscv/include/asm/pgtable-64.h (Sv48; Svnapot offers 64K only)",
+            ),
+        )
+    }
+)  # fmt: skip
+
+
+def architecture(name: str) -> Architecture:
+    """The architecture called `name`.
+
+    Raises:
+        ScenarioError: There is none.
+
+    Examples:
+        >>> architecture("arm64-16k").leaf_sizes
+        ('32M', '16K')
+    """
+    if name not in ARCHITECTURES:
+        raise ScenarioError(f"arch '{name}' is not known{did_you_mean(name, ARCHITECTURES)}; allowed: {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name]
+
+
+def require_leaf_size(arch: str, size: str, where: str) -> None:
+    """Raises ScenarioError unless `size` is a leaf size of `arch`; `where` names the argument."""
+    sizes = architecture(arch).sizes
+    if size not in sizes:
+        raise ScenarioError(f"{where}: {size!r} is no leaf size of {arch}{did_you_mean(size, sizes)}; allowed: {', '.join(sizes)}")
+
+
+def backings(arch: str) -> tuple[str, ...]:
+    """Page sizes that can back a VM, largest first.
+
+    Examples:
+        >>> backings("x86-64")
+        ('1G', '2M')
+    """
+    return architecture(arch).backing_sizes
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Leaf sizes that a VM's memory can be mapped with, the backing first and the base page last.
+
+    Examples:
+        >>> rungs = ladder("x86-64")
+        >>> rungs.sizes, rungs.pages, rungs.table_pages(0, 2)
+        (('1G', '2M', '4K'), (262144, 512, 1), 513)
+    """
+
+    arch: str
+    sizes: tuple[str, ...]
+
+    @property
+    def base_bytes(self) -> int:
+        """Bytes of the base page, and of a page-table page."""
+        return ARCHITECTURES[self.arch].base_bytes
+
+    @property
+    def pages(self) -> tuple[int, ...]:
+        """Base pages per leaf of each size."""
+        return tuple(page_bytes(size) // self.base_bytes for size in self.sizes)
+
+    def level(self, size: str) -> int:
+        """Place of `size` in the ladder.
+
+        Raises:
+            ScenarioError: The ladder does not have it.
+        """
+        if size not in self.sizes:
+            raise ScenarioError(f"'{size}' is no leaf size of {self.arch} here; allowed: {', '.join(self.sizes)}")
+        return self.sizes.index(size)
+
+    def leaves_per(self, from_level: int, to_level: int) -> int:
+        """Leaves of `to_level` that one leaf of `from_level` holds."""
+        return self.pages[from_level] // self.pages[to_level]
+
+    def table_pages(self, from_level: int, to_level: int) -> int:
+        """Table pages that one table gains when one leaf of `from_level` is replaced by leaves of `to_level`."""
+        if to_level <= from_level:
+            return 0
+        hardware = [page_bytes(size) // self.base_bytes for size in ARCHITECTURES[self.arch].leaf_sizes]
+        leaf, target = self.pages[from_level], self.pages[to_level]
+        # a table page below an entry of size E maps E; it is needed for every E above the target's own entry
+        # size, within the leaf: a run of contiguous entries already has its table
+        return sum(leaf // entry for entry in hardware if target < entry <= leaf and self._entry(target, hardware) < entry)
+
+    @staticmethod
+    def _entry(pages: int, hardware: list[int]) -> int:
+        """Base pages of the entries that a leaf of `pages` is written with."""
+        return max(entry for entry in hardware if entry <= pages)
+
+    def table_pages_matrix(self) -> NDArray[np.int64]:
+        """`table_pages` of every pair of levels: int64[n_levels, n_levels]."""
+        return _matrix(self)
+
+
+@cache
+def _matrix(rungs: Ladder) -> NDArray[np.int64]:
+    n = len(rungs.sizes)
+    matrix = np.array([[rungs.table_pages(a, b) for b in range(n)] for a in range(n)], np.int64)
+    matrix.setflags(write=False)
+    return matrix
+
+
+def ladder(arch: str, backing: str = "1G", contiguous: bool = False) -> Ladder:
+    """The leaf sizes of memory backed by `backing` pages.
+
+    Args:
+        contiguous: Whether leaves of contiguous entries are used below the backing.
+
+    Raises:
+        ScenarioError: Unknown architecture, a backing it does not have, or contiguous entries where it has none.
+
+    Examples:
+        >>> ladder("arm64", "1G", contiguous=True).sizes
+        ('1G', '32M', '2M', '64K', '4K')
+        >>> ladder("arm64-16k").sizes
+        ('1G', '32M', '16K')
+    """
+    a = architecture(arch)
+    if backing not in a.backing_sizes:
+        raise ScenarioError(
+            f"backing '{backing}' is no huge page size of {arch}{did_you_mean(backing, a.backing_sizes)}; "
+            f"allowed: {', '.join(a.backing_sizes)}"
+        )
+    if contiguous and not a.contiguous_sizes:
+        raise ScenarioError(f"contiguous = true: {arch} has no contiguous entries; set it to false")
+    sizes = {backing, *a.leaf_sizes, *(a.contiguous_sizes if contiguous else ())}
+    wanted = sorted((page_bytes(size) for size in sizes if page_bytes(size) <= page_bytes(backing)), reverse=True)
+    return Ladder(arch, tuple(page_name(size) for size in wanted))

@@ -1,0 +1,241 @@
+"""Finds policies: the shipped ones, those of installed packages, and files of the user's own.
+
+A policy file is Python code and is run when it is loaded; nothing else that poisonsim reads is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+
+import poisonsim_policies
+
+from poisonsim.errors import PolicyError, did_you_mean
+from poisonsim.policy.rules import Policy
+
+ENTRY_POINT_GROUP = "poisonsim.policies"
+
+
+@dataclass(frozen=True)
+class PolicySource:
+    """Where a policy of a given name comes from."""
+
+    name: str
+    origin: str
+    cls: type[Policy]
+
+    @property
+    def summary(self) -> str:
+        """First line of the docstring."""
+        return (inspect.getdoc(self.cls) or "").partition("\n")[0]
+
+    def note(self, heading: str) -> str:
+        """The docstring line that begins with `heading:`, without it; empty where there is none.
+
+        Examples:
+            >>> find_policy("unmap1g").note("Status")
+            'mainline'
+        """
+        for line in (inspect.getdoc(self.cls) or "").splitlines():
+            if line.startswith(f"{heading}:"):
+                return line.removeprefix(f"{heading}:").strip().rstrip(".")
+        return ""
+
+
+def policy_names() -> tuple[str, ...]:
+    """Names of the shipped policies and of those that installed packages offer.
+
+    Examples:
+        >>> "hgm2m" in policy_names()
+        True
+    """
+    return tuple(sorted({*_shipped_names(), *_offered()}))
+
+
+def all_policies() -> tuple[PolicySource, ...]:
+    """Every shipped or installed policy, loaded, in name order."""
+    return tuple(find_policy(name) for name in policy_names())
+
+
+def find_policy(name: str) -> PolicySource:
+    """The policy called `name`, or the one in the file `name` (`./mine.py` or `./mine.py:MyPolicy`).
+
+    Raises:
+        PolicyError: No such policy or file, two policies of that name, a file that raises, or one that does
+            not define exactly one policy.
+
+    Examples:
+        >>> find_policy("hgm2m").cls.__name__
+        'Hgm2M'
+    """
+    path, _, class_name = name.rpartition(":") if ".py:" in name else (name, "", "")
+    if path.endswith(".py"):
+        return _from_file(Path(path), class_name)
+    offered = _offered().get(name, ())
+    origins = [*(["poisonsim"] if name in _shipped_names() else []), *(_distribution(point) for point in offered)]
+    if len(origins) > 1:
+        raise PolicyError(
+            f"policy name '{name}' is taken {len(origins)} times: {', '.join(origins)}; "
+            "uninstall one of the packages or rename its entry point"
+        )
+    if not origins:
+        known = policy_names()
+        raise PolicyError(
+            f"unknown policy '{name}'{did_you_mean(name, known)}; known: {', '.join(known)}; "
+            "a file works too: --policy ./mine.py"
+        )
+    if offered:
+        return _from_entry_point(offered[0])
+    module = importlib.import_module(f"poisonsim_policies.{name.replace('-', '_')}")
+    return PolicySource(name, "poisonsim", _the_policy_in(module, name, f"poisonsim_policies/{module.__name__}"))
+
+
+def load_policy(spec: str | Policy | type[Policy]) -> Policy:
+    """A policy with its parameters, from `"hgm2m"`, `"migrate1g:spares=8"`, `"./mine.py:n=3"`, a class or an instance.
+
+    Raises:
+        PolicyError: See `find_policy`; also a parameter that is unknown, not a whole number, or out of range.
+
+    Examples:
+        >>> load_policy("migrate1g:spares=8").params
+        {'spares': 8}
+    """
+    if isinstance(spec, Policy):
+        return spec
+    if isinstance(spec, type) and issubclass(spec, Policy):
+        return spec()
+    if not isinstance(spec, str):
+        raise PolicyError(f"{spec!r} is not a policy; give a name, a file, or a subclass of poisonsim.Policy")
+    head, separator, tail = spec.rpartition(":")
+    name, text = (head, tail) if separator and "=" in tail else (spec, "")
+    params: dict[str, int] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        key, _, value = part.partition("=")
+        try:
+            params[key.strip()] = int(value.replace("_", ""))
+        except ValueError:
+            raise PolicyError(f"policy {name}: parameter '{part}' is not name=whole-number, such as spares=8") from None
+        if text.count(f"{key}=") > 1:
+            raise PolicyError(f"policy {name}: parameter '{key}' is given twice; give it once")
+    policy = find_policy(name).cls(**params)
+    policy.spec = spec
+    return policy
+
+
+def load_policies(specs: Iterable[str | Policy | type[Policy]]) -> tuple[Policy, ...]:
+    """Every policy of `specs`, each label once.
+
+    Raises:
+        PolicyError: See `load_policy`; also two policies that would carry the same label.
+
+    Examples:
+        >>> [p.label for p in load_policies(["unmap1g", "migrate1g:spares=2"])]
+        ['unmap1g', 'migrate1g:spares=2']
+    """
+    loaded: list[Policy] = []
+    problems: list[str] = []
+    for spec in specs:
+        try:
+            policy = load_policy(spec)
+        except PolicyError as error:
+            problems += error.problems
+            continue
+        clash = next((other for other in loaded if other.label == policy.label), None)
+        if clash is not None:
+            where = {_module_file(type(clash)), _module_file(type(policy))}
+            problems.append(
+                f"two policies are called '{policy.label}' ({' and '.join(sorted(where))}); "
+                "name each once, or rename one file"
+            )
+        loaded.append(policy)
+    if problems:
+        raise PolicyError(problems)
+    return tuple(loaded)
+
+
+def _module_file(cls: type[Policy]) -> str:
+    return getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
+
+
+@cache
+def _shipped_names() -> tuple[str, ...]:
+    return tuple(sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(poisonsim_policies.__path__)))
+
+
+@cache
+def _offered() -> dict[str, tuple[EntryPoint, ...]]:
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        found[point.name] = (*found.get(point.name, ()), point)
+    return found
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value
+
+
+def _from_entry_point(point: EntryPoint) -> PolicySource:
+    origin = _distribution(point)
+    try:
+        cls = point.load()
+    except Exception as error:
+        raise PolicyError(
+            f"policy {point.name}: package {origin} raised {type(error).__name__}: {error} on import; mend or uninstall it"
+        ) from error
+    if not (isinstance(cls, type) and issubclass(cls, Policy)):
+        raise PolicyError(f"policy {point.name}: {point.value} of package {origin} is not a subclass of poisonsim.Policy")
+    cls.name = point.name
+    return PolicySource(point.name, origin, cls)
+
+
+@cache
+def _from_file(path: Path, class_name: str) -> PolicySource:
+    if not path.is_file():
+        raise PolicyError(f"policy file {path} does not exist; give a file, or one of: {', '.join(policy_names())}")
+    name = path.stem.replace("_", "-")
+    unique = f"poisonsim_policy_file_{sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(unique, path)
+    assert spec is not None and spec.loader is not None, "a path that ends in .py always has a loader"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[unique] = module
+    try:
+        spec.loader.exec_module(module)
+    except PolicyError as error:
+        raise PolicyError([f"{path}: {problem}" for problem in error.problems]) from error
+    except Exception as error:
+        line = _last_line_in(path, error)
+        raise PolicyError(f"{path}{line} raised {type(error).__name__} on import: {error}; mend the file") from error
+    return PolicySource(name, str(path), _the_policy_in(module, name, str(path), class_name))
+
+
+def _last_line_in(path: Path, error: Exception) -> str:
+    if isinstance(error, SyntaxError):
+        return f":{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+    return f":{lines[-1]}" if lines else ""
+
+
+def _the_policy_in(module: ModuleType, name: str, where: str, class_name: str = "") -> type[Policy]:
+    classes = [
+        cls
+        for cls in vars(module).values()
+        if isinstance(cls, type) and issubclass(cls, Policy) and cls.__module__ == module.__name__
+    ]
+    chosen: Sequence[type[Policy]] = [cls for cls in classes if cls.__name__ == class_name] if class_name else classes
+    if len(chosen) != 1:
+        found = ", ".join(cls.__name__ for cls in classes) or "none"
+        wanted = f"no policy class '{class_name}'" if class_name else f"{len(classes)} policy classes, one is needed"
+        raise PolicyError(f"{where}: {wanted} (found: {found}); a policy is a subclass of poisonsim.Policy")
+    chosen[0].name = name
+    return chosen[0]

@@ -1,0 +1,278 @@
+"""The words a policy is written in: sizes, actions, counters, guards, rules.
+
+A policy chooses; it never accounts. When poison lands on a base page, the rules for the size of the leaf that
+maps it are tried in order, and the first whose guard holds acts.
+
+    class Hgm2M(Policy):
+        rules = [on(">BASE").do(SPLIT), on(BASE).do(UNMAP)]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
+
+from poisonsim.errors import PolicyError, did_you_mean
+
+BACKING = "BACKING"
+BASE = "BASE"
+
+COUNTERS: dict[str, str] = {
+    "spares_left": "free huge pages left in the pool that this policy may take",
+    "hits_in_region": "poisoned base pages acted on in the huge page that now backs this region, this one included",
+    "hits_in_vm": "poisoned base pages acted on in the VM, this one included",
+    "regions_split": "regions now mapped by more than one leaf",
+    "leaked_regions": "huge pages the host has lost until it reboots",
+    "table_pages": "page-table pages added so far, in one table",
+    "age_days": "whole days since the VM started",
+}
+DECIDE_FIELDS = (*COUNTERS, "leaf_level", "base_level")
+OPERATORS = ("<", "<=", ">", ">=", "==", "!=")
+MAX_CONDITIONS = 4
+
+
+class Act(IntEnum):
+    """What can be done with a leaf on which poison landed."""
+
+    SPLIT = 1
+    UNMAP = 2
+    KEEP = 3
+    MIGRATE = 4
+    SPLIT_TO = 5
+    SPLIT_VM_TO = 6
+
+
+SPLIT, UNMAP, KEEP, MIGRATE = Act.SPLIT, Act.UNMAP, Act.KEEP, Act.MIGRATE
+
+
+@dataclass(frozen=True)
+class SizedAct:
+    """An action that names the leaf size to reach; made by `SPLIT_TO` and `SPLIT_VM_TO`."""
+
+    act: Act
+    size: str
+
+    def __str__(self) -> str:
+        return f"{self.act.name}({self.size})"
+
+
+def SPLIT_TO(size: str) -> SizedAct:  # noqa: N802 - reads as the other actions do
+    """The action that splits this leaf straight to leaves of `size` and delivers the poison again.
+
+    Examples:
+        >>> print(on(BACKING).do(SPLIT_TO(BASE)))
+        on(BACKING): SPLIT_TO(BASE)
+    """
+    return SizedAct(Act.SPLIT_TO, size)
+
+
+def SPLIT_VM_TO(size: str) -> SizedAct:  # noqa: N802
+    """The action that splits every larger leaf of the VM to `size` and delivers the poison again.
+
+    Examples:
+        >>> print(on(">BASE").do(SPLIT_VM_TO(BASE)))
+        on(>BASE): SPLIT_VM_TO(BASE)
+    """
+    return SizedAct(Act.SPLIT_VM_TO, size)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One comparison of a counter with a whole number or with a parameter of the policy."""
+
+    counter: str
+    operator: str
+    operand: int | str
+
+    def __str__(self) -> str:
+        return f"{self.counter} {self.operator} {self.operand}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """On a leaf of `size`, when every condition holds, do `action`."""
+
+    size: str
+    guard: str
+    action: Act | SizedAct
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """The comparisons of the guard, joined by `and`; empty where the rule always acts.
+
+        Raises:
+            PolicyError: The guard is not a conjunction of `counter operator number-or-parameter`.
+
+        Examples:
+            >>> [str(c) for c in on(BACKING, when="spares_left > 0 and hits_in_region >= n").do(MIGRATE).conditions()]
+            ['spares_left > 0', 'hits_in_region >= n']
+        """
+        return tuple(_parse_condition(part) for part in self.guard.split(" and ")) if self.guard.strip() else ()
+
+    def __str__(self) -> str:
+        action = self.action if isinstance(self.action, SizedAct) else self.action.name
+        return f"on({self.size}{f', when {self.guard}' if self.guard else ''}): {action}"
+
+
+_CONDITION = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|==|!=|<|>)\s*(-?\d[\d_]*|[A-Za-z_]\w*)\s*")
+
+
+def _parse_condition(text: str) -> Condition:
+    match = _CONDITION.fullmatch(text)
+    if match is None:
+        raise PolicyError(
+            f"guard '{text.strip()}' is not `counter operator number-or-parameter`; "
+            f"counters: {', '.join(COUNTERS)}; join comparisons with `and`"
+        )
+    operand = match[3]
+    return Condition(match[1], match[2], operand if operand[0].isalpha() or operand[0] == "_" else int(operand))
+
+
+@dataclass(frozen=True)
+class _On:
+    size: str
+    guard: str
+
+    def do(self, action: Act | SizedAct) -> Rule:
+        """The rule that does `action` here."""
+        if not isinstance(action, (Act, SizedAct)) or action in (Act.SPLIT_TO, Act.SPLIT_VM_TO):
+            raise PolicyError(
+                f"{action!r} is not an action; allowed: SPLIT, SPLIT_TO(size), SPLIT_VM_TO(size), UNMAP, KEEP, MIGRATE"
+            )
+        return Rule(self.size, self.guard, action)
+
+
+def on(size: str, when: str = "") -> _On:
+    """Start of a rule for poison in a leaf of `size`.
+
+    Args:
+        size: `BACKING`, `BASE`, a page size such as `"2M"`, or one of these behind `>` or `<`.
+        when: Guard over counters, such as `"hits_in_region >= 3 and spares_left > 0"`.
+
+    Examples:
+        >>> print(on("2M", when="hits_in_vm > 8").do(UNMAP))
+        on(2M, when hits_in_vm > 8): UNMAP
+    """
+    return _On(str(size), when)
+
+
+@dataclass(frozen=True)
+class Range:
+    """Allowed values of an integer parameter, both ends included: `n: Annotated[int, Range(1, 64)] = 3`."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a policy: its default and what is allowed."""
+
+    name: str
+    default: int
+    allowed: Range
+
+
+_ANY_COUNT = Range(0, 2**31 - 1)
+
+
+class Policy:
+    """Base of every policy: a rule table, or a `decide(c, p)` for what rules cannot say.
+
+    Subclasses set `rules`; annotated integer attributes are parameters. `mapping` overrides `host.mapping` where
+    the mechanism exists for one kind of mapping only. The docstring's first line is the summary that
+    `policies list` prints, and a line `Status:` says how far the mechanism is from mainline Linux.
+
+    Args:
+        params: Values of the policy's parameters.
+
+    Raises:
+        PolicyError: A parameter that does not exist or is out of range.
+
+    Examples:
+        >>> class Patient(Policy):
+        ...     limit: Annotated[int, Range(1, 64)] = 3
+        ...     rules = [on(BACKING, when="hits_in_region >= limit").do(UNMAP), on(BACKING).do(KEEP)]
+        >>> Patient(limit=5).label
+        'patient:limit=5'
+    """
+
+    name: ClassVar[str] = "policy"
+    rules: ClassVar[Sequence[Rule]] = ()
+    mapping: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = re.sub(r"(?<=[A-Za-z0-9])(?=[A-Z][a-z])", "-", cls.__name__).lower()
+
+    def __init__(self, **params: int) -> None:
+        known = self.parameters()
+        problems = [
+            f"policy {self.name}: unknown parameter '{name}'{did_you_mean(name, known)}; "
+            f"it has {', '.join(known) or 'none'}"
+            for name in params
+            if name not in known
+        ]
+        for name, value in params.items():
+            if name in known and not _allowed(value, known[name].allowed):
+                low, high = known[name].allowed.low, known[name].allowed.high
+                problems.append(f"policy {self.name}: {name} = {value} is not a whole number from {low} to {high}")
+        if problems:
+            raise PolicyError(problems)
+        self.params: Mapping[str, int] = dict(params)
+        self.spec = ""
+
+    @classmethod
+    def parameters(cls) -> dict[str, Parameter]:
+        """The policy's parameters by name.
+
+        Raises:
+            PolicyError: An annotation other than `int`, a missing default, or a default out of its range.
+        """
+        found: dict[str, Parameter] = {}
+        for name, hint in get_type_hints(cls, include_extras=True).items():
+            if get_origin(hint) is ClassVar:
+                continue
+            kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+            allowed = next((extra for extra in extras if isinstance(extra, Range)), _ANY_COUNT)
+            default = getattr(cls, name, None)
+            if kind is not int or default is None:
+                raise PolicyError(f"policy {cls.name}: parameter {name} needs the annotation int and a default value")
+            if not _allowed(default, allowed):
+                raise PolicyError(
+                    f"policy {cls.name}: the default {name} = {default!r} is not a whole number "
+                    f"from {allowed.low} to {allowed.high}"
+                )
+            found[name] = Parameter(name, int(default), allowed)
+        if cls.takes_spares() and "spares" not in found:
+            found["spares"] = Parameter("spares", HOST_SPARES, Range(0, 65536))
+        return found
+
+    @classmethod
+    def takes_spares(cls) -> bool:
+        """Whether the policy can take a spare huge page (a rule says MIGRATE, or `decide` might)."""
+        return cls.has_decide() or any(rule.action is Act.MIGRATE for rule in cls.rules)
+
+    @classmethod
+    def has_decide(cls) -> bool:
+        """Whether the policy answers in code instead of rules."""
+        return hasattr(cls, "decide")
+
+    @property
+    def label(self) -> str:
+        """The policy's name with the parameters that were given, as the command line spells it."""
+        given = ",".join(f"{name}={value}" for name, value in sorted(self.params.items()))
+        return f"{self.name}:{given}" if given else self.name
+
+    def __repr__(self) -> str:
+        return f"<policy {self.label}>"
+
+
+HOST_SPARES = -1  # parameter default that stands for the scenario's host.spares
+
+
+def _allowed(value: object, allowed: Range) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and allowed.low <= value <= allowed.high

@@ -1,0 +1,1 @@
+"""Results: metrics, distributions, comparisons and fleets from counts of states."""

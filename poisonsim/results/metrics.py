@@ -1,0 +1,131 @@
+"""The one registry of metrics: name, unit, direction, definition. Tables, tooltips and expressions use it."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poisonsim.errors import MetricError, did_you_mean
+from poisonsim.units import parse_bytes
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One reported quantity.
+
+    Attributes:
+        unit: `bytes`, `1` (a share, ratio or probability), `s`, or what is counted.
+        better: `lower`, `higher`, or `-` where neither is better.
+        kind: `count`, `amount`, or `flag` for a 0/1 metric whose mean is a probability.
+    """
+
+    name: str
+    group: str
+    unit: str
+    better: str
+    definition: str
+    kind: str = "amount"
+
+
+_FIXED = (
+    Metric("errors", "errors", "UEs", "-", "UEs in the VM's memory so far", "count"),
+    Metric("regions_hit", "errors", "regions", "-", "distinct regions with at least one UE", "count"),
+    Metric("table_bytes", "memory", "bytes", "lower", "page tables added: process tables, stage 2 and KVM's metadata for it"),
+    Metric("vmemmap_bytes", "memory", "bytes", "lower", "vmemmap that the host gave up saving (HVO) because of the policy"),
+    Metric("direct_map_bytes", "memory", "bytes", "lower", "page tables added where the kernel's direct map was split"),
+    Metric("guest_lost_bytes", "memory", "bytes", "lower", "guest memory in holes, kept as poison, or retired by the guest"),
+    Metric("host_lost_bytes", "memory", "bytes", "lower", "host memory poisoned, or leaked until the host reboots"),
+    Metric("stranded_bytes", "memory", "bytes", "lower", "host memory dissolved to base pages: usable, but never a huge page again"),
+    Metric("reserved_bytes", "memory", "bytes", "lower", "spare huge pages still held for the policy"),
+    Metric("capacity_cost_bytes", "memory", "bytes", "lower", "what the host pays: tables + vmemmap + direct map + host lost + reserved"),
+    Metric("spares_used", "pool", "pages", "lower", "spare huge pages taken", "count"),
+    Metric("spares_exhausted", "pool", "1", "lower", "1 once a migration found no spare", "flag"),
+    Metric("tlb_reach_bytes", "translation", "bytes", "higher", "sum over leaves of size times the probability that the TLB holds it"),
+    Metric("tlb_reach_loss", "translation", "1", "lower", "1 - reach / reach of the same VM without errors"),
+    Metric("walks_per_access", "translation", "1", "lower", "page walks per memory access"),
+    Metric("slowdown", "translation", "1", "lower", "run time / run time of the same VM without errors, middle walk-cost slope"),
+    Metric("slowdown_low", "translation", "1", "lower", "slowdown with the lowest published walk-cost slope"),
+    Metric("slowdown_high", "translation", "1", "lower", "slowdown with the highest published walk-cost slope"),
+    Metric("vm_lost", "availability", "1", "lower", "1 once the guest lost memory it cannot run without", "flag"),
+    Metric("guest_faults", "availability", "faults", "lower", "machine checks delivered to the guest for new poison", "count"),
+    Metric("stall_seconds", "availability", "s", "lower", "time the VM waited for splits, refaults, copies and shootdowns"),
+)  # fmt: skip
+
+
+def metrics_for(leaf_sizes: tuple[str, ...]) -> tuple[Metric, ...]:
+    """Every metric of a VM whose leaves have these sizes.
+
+    Examples:
+        >>> [m.name for m in metrics_for(("1G", "4K")) if m.group == "mapping"]
+        ['leaves_1g', 'leaves_4k', 'share_1g', 'share_4k']
+    """
+    leaves = [Metric(f"leaves_{s.lower()}", "mapping", "leaves", "-", f"present {s} leaves of the VM", "count") for s in leaf_sizes]
+    shares = [Metric(f"share_{s.lower()}", "mapping", "1", "-", f"share of VM memory mapped by {s} leaves") for s in leaf_sizes]
+    return (*_FIXED[:2], *leaves, *shares, *_FIXED[2:])
+
+
+def known_metric(name: str, metrics: tuple[Metric, ...]) -> Metric:
+    """The metric called `name`.
+
+    Raises:
+        MetricError: There is none.
+    """
+    for metric in metrics:
+        if metric.name == name:
+            return metric
+    names = [metric.name for metric in metrics]
+    raise MetricError(f"unknown metric '{name}'{did_you_mean(name, names)}; known: {', '.join(names)}")
+
+
+_COMPARE: dict[str, Callable[[NDArray[np.float64], float], NDArray[np.bool_]]] = {
+    "<=": operator.le, ">=": operator.ge, "==": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt,
+}  # fmt: skip
+_EXPRESSION = re.compile(r"\s*(\w+)\s*(<=|>=|==|!=|<|>)\s*(-?[\d._]+(?:[eE][+-]?\d+)?)\s*([A-Za-z%]*)\s*")
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A parsed `metric operator value`, such as `guest_lost_bytes > 8GiB`."""
+
+    metric: Metric
+    symbol: str
+    value: float
+
+    def holds(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Where it holds, elementwise."""
+        return _COMPARE[self.symbol](values, self.value)
+
+
+def parse_threshold(text: str, metrics: tuple[Metric, ...]) -> Threshold:
+    """The comparison written in `text`.
+
+    Raises:
+        MetricError: Not `metric operator value`, an unknown metric, or a unit the metric does not have.
+
+    Examples:
+        >>> parse_threshold("guest_lost_bytes > 8GiB", metrics_for(("1G", "4K"))).value == 8 << 30
+        True
+    """
+    match = _EXPRESSION.fullmatch(text)
+    if match is None:
+        raise MetricError(f"'{text}' is not `metric operator value`; write for example \"guest_lost_bytes > 8GiB\"")
+    name, symbol, number, unit = match.groups()
+    metric = known_metric(name, metrics)
+    allowed = {"bytes": "a size such as 8GiB, or bytes without a unit", "1": "a number, or per cent such as 5%"}
+    try:
+        if metric.unit == "bytes" and unit:
+            value = float(parse_bytes(number + unit)) if float(number) else 0.0
+        elif metric.unit == "1" and unit == "%":
+            value = float(number) / 100
+        elif unit in ("", metric.unit):
+            value = float(number)
+        else:
+            raise ValueError(f"unit '{unit}' does not fit")
+    except ValueError as error:
+        raise MetricError(f"'{text}': {error}; {name} takes {allowed.get(metric.unit, f'a number of {metric.unit}')}") from None
+    return Threshold(metric, symbol, value)

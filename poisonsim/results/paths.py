@@ -1,0 +1,78 @@
+"""What block counts cannot say, recomputed from the seed: single trials, and averages over a VM's life."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from poisonsim.engine.block import Paths, follow
+from poisonsim.engine.plan import Plan
+from poisonsim.engine.run import block_sizes
+from poisonsim.faults.arrivals import arrivals_of
+from poisonsim.faults.history import History, draw_history
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+# Life averages follow each trial through every state it was in, so they use the first trials only: enough that
+# their quantiles are known well, few enough that a long run does not run twice.
+_LIFE_ERRORS = 1 << 21
+
+
+def histories(plan: Plan, n_trials: int) -> Iterator[tuple[int, int, History, tuple[Paths, ...]]]:
+    """(first trial, trials, history, paths of each policy) of each block of the first `n_trials` trials."""
+    for index, size in enumerate(block_sizes(plan, n_trials)):
+        history = draw_history(plan.scenario, plan.seed, index, plan.block_trials).first(size)
+        yield index * plan.block_trials, size, history, follow(plan, history, index)
+
+
+def life_trials(plan: Plan, n_trials: int) -> int:
+    """How many of the first trials the distribution of life averages is taken from."""
+    return min(n_trials, int(_LIFE_ERRORS / max(arrivals_of(plan.scenario).mean, 1e-9)) + 1)
+
+
+class StateIndex:
+    """Finds states of one policy in the run's table of them."""
+
+    def __init__(self, states: I64) -> None:
+        self._place = {row.tobytes(): i for i, row in enumerate(states)}
+
+    def places(self, states: I64) -> I64:
+        """Row of each of `states` in the table."""
+        return np.array([self._place[row.tobytes()] for row in states], np.int64)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def time_averages(start: Any, grid: Any, state: Any, values: Any, n_steps: int) -> Any:
+    """Average of each metric over the life of each trial, by the trapezoid rule on the grid.
+
+    Args:
+        start, grid, state: A policy's paths, `state` as rows of `values`.
+        values: float64[n_states, n_metrics].
+
+    Returns:
+        float64[n_trials, n_metrics].
+    """
+    n_metrics = values.shape[1]
+    out = np.empty((len(start) - 1, n_metrics))
+    for t in range(len(start) - 1):
+        now = 0
+        since = 0.0  # grid steps weighted so far: grid point g stands for the half steps on both sides of it
+        for m in range(n_metrics):
+            out[t, m] = 0.0
+        for r in range(start[t], start[t + 1] + 1):
+            until = float(n_steps)
+            if r < start[t + 1]:
+                until = grid[r] - 0.5
+            for m in range(n_metrics):
+                out[t, m] += values[now, m] * (until - since)
+            since = until
+            if r < start[t + 1]:
+                now = state[r]
+        for m in range(n_metrics):
+            out[t, m] /= n_steps
+    return out

@@ -1,0 +1,291 @@
+"""The result of a run: tidy tables of every metric, paired comparisons, probabilities, fleets."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from poisonsim.engine.block import year_points
+from poisonsim.engine.merge import Tally
+from poisonsim.engine.plan import Plan
+from poisonsim.errors import FewTailTrials, MetricError, did_you_mean
+from poisonsim.results.compare import Comparison
+from poisonsim.results.fleet import Fleet
+from poisonsim.results.metrics import Metric, known_metric, parse_threshold
+from poisonsim.results.paths import StateIndex, histories, life_trials, time_averages
+from poisonsim.results.statistics import Distribution, Estimate, trials_needed
+from poisonsim.results.values import Valuer
+
+F64 = NDArray[np.float64]
+
+LIFE = "life"
+QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+
+
+class Result:
+    """Everything a run found. Made by `poisonsim.run` and `poisonsim.open_run`; immutable.
+
+    Attributes:
+        plan: What was simulated.
+        tally: Distinct states and how many trials were in each at each grid point.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> res = ps.run(ps.load_scenario("seed-1t-distinct"), policies=["unmap1g", "hgm2m"], trials=2000, seed=7)
+        >>> row = res.summary().query("policy == 'hgm2m' and metric == 'table_bytes' and year == 5").iloc[0]
+        >>> row["mean"], row["p99"]
+        (np.float64(1675200.0), np.float64(1675200.0))
+    """
+
+    def __init__(self, plan: Plan, tally: Tally) -> None:
+        self.plan = plan
+        self.tally = tally
+
+    # --- what was run -------------------------------------------------------------------------------------------
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Labels of the policies, in the order they were asked for."""
+        return tuple(policy.label for policy in self.plan.policies)
+
+    @property
+    def n_trials(self) -> int:
+        """Number of simulated VM lifetimes."""
+        return self.tally.n_trials
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Every metric, in table order."""
+        return self._valuer.metrics
+
+    @property
+    def years(self) -> list[float]:
+        """Whole years on the grid, and the end of the horizon."""
+        return [self._year_of(point) for point in year_points(self.plan)]
+
+    # --- tables -------------------------------------------------------------------------------------------------
+
+    def summary(self) -> pd.DataFrame:
+        """One row per policy, metric and year: mean with interval, and quantiles.
+
+        Returns:
+            Columns policy, metric, unit, year (a number, or `"life"` for the average over the VM's life), mean,
+            mean_low, mean_high, p50, p95, p99, p99_low, p99_high. A quantile that fewer than 10 trials lie beyond is
+            missing, with a `FewTailTrials` warning. Quantiles of life averages are those of the first trials, as
+            many as hold about two million errors.
+        """
+        rows: list[dict[str, Any]] = []
+        for p, policy in enumerate(self.policies):
+            for m, metric in enumerate(self.metrics):
+                for year, point in zip(self.years, year_points(self.plan), strict=True):
+                    rows.append({"policy": policy, "metric": metric.name, "unit": metric.unit, "year": year}
+                                | self._row(metric, self._distribution(p, m, point)))  # fmt: skip
+                life = self._life[p]
+                distribution = Distribution.of(life[0][:, m], life[1])
+                row = self._row(metric, distribution)
+                exact = self._life_mean(p, m)
+                half = (distribution.mean().high - distribution.mean().best) * (distribution.n_trials / self.n_trials) ** 0.5
+                row |= {"mean": exact, "mean_low": exact - half, "mean_high": exact + half}
+                rows.append({"policy": policy, "metric": metric.name, "unit": metric.unit, "year": LIFE} | row)
+        frame = pd.DataFrame(rows)
+        frame["year"] = frame["year"].astype(object)
+        self._warn_of_few_trials()
+        return frame
+
+    def series(self, metric: str) -> pd.DataFrame:
+        """One metric at every grid point.
+
+        Returns:
+            Columns policy, year, mean, p05, p50, p95, p99.
+
+        Raises:
+            MetricError: No such metric.
+        """
+        m = self._column(metric)
+        rows = []
+        for p, policy in enumerate(self.policies):
+            for point in range(self.plan.scenario.horizon.n_steps + 1):
+                distribution = self._distribution(p, m, point)
+                quantiles = {name: distribution.quantile(q) for name, q in {"p05": 0.05, **QUANTILES}.items()}
+                rows.append(
+                    {"policy": policy, "year": self._year_of(point), "mean": distribution.mean().best}
+                    | {name: np.nan if e is None else e.best for name, e in quantiles.items()}
+                )
+        return pd.DataFrame(rows)
+
+    def samples(self, year: float | None = None, trials: int | None = None) -> pd.DataFrame:
+        """Every metric of single trials at one time, recomputed from the seed.
+
+        Args:
+            year: A time on the grid; default the end of the horizon.
+            trials: How many trials, the first ones; default all of the run.
+
+        Returns:
+            Columns policy, trial, then one per metric.
+
+        Raises:
+            MetricError: The year is not on the grid.
+        """
+        point = self._point_of(year)
+        wanted = self.n_trials if trials is None else min(trials, self.n_trials)
+        frames = []
+        indices = [StateIndex(states) for states in self.tally.states]
+        for first, size, history, paths in histories(self.plan, wanted):
+            for p, path in enumerate(paths):
+                from poisonsim.engine.kernel import states_at
+
+                place = np.zeros(size, np.int64)
+                at = states_at(path.start, path.grid, path.state, point)
+                place[history.trial] = indices[p].places(path.states)[at]
+                frame = pd.DataFrame(self._values[p][place], columns=[metric.name for metric in self.metrics])
+                frame.insert(0, "trial", np.arange(first, first + size))
+                frame.insert(0, "policy", self.policies[p])
+                frames.append(frame)
+        return pd.concat(frames, ignore_index=True)
+
+    def compare(self, policy: str, *, to: str) -> Comparison:
+        """`policy` against `to` on identical histories, paired trial by trial.
+
+        Raises:
+            MetricError: A policy that is not in this run.
+        """
+        return Comparison.of(self, self._policy(policy), self._policy(to))
+
+    def probability(self, expression: str, *, year: float | None = None, policy: str | None = None) -> Estimate:
+        """Probability that a VM meets `expression`, such as `"guest_lost_bytes > 8GiB"`, by `year`.
+
+        Args:
+            policy: Which policy; may be left out where the run has one only.
+
+        Raises:
+            MetricError: The expression, year or policy means nothing here.
+        """
+        if policy is None and len(self.policies) > 1:
+            raise MetricError(f"the run has {len(self.policies)} policies; name one: policy=… of {', '.join(self.policies)}")
+        p = self._policy(policy) if policy is not None else 0
+        threshold = parse_threshold(expression, self.metrics)
+        distribution = self._distribution(p, self._column(threshold.metric.name), self._point_of(year))
+        return distribution.share(threshold.holds(distribution.values))
+
+    def fleet(self, vms: int) -> Fleet:
+        """A fleet of `vms` independent VMs like this one.
+
+        Raises:
+            MetricError: `vms` is not a positive whole number.
+        """
+        return Fleet(self, vms)
+
+    def distribution(self, policy: str, metric: str, year: float | None = None) -> Distribution:
+        """Values of a metric over all trials of one policy, with how many trials have each."""
+        return self._distribution(self._policy(policy), self._column(metric), self._point_of(year))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain data: what `--json` prints."""
+        summary = self.summary()
+        records = [
+            {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()}
+            for row in summary.to_dict("records")
+        ]
+        return {
+            "schema": "poisonsim.result/1",
+            "run_id": self.plan.run_id,
+            "scenario": self.plan.scenario.to_dict(),
+            "seed": self.plan.seed,
+            "trials": self.n_trials,
+            "summary": records,
+        }
+
+    def __repr__(self) -> str:
+        return f"<poisonsim result: {', '.join(self.policies)}; {self.n_trials:,} trials; seed {self.plan.seed}>"
+
+    def _repr_html_(self) -> str:
+        return self.summary().query("year == @self.years[-1]").to_html(index=False)
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _valuer(self) -> Valuer:
+        return Valuer(self.plan)
+
+    @cached_property
+    def _values(self) -> tuple[F64, ...]:
+        return tuple(
+            self._valuer.values(policy, states)
+            for policy, states in zip(self.plan.policies, self.tally.states, strict=True)
+        )
+
+    @cached_property
+    def _life(self) -> tuple[tuple[F64, NDArray[np.int64]], ...]:
+        """Per policy: life averages float64[n, n_metrics] of the first trials, and how many trials have each."""
+        n_trials = life_trials(self.plan, self.n_trials)
+        indices = [StateIndex(states) for states in self.tally.states]
+        found: list[list[F64]] = [[values[:1]] for values in self._values]
+        n_hit = 0
+        for _, _, history, paths in histories(self.plan, n_trials):
+            n_hit += len(history.trial)
+            for p, path in enumerate(paths):
+                state = indices[p].places(path.states)[path.state]
+                steps = self.plan.scenario.horizon.n_steps
+                found[p].append(time_averages(path.start, path.grid, state, self._values[p], steps))
+        counts = np.ones(n_hit + 1, np.int64)
+        counts[0] = n_trials - n_hit
+        return tuple((np.concatenate(averages), counts) for averages in found)
+
+    def _life_mean(self, p: int, m: int) -> float:
+        """Average over the life of the mean over all trials, which needs no single trial."""
+        over_time = self._values[p][:, m] @ self.tally.counts[p] / self.n_trials
+        return float((over_time[0] + over_time[-1]) / 2 + over_time[1:-1].sum()) / (len(over_time) - 1)
+
+    def _distribution(self, p: int, m: int, point: int) -> Distribution:
+        return Distribution.of(self._values[p][:, m], self.tally.counts[p][:, point])
+
+    @staticmethod
+    def _row(metric: Metric, distribution: Distribution) -> dict[str, float]:
+        if metric.kind == "flag" and len(distribution.values) <= 2 and set(distribution.values) <= {0.0, 1.0}:
+            mean = distribution.share(distribution.values == 1)
+        else:
+            mean = distribution.mean()
+        row = {"mean": mean.best, "mean_low": mean.low, "mean_high": mean.high}
+        quantiles = {name: distribution.quantile(q) for name, q in QUANTILES.items()}
+        row |= {name: np.nan if e is None else e.best for name, e in quantiles.items()}
+        p99 = quantiles["p99"]
+        return row | {"p99_low": np.nan if p99 is None else p99.low, "p99_high": np.nan if p99 is None else p99.high}
+
+    def _warn_of_few_trials(self) -> None:
+        lacking = [f"{name} needs at least {trials_needed(q):,}" for name, q in QUANTILES.items() if trials_needed(q) > self.n_trials]
+        if lacking:
+            warnings.warn(
+                f"{self.n_trials:,} trials: {', '.join(lacking)}; those are left out, raise --trials", FewTailTrials, stacklevel=3
+            )
+
+    def _column(self, metric: str) -> int:
+        return self.metrics.index(known_metric(metric, self.metrics))
+
+    def _policy(self, label: str) -> int:
+        if label not in self.policies:
+            raise MetricError(
+                f"policy '{label}' is not in this run{did_you_mean(label, self.policies)}; it has {', '.join(self.policies)}"
+            )
+        return self.policies.index(label)
+
+    def _year_of(self, point: int) -> float:
+        horizon = self.plan.scenario.horizon
+        year = point * horizon.years / horizon.n_steps
+        return int(round(year)) if abs(year - round(year)) < 1e-9 else year
+
+    def _point_of(self, year: float | None) -> int:
+        horizon = self.plan.scenario.horizon
+        if year is None:
+            return horizon.n_steps
+        point = year * horizon.n_steps / horizon.years
+        if not 0 <= point <= horizon.n_steps + 1e-6 or abs(point - round(point)) > 1e-6:
+            raise MetricError(
+                f"year {year} is not on the grid; it runs from 0 to {horizon.years:g} in steps of "
+                f"{horizon.years / horizon.n_steps:.4g} years"
+            )
+        return round(point)

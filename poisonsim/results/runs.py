@@ -1,0 +1,186 @@
+"""`poisonsim.run` and `poisonsim.open_run`: from a scenario, or a run folder, to a result."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from poisonsim.engine.merge import Merger
+from poisonsim.engine.plan import Plan, make_plan
+from poisonsim.engine.run import Progress, block_sizes, simulate_plan
+from poisonsim.engine.block import year_points
+from poisonsim.engine.store import SCHEMA, read_block, read_manifest, write_json, write_whole
+from poisonsim.errors import PoisonsimError, RunFolderError, ScenarioError
+from poisonsim.faults.arrivals import arrivals_of
+from poisonsim.memory import ladder
+from poisonsim.policy import CompiledPolicy, Policy, compile_policy, load_policy
+from poisonsim.results.result import Result
+from poisonsim.scenario import Scenario, load_scenario
+
+DEFAULT_SEED = 1
+_HIT_TRIALS = 20_000
+
+
+def run(
+    scenario: Scenario | str,
+    *,
+    policies: Iterable[str | Policy | type[Policy]],
+    trials: int | None = None,
+    seed: int = DEFAULT_SEED,
+    threads: int | None = None,
+    executor: Executor | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Simulates `trials` VM lifetimes under each policy, on identical error histories.
+
+    Args:
+        scenario: A scenario, or the name or path of one.
+        policies: Names (`"hgm2m"`, `"migrate1g:spares=8"`), files (`"./mine.py"`), classes or instances.
+        trials: VM lifetimes; default as many as let about 20,000 VMs see an error.
+        seed: Same seed, same result, whatever the number of threads.
+        threads: Worker threads; default one per core.
+        executor: Any `concurrent.futures.Executor` to use instead of threads.
+        out: Run folder to write, and to continue where it holds blocks of this run already.
+        progress: Called after each block; see `poisonsim.engine.run.simulate_plan`.
+
+    Raises:
+        ScenarioError: The scenario, or an argument, cannot be used.
+        PolicyError: All problems of all policies, before any trial runs.
+        RunFolderError: `out` cannot be written, or holds another run.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> res = ps.run("seed-1t", policies=["unmap1g", "hgm2m"], trials=1000, seed=7)
+        >>> res.probability("guest_lost_bytes > 1GiB", policy="hgm2m").best
+        0.0
+    """
+    if isinstance(scenario, str):
+        scenario = load_scenario(scenario)
+    plan = plan_run(scenario, policies=policies, seed=seed)
+    trials = default_trials(scenario) if trials is None else trials
+    problems = [
+        f"{name} = {value!r} is not a whole number of at least 1"
+        for name, value in {"trials": trials, "threads": 1 if threads is None else threads}.items()
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1
+    ]
+    if problems:
+        raise ScenarioError(problems)
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        _claim_folder(folder, plan)
+        write_json(folder / "run.json", manifest_of(plan, trials))
+    tally = simulate_plan(plan, trials=trials, threads=threads, executor=executor, folder=folder, progress=progress)
+    result = Result(plan, tally)
+    if folder is not None:
+        write_whole(folder / "summary.csv", result.summary().to_csv(index=False).encode())
+    return result
+
+
+def plan_run(scenario: Scenario, *, policies: Iterable[str | Policy | type[Policy]], seed: int = DEFAULT_SEED) -> Plan:
+    """The checked plan that `run` would simulate.
+
+    Raises:
+        ScenarioError: The seed is not a whole number of at least 0, or there is no policy.
+        PolicyError: All problems of all policies.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+        raise ScenarioError(f"seed = {seed!r} is not a whole number from 0 to 2**64 - 1")
+    chosen = [policies] if isinstance(policies, (str, Policy, type)) else list(policies)
+    if not chosen:
+        raise ScenarioError("no policy is named; give at least one, such as policies=['hgm2m']")
+    return make_plan(scenario, chosen, seed)
+
+
+def default_trials(scenario: Scenario) -> int:
+    """Trials that let about 20,000 VMs see an error, at most ten million.
+
+    Examples:
+        >>> default_trials(load_scenario("seed-1t"))
+        20000
+    """
+    p_any = max(arrivals_of(scenario).p_any, _HIT_TRIALS / 10_000_000)
+    return int(round(_HIT_TRIALS / p_any, -3)) if p_any < 0.9 else _HIT_TRIALS
+
+
+def open_run(folder: str | Path) -> Result:
+    """The result in a run folder that `run(..., out=…)` or the command line wrote.
+
+    Raises:
+        RunFolderError: No run folder, written by another version, edited, or with blocks missing or damaged.
+        PolicyError: A policy with a `decide` whose file is gone or has changed.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    try:
+        scenario = Scenario.from_dict(manifest["scenario"])
+        vm = scenario.vm
+        rungs = ladder(vm.arch, vm.backing, contiguous=vm.contiguous)
+        bare = Plan(scenario, int(manifest["seed"]), rungs, ())
+        policies = tuple(_reload(entry, bare) for entry in manifest["policies"])
+        plan = Plan(scenario, bare.seed, rungs, policies)
+        trials, run_id = int(manifest["trials"]), str(manifest["run_id"])
+    except (KeyError, TypeError, ValueError, ScenarioError) as error:
+        raise RunFolderError(f"{folder / 'run.json'}: is not as it was written ({error}); run the command again") from None
+    if plan.run_id != run_id:
+        raise RunFolderError(
+            f"{folder / 'run.json'}: does not match its run id {run_id[:12]} (edited, or written by another version); "
+            "run the command again"
+        )
+    merger = Merger(len(plan.policies), len(year_points(plan)))
+    missing = []
+    for index, size in enumerate(block_sizes(plan, trials)):
+        block = read_block(folder, run_id, index)
+        if block is None or block.n_trials != size:
+            missing.append(str(index))
+        else:
+            merger.add(block)
+    if missing:
+        raise RunFolderError(
+            f"{folder}: blocks {', '.join(missing[:10])} are missing or damaged; "
+            "run the same command again, it computes only those"
+        )
+    return Result(plan, merger.tally())
+
+
+def manifest_of(plan: Plan, trials: int) -> dict[str, Any]:
+    """What `run.json` says: all that is needed to compute the run again, and the versions that did."""
+    return {
+        "schema": SCHEMA,
+        "trials": trials,
+        **plan.describe(),
+        "software": {
+            name: version(name) for name in ("poisonsim", "numpy", "scipy", "numba", "pandas", "matplotlib")
+        } | {"python": platform.python_version()},
+    }  # fmt: skip
+
+
+def _claim_folder(folder: Path, plan: Plan) -> None:
+    """Refuses a folder that holds another run, so that nothing is overwritten."""
+    if (folder / "run.json").exists():
+        other = read_manifest(folder).get("run_id")
+        if other != plan.run_id:
+            raise RunFolderError(
+                f"{folder}: holds another run ({str(other)[:12]}, this one is {plan.run_id[:12]}); choose another folder"
+            )
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunFolderError(f"{folder}: exists and is no run folder; choose another with --out")
+
+
+def _reload(entry: dict[str, Any], bare: Plan) -> CompiledPolicy:
+    """A policy of a manifest: rules are data; a `decide` is loaded from where it was and must not have changed."""
+    if not entry["has_decide"]:
+        return CompiledPolicy.from_dict(entry)
+    from poisonsim.engine.plan import situation_of
+
+    try:
+        compiled = compile_policy(load_policy(entry["spec"]), situation_of(bare.scenario, bare.ladder))
+    except PoisonsimError as error:
+        raise RunFolderError(f"policy {entry['label']} answers in code that cannot be loaded: {error}") from None
+    if compiled.digest != entry["digest"]:
+        raise RunFolderError(f"policy {entry['label']} has changed since the run was made; run the command again")
+    return compiled

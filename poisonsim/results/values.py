@@ -1,0 +1,138 @@
+"""From integer states to metrics: page-table arithmetic, vmemmap and translation, once per distinct state."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poisonsim.engine.plan import Plan
+from poisonsim.engine.state import (
+    DIRECT_MAP_PAGES,
+    DISSOLVED_REGIONS,
+    ERRORS,
+    GUEST_FAULTS,
+    GUEST_LOST_PAGES,
+    HOST_LOST_PAGES,
+    LEAVES,
+    REGIONS_HIT,
+    RESTORED_REGIONS,
+    SPARES_EXHAUSTED,
+    SPARES_USED,
+    STALL_NS,
+    STRANDED_PAGES,
+    TABLE_PAGES,
+    VM_LOST,
+)
+from poisonsim.memory import direct_map_bytes, table_bytes, vmemmap_bytes
+from poisonsim.policy import CompiledPolicy
+from poisonsim.results.metrics import Metric, metrics_for
+from poisonsim.scenario import Scenario
+from poisonsim.translation import AccessPattern, HotCold, Sequential, Translator, Uniform, Zipf
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+
+class Valuer:
+    """Values every metric of a plan's states.
+
+    Attributes:
+        metrics: The metrics, in the order of the columns of `values`.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.metrics: tuple[Metric, ...] = metrics_for(plan.ladder.sizes)
+        scenario = plan.scenario
+        self._translator = Translator(
+            cpu=scenario.host.cpu,
+            memory_bytes=scenario.vm.memory_bytes,
+            leaf_sizes=plan.ladder.sizes,
+            access=access_pattern(scenario),
+            guest_page=scenario.vm.guest_page_shares,
+            cycles_per_access=scenario.workload.cycles_per_access,
+            accesses_per_page_visit=scenario.workload.accesses_per_page_visit,
+        )
+
+    def column(self, name: str) -> int:
+        """Column of a metric in `values`."""
+        return [metric.name for metric in self.metrics].index(name)
+
+    def values(self, policy: CompiledPolicy, states: I64) -> F64:
+        """Metrics of `states` under `policy`: float64[n_states, n_metrics]."""
+        plan, vm = self.plan, self.plan.scenario.vm
+        host, base = plan.scenario.host, plan.scenario.vm.base_bytes
+        found: dict[str, NDArray[np.generic]] = {
+            "errors": states[:, ERRORS],
+            "regions_hit": states[:, REGIONS_HIT],
+            "guest_lost_bytes": states[:, GUEST_LOST_PAGES] * base,
+            "host_lost_bytes": states[:, HOST_LOST_PAGES] * base,
+            "stranded_bytes": states[:, STRANDED_PAGES] * base,
+            "reserved_bytes": (policy.spares - states[:, SPARES_USED]) * vm.region_bytes,
+            "spares_used": states[:, SPARES_USED],
+            "spares_exhausted": states[:, SPARES_EXHAUSTED],
+            "vm_lost": states[:, VM_LOST],
+            "guest_faults": states[:, GUEST_FAULTS],
+            "stall_seconds": states[:, STALL_NS] / 1e9,
+            "table_bytes": table_bytes(plan.ladder, states[:, TABLE_PAGES], page_tables=host.page_tables),
+            "direct_map_bytes": direct_map_bytes(vm.arch, states[:, DIRECT_MAP_PAGES]),
+            "vmemmap_bytes": np.broadcast_to(
+                vmemmap_bytes(
+                    arch=vm.arch,
+                    backing=vm.backing,
+                    hvo=host.hvo,
+                    hvo_with_hgm=host.hvo_with_hgm,
+                    uses_hgm=policy.uses_hgm,
+                    pool_pages=vm.n_regions + policy.spares,
+                    restored_pages=states[:, RESTORED_REGIONS],
+                    dissolved_pages=states[:, DISSOLVED_REGIONS],
+                ),
+                len(states),
+            ),
+        }
+        for level, size in enumerate(plan.ladder.sizes):
+            leaves = states[:, LEAVES + level]
+            found[f"leaves_{size.lower()}"] = leaves
+            found[f"share_{size.lower()}"] = leaves * plan.ladder.pages[level] / vm.n_base_pages
+        found["capacity_cost_bytes"] = sum(
+            (found[name] for name in ("table_bytes", "vmemmap_bytes", "direct_map_bytes", "host_lost_bytes", "reserved_bytes")),
+            start=np.zeros(len(states), np.int64),
+        )
+        found |= self._translation(states)
+        return np.column_stack([found[metric.name] for metric in self.metrics]).astype(np.float64)
+
+    def _translation(self, states: I64) -> dict[str, F64]:
+        """Reach, walks and slowdown, evaluated once per distinct mapping and compared with the VM without errors."""
+        mappings, place = np.unique(states[:, LEAVES:], axis=0, return_inverse=True)
+        mappings = np.concatenate((self.plan.zero_state[None, LEAVES:], mappings))
+        place = place.ravel() + 1
+        t = self._translator.evaluate(mappings)
+        slowdown = t.cycles / t.cycles[0]
+        loss = 1 - t.reach_bytes / t.reach_bytes[0]
+        return {
+            "tlb_reach_bytes": t.reach_bytes[place],
+            "tlb_reach_loss": np.where(np.abs(loss) < 1e-12, 0.0, loss)[place],  # rounding is no loss
+            "walks_per_access": t.walks_per_access[place],
+            "slowdown_low": slowdown[place, 0],
+            "slowdown": slowdown[place, 1],
+            "slowdown_high": slowdown[place, 2],
+        }
+
+
+def access_pattern(scenario: Scenario) -> AccessPattern:
+    """The access pattern of a scenario's workload.
+
+    Examples:
+        >>> access_pattern(Scenario())
+        Zipf(alpha=0.99, over='4K')
+    """
+    workload = scenario.workload
+    match workload.access:
+        case "zipf":
+            return Zipf(workload.alpha, over=workload.over)
+        case "hot-cold":
+            return HotCold(workload.hot, workload.share, over=workload.over)
+        case "sequential":
+            return Sequential()
+        case _:
+            return Uniform()

@@ -1,0 +1,368 @@
+"""What can be wrong with a scenario, in words: single values as pydantic finds them, then values that do not fit.
+
+Every problem is found in one pass: a check across several keys runs wherever the keys it reads are themselves valid.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import annotated_types
+from pydantic import ValidationError
+from pydantic_core import ArgsKwargs, ErrorDetails
+
+from poisonsim.errors import ScenarioError, did_you_mean
+from poisonsim.units import TIB, format_bytes, page_bytes, parse_years
+
+T = TypeVar("T")
+
+SECTIONS: dict[str, list[type[Any]]] = {}
+"""Classes of each table of a scenario; more than one where the table's tag picks the class."""
+
+TAGS = {"faults": "model", "workload": "access"}
+"""Key whose value decides which other keys its table may have."""
+
+ACCESS_KEYS = {
+    "zipf": ("alpha", "over"),
+    "uniform": (),
+    "hot-cold": ("hot", "share", "over"),
+    "sequential": (),
+}
+"""Keys that only some access patterns use."""
+
+MAX_ERRORS = 100_000_000
+MAX_STEPS = 1200
+_GUEST_PAGES = {
+    "x86-64": ("1G", "2M", "4K"),
+    "arm64": ("16G", "1G", "512M", "32M", "2M", "64K", "16K", "4K"),
+    "riscv64": ("1G", "2M", "64K", "4K"),
+}
+
+
+class Problem(NamedTuple):
+    """What is wrong with the value of one dotted key."""
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}"
+
+
+def family(arch: str) -> str:
+    """Instruction set of an architecture, whatever its base page.
+
+    Examples:
+        >>> family("arm64-16k")
+        'arm64'
+    """
+    return "arm64" if arch.startswith("arm64") else arch
+
+
+def section(name: str) -> Callable[[type[T]], type[T]]:
+    """Decorator that registers a pydantic dataclass as table `name` and makes its constructor raise ScenarioError."""
+
+    def register(cls: type[T]) -> type[T]:
+        SECTIONS.setdefault(name, []).append(cls)
+        return speak_plainly(cls)
+
+    return register
+
+
+def speak_plainly(cls: type[T]) -> type[T]:
+    """The pydantic dataclass `cls` with a constructor that raises ScenarioError in place of pydantic's error."""
+
+    @functools.wraps(cls.__init__)
+    def construct(self: T, *args: object, **kwargs: object) -> None:
+        if problems := fill(self, args, kwargs):
+            raise ScenarioError([str(problem) for problem in problems])
+
+    cls.__init__ = construct  # type: ignore
+    return cls
+
+
+def fill(instance: object, args: Sequence[object], kwargs: Mapping[str, object]) -> list[Problem]:
+    """Problems of the values given; where there are none, `instance` holds them."""
+    cls: Any = type(instance)
+    try:
+        cls.__pydantic_validator__.validate_python(ArgsKwargs(tuple(args), dict(kwargs)), self_instance=instance)
+    except ValidationError as error:
+        return [_word(cls, details) for details in error.errors(include_url=False)]
+    return []
+
+
+def section_of(cls: type[Any]) -> str:
+    """Table that `cls` is registered for; empty for the scenario itself."""
+    return next((name for name, classes in SECTIONS.items() if cls in classes), "")
+
+
+def keys_of(cls: type[Any]) -> tuple[str, ...]:
+    """Keys of a table's class, in order."""
+    return tuple(cls.__pydantic_fields__)
+
+
+def all_keys() -> list[str]:
+    """Every dotted key that some scenario can have."""
+    found = {f"{name}.{key}": None for name, classes in SECTIONS.items() for cls in classes for key in keys_of(cls)}
+    return ["title", *found]
+
+
+def unknown_key(name: str, key: str, known: Sequence[str]) -> str:
+    """Words for a key that table `name` does not have."""
+    elsewhere = [dotted for dotted in all_keys() if dotted.rpartition(".")[2] == key]
+    hint = did_you_mean(key, known)
+    if elsewhere and not (hint and name):
+        hint = f"; did you mean {elsewhere[0]}?"
+    return f"unknown key{hint or did_you_mean(f'{name}.{key}', all_keys())}"
+
+
+def shown(value: object) -> str:
+    """`value` as a scenario file spells it, on one line, shortened."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"an integer of {value.bit_length()} bits"
+    text = repr(value) if isinstance(value, (str, int, float, list, tuple, dict)) else f"{type(value).__name__} {value}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+_TYPE_WORDS = {
+    "int_type": "is not a whole number",
+    "float_type": "is not a number",
+    "finite_number": "is not a finite number",
+    "bool_type": "is not true or false",
+    "string_type": "is not text",
+}
+_RANGE_TYPES = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
+_NOT_A_TABLE = ("dataclass_type", "dataclass_exact_type", "model_attributes_type", "union_tag_not_found")
+
+
+def _word(cls: type[Any], details: ErrorDetails) -> Problem:
+    """One of pydantic's findings as a problem in our words."""
+    kind, context, value = details["type"], details.get("ctx", {}), shown(details["input"])
+    name, key = section_of(cls), str(details["loc"][0])
+    dotted = f"{name}.{key}" if name else key
+    if kind in _TYPE_WORDS:
+        return Problem(dotted, f"{value} {_TYPE_WORDS[kind]}")
+    if kind in _RANGE_TYPES:
+        return Problem(dotted, f"{value} is not {_range(cls.__pydantic_fields__[key].metadata)}")
+    if kind == "literal_error":
+        allowed = re.findall(r"'([^']*)'", context["expected"])
+        hint = did_you_mean(str(details["input"]), allowed)
+        return Problem(dotted, f"{value} is not one of {', '.join(allowed)}{hint}")
+    if kind == "value_error":
+        return Problem(dotted, " ".join(str(context["error"]).split()))
+    if kind == "missing":
+        return Problem(dotted, f'missing; {TAGS[name]} = "{getattr(cls, TAGS[name])}" needs it')
+    if kind == "unexpected_keyword_argument":
+        return Problem(dotted, _foreign_key(cls, name, key))
+    if kind == "unexpected_positional_argument":
+        return Problem(name or "scenario", f"{value} has no name; give every value by name, as in {keys_of(cls)[0]}=…")
+    if kind in _NOT_A_TABLE:
+        names = [table.__name__ for table in SECTIONS[key]]
+        return Problem(dotted, f"{value} is not a {' or '.join(names)}; write {names[0]}(…)")
+    return Problem(dotted, f"{value} cannot be used here")
+
+
+def _foreign_key(cls: type[Any], name: str, key: str) -> str:
+    """Words for a key that `cls` does not have: another model's, or nobody's."""
+    for other in SECTIONS.get(name, []):
+        if key in keys_of(other):
+            tag = TAGS[name]
+            return f'belongs to {tag} = "{getattr(other, tag)}", but {tag} is "{getattr(cls, tag)}"'
+    return unknown_key(name, key, keys_of(cls))
+
+
+def _range(metadata: Sequence[object]) -> str:
+    """Words for the bounds of a field."""
+    words: dict[str, tuple[str, Any]] = {}
+    for bound in metadata:
+        match bound:
+            case annotated_types.Ge(ge=low):
+                words["low"] = ("at least", low)
+            case annotated_types.Gt(gt=low):
+                words["low"] = ("above", low)
+            case annotated_types.Le(le=high):
+                words["high"] = ("at most", high)
+            case annotated_types.Lt(lt=high):
+                words["high"] = ("below", high)
+    if [word for word, _ in words.values()] == ["at least", "at most"]:
+        return f"between {words['low'][1]:,} and {words['high'][1]:,}"
+    return " and ".join(f"{word} {bound:,}" for word, bound in words.values())
+
+
+def check(values: Mapping[str, Any]) -> list[Problem]:
+    """Problems between keys.
+
+    Args:
+        values: The keys whose own values are valid, with those values; checks that need another key are left out.
+    """
+    usable, problems = dict(values), []
+    for needs, find in _CHECKS:
+        if all(key in usable for key in needs):
+            for problem in find(*(usable[key] for key in needs)):
+                usable.pop(problem.key, None)
+                problems.append(problem)
+    return problems
+
+
+def _backing(arch: str, backing: str) -> Iterator[Problem]:
+    from poisonsim.memory import backings
+
+    if backing not in (allowed := backings(arch)):
+        yield Problem("vm.backing", f"{shown(backing)} is not one of {', '.join(allowed)}, the huge pages of {arch}")
+
+
+def _any_backing(backing: str) -> Iterator[Problem]:
+    from poisonsim.memory import ARCHITECTURES, backings
+
+    allowed = dict.fromkeys(size for arch in ARCHITECTURES for size in backings(arch))
+    if backing not in allowed:
+        yield Problem("vm.backing", f"{shown(backing)} is not one of {', '.join(allowed)}")
+
+
+def _contiguous(arch: str, backing: str, contiguous: bool) -> Iterator[Problem]:
+    from poisonsim.memory import ladder
+
+    try:
+        ladder(arch, backing, contiguous=contiguous)
+    except ScenarioError as error:
+        yield Problem("vm.contiguous", _one_line(error))
+
+
+def _memory(memory: int, backing: str) -> Iterator[Problem]:
+    region_bytes = page_bytes(backing)
+    if memory % region_bytes:
+        n_regions = max(round(memory / region_bytes), 1)
+        yield Problem(
+            "vm.memory",
+            f"{format_bytes(memory)} ({memory} bytes) is not a whole number of {backing} pages; "
+            f"the nearest that is: {n_regions * region_bytes} bytes",
+        )
+
+
+def _guest_page_known(arch: str, guest_page: str | Mapping[str, float]) -> Iterator[Problem]:
+    allowed = _GUEST_PAGES[family(arch)]
+    for size in _sizes(guest_page):
+        if size not in allowed:
+            pages = f"{', '.join(allowed)}, the pages of {family(arch)} guests"
+            yield Problem("vm.guest_page", f"{shown(size)} is not one of {pages}")
+
+
+def _guest_page_fits(backing: str, guest_page: str | Mapping[str, float]) -> Iterator[Problem]:
+    for size in _sizes(guest_page):
+        if page_bytes(size) > page_bytes(backing):
+            yield Problem("vm.guest_page", f"{shown(size)} is larger than the backing; write {backing} or smaller")
+
+
+def _sizes(guest_page: str | Mapping[str, float]) -> list[str]:
+    return [guest_page] if isinstance(guest_page, str) else list(guest_page)
+
+
+def _cpu(name: str) -> Iterator[Problem]:
+    from poisonsim.translation.cpus import load_cpu
+
+    if problem := _loads("cpus", name, load_cpu):
+        yield Problem("host.cpu", problem)
+
+
+def _cpu_arch(arch: str, name: str) -> Iterator[Problem]:
+    from poisonsim.translation.cpus import load_cpu
+
+    if (cpu_arch := load_cpu(name).arch) != family(arch):
+        yield Problem("host.cpu", f"{shown(name)} is {cpu_arch}, but vm.arch is {arch}; name a CPU of {family(arch)}")
+
+
+def _costs(name: str) -> Iterator[Problem]:
+    from poisonsim.catalog import unknown_name
+
+    if problem := unknown_name("costs", name):
+        yield Problem("host.costs", problem)
+
+
+def _table(name: str) -> Iterator[Problem]:
+    from poisonsim.faults.tables import load_fault_table
+
+    if problem := _loads("faults", name, load_fault_table):
+        yield Problem("faults.table", problem)
+
+
+def _loads(kind: str, name: str, load: Callable[[str], object]) -> str:
+    """What keeps the catalogue entry or file `name` from being read; empty where nothing does."""
+    from poisonsim.catalog import unknown_name
+
+    if not name.endswith(".toml"):
+        return unknown_name(kind, name)
+    try:
+        load(name)
+    except ScenarioError as error:
+        return _one_line(error)
+    return ""
+
+
+def _distinct(memory: int, backing: str, errors: int, placement: str) -> Iterator[Problem]:
+    n_regions = memory // page_bytes(backing)
+    if placement == "distinct-regions" and errors > n_regions:
+        yield Problem("faults.errors", f"{errors:,} errors do not fit in distinct regions; the VM has {n_regions:,}")
+
+
+def _expected(memory: int, ue_per_tib_year: float, years: float) -> Iterator[Problem]:
+    expected = ue_per_tib_year * memory / TIB * years
+    if expected > MAX_ERRORS:
+        yield Problem(
+            "faults.ue_per_tib_year",
+            f"{ue_per_tib_year:g} means {expected:.3g} errors in {format_bytes(memory)} over {years:g} years; "
+            f"at most {MAX_ERRORS:,} are simulated",
+        )
+
+
+def _grid(years: float, grid: str | float) -> Iterator[Problem]:
+    n_steps = years / parse_years(grid)
+    if n_steps > MAX_STEPS + 0.5:
+        yield Problem("horizon.grid", f"{shown(grid)} cuts {years:g}y into {n_steps:.0f} steps; at most {MAX_STEPS}")
+    elif round(n_steps) < 1 or abs(n_steps - round(n_steps)) > 1e-9 * n_steps:
+        yield Problem(
+            "horizon.grid",
+            f"{shown(grid)} cuts {years:g}y into {n_steps:.6g} steps, not a whole number; "
+            "write a step that divides the horizon, such as 1month",
+        )
+
+
+def unused_key(access: str, key: str) -> str:
+    """Words for a key that an access pattern does not use; empty where it does."""
+    owners = [f'"{name}"' for name, keys in ACCESS_KEYS.items() if key in keys]
+    if access not in ACCESS_KEYS or not owners or key in ACCESS_KEYS[access]:
+        return ""
+    return f'belongs to access = {" or ".join(owners)}, but access is "{access}"'
+
+
+def _access(access: str, *values: object) -> Iterator[Problem]:
+    [workload] = SECTIONS["workload"]
+    for key, value in zip(("alpha", "hot", "share", "over"), values, strict=True):
+        if value != getattr(workload, key) and (problem := unused_key(access, key)):
+            yield Problem(f"workload.{key}", problem)
+
+
+def _one_line(error: ScenarioError) -> str:
+    return " ".join("; ".join(error.problems).split())
+
+
+_CHECKS: list[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]]] = [
+    (("vm.arch", "vm.backing"), _backing),
+    (("vm.backing",), _any_backing),
+    (("vm.arch", "vm.backing", "vm.contiguous"), _contiguous),
+    (("vm.memory", "vm.backing"), _memory),
+    (("vm.arch", "vm.guest_page"), _guest_page_known),
+    (("vm.backing", "vm.guest_page"), _guest_page_fits),
+    (("host.cpu",), _cpu),
+    (("vm.arch", "host.cpu"), _cpu_arch),
+    (("host.costs",), _costs),
+    (("faults.table",), _table),
+    (("vm.memory", "vm.backing", "faults.errors", "faults.placement"), _distinct),
+    (("vm.memory", "faults.ue_per_tib_year", "horizon.years"), _expected),
+    (("horizon.years", "horizon.grid"), _grid),
+    (("workload.access", "workload.alpha", "workload.hot", "workload.share", "workload.over"), _access),
+]

@@ -1,0 +1,250 @@
+"""Scenario files: lays catalogue, file and overrides over each other, and says where each value came from."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from poisonsim import catalog
+from poisonsim.catalog import Number
+from poisonsim.errors import ScenarioError, did_you_mean
+from poisonsim.scenario_checks import (
+    SECTIONS,
+    TAGS,
+    Problem,
+    all_keys,
+    check,
+    fill,
+    keys_of,
+    shown,
+    unknown_key,
+    unused_key,
+)
+
+
+class _Layer(NamedTuple):
+    """Tables that go over those before them."""
+
+    origin: str
+    tables: Mapping[str, Any]
+    numbers: Sequence[Number] = ()
+
+
+class Resolution(NamedTuple):
+    """Tables ready for `Scenario(**parts)`, and where each of their values came from."""
+
+    parts: dict[str, Any]
+    origins: dict[str, str]
+    numbers: tuple[Number, ...]
+
+
+def resolve(
+    name_or_path: str | Path, overrides: Mapping[str, object] | Sequence[str], years: float | str | None
+) -> Resolution:
+    """What a catalogue scenario or file says with overrides over it; `poisonsim.scenario.resolve_scenario` makes it one.
+
+    Raises:
+        ScenarioError: No such scenario, a file that is not TOML, or values that cannot be used, all listed.
+    """
+    file_layers, file_problems = _read_layers(name_or_path)
+    override_tables, override_problems = _read_overrides(overrides)
+    defaults = _Layer("default", {}, catalog.numbers("scenarios", "seed-1t"))
+    layers = [defaults, *file_layers, _Layer("--set", override_tables)]
+    if years is not None:
+        layers.append(_Layer("--years", {"horizon": {"years": years}}))
+
+    tables, origins = _merge(layers)
+    parts, found = read_tables(tables, without_base=any(problem.startswith("base: ") for problem in file_problems))
+    problems = [f"{name_or_path}: {problem}" for problem in file_problems]
+    problems += [f"{_where(problem.key, name_or_path, origins)}: {problem.message}" for problem in found]
+    problems += override_problems
+    if problems:
+        raise ScenarioError(problems)
+    numbers = [n for layer in layers for n in layer.numbers if origins.get(n.key, "default") == layer.origin]
+    return Resolution(parts, origins, tuple(numbers))
+
+
+def _where(key: str, name_or_path: str | Path, origins: Mapping[str, str]) -> str:
+    origin = origins.get(key, "")
+    return f"--set {key}" if origin == "--set" else origin if origin == "--years" else f"{name_or_path}: {key}"
+
+
+def _read_layers(name_or_path: str | Path) -> tuple[list[_Layer], list[str]]:
+    """The layers of a catalogue scenario or a file, lowest first, and what is wrong with its base."""
+    text = str(name_or_path)
+    if text in catalog.names("scenarios"):
+        origin, tables = f"catalogue: {text}", catalog.load("scenarios", text)
+    elif Path(text).is_file() or text.endswith(".toml"):
+        origin = text
+        try:
+            tables = catalog.read_toml(Path(text), where=text)
+        except ScenarioError as error:
+            if Path(text).exists():
+                raise
+            known = catalog.names("scenarios")
+            hint = f"scenarios of the catalogue: {', '.join(known)}{did_you_mean(Path(text).stem, known)}"
+            raise ScenarioError(f"{error}; {hint}") from None
+    else:
+        raise ScenarioError(f"{catalog.unknown_name('scenarios', text)}; a file works too: ./{text}.toml")
+
+    layers: list[_Layer] = []
+    problems: list[str] = []
+    base = tables.pop("base", None)
+    if base is not None and base not in catalog.names("scenarios"):
+        problems.append(f"base: {catalog.unknown_name('scenarios', str(base))}")
+    elif base is not None:
+        layers, problems = _read_layers(base)
+    numbers = []
+    try:
+        numbers = catalog.scenario_numbers(tables)
+    except ScenarioError as error:
+        problems += error.problems
+    tables.pop("provenance", None)
+    return [*layers, _Layer(origin, tables, numbers)], problems
+
+
+def _read_overrides(overrides: Mapping[str, object] | Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Tables of `key=value` overrides, the last of a key winning, and what is wrong with them."""
+    tables: dict[str, Any] = {}
+    problems: list[str] = []
+    if isinstance(overrides, Mapping):
+        pairs = [(key, str(key), value) for key, value in overrides.items()]
+    else:
+        pairs = [(text, key.strip(), value.strip() if equals else None) for text in overrides
+                 for key, equals, value in [text.partition("=")]]  # fmt: skip
+    for text, key, value in pairs:
+        table, _, last = key.partition(".")
+        if value is None:
+            problems.append(f"--set {shown(text)}: write key=value, such as vm.memory=8TiB")
+        elif key not in all_keys():
+            problems.append(f"--set {key}: {unknown_key('', key, all_keys())}")
+        elif not last:
+            tables[key] = str(value)
+        else:
+            tables.setdefault(table, {})[last] = _toml_value(value) if isinstance(value, str) else value
+    return tables, problems
+
+
+def _toml_value(text: str) -> object:
+    """The TOML value that `text` spells, or `text` itself where it spells none."""
+    try:
+        tables = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return tables["value"] if len(tables) == 1 else text
+
+
+def _merge(layers: Sequence[_Layer]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Tables laid over each other, and the origin of every dotted key.
+
+    Where a layer changes a table's tag, such as `faults.model`, the keys below that the new model does not have go.
+    """
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, tables, _ in layers:
+        for name, table in tables.items():
+            below = merged.get(name)
+            if not isinstance(table, Mapping):
+                merged[name], origins[name] = table, origin
+                continue
+            below = dict(below) if isinstance(below, Mapping) else {}
+            tag = TAGS.get(name)
+            if tag in table:
+                allowed = allowed_keys(name, table[tag])
+                below = {key: value for key, value in below.items() if key in allowed}
+            merged[name] = {**below, **table}
+            origins |= {f"{name}.{key}": origin for key in table}
+    return merged, origins
+
+
+def read_tables(tables: Mapping[str, Any], *, without_base: bool = False) -> tuple[dict[str, Any], list[Problem]]:
+    """What `Scenario` takes, made from plain tables, and every problem they have.
+
+    Args:
+        tables: As in a file, `base` and `provenance` apart.
+        without_base: Whether the tables were to go over others that could not be found; what they leave out is
+            then unknown, and checks that need it are skipped.
+
+    Examples:
+        >>> read_tables({"vm": {"memry": "1TiB"}})[1]
+        [Problem(key='vm.memry', message='unknown key; did you mean memory?')]
+    """
+    problems = []
+    for name in (name for name in tables if name not in SECTIONS and name != "title"):
+        is_table = isinstance(tables[name], Mapping)
+        problem = f"unknown table{did_you_mean(name, SECTIONS)}" if is_table else unknown_key("", name, ())
+        problems.append(Problem(name, problem))
+    title = tables.get("title", "")
+    if not isinstance(title, str):
+        problems.append(Problem("title", f"{shown(title)} is not text"))
+    parts: dict[str, Any] = {"title": title}
+    values: dict[str, Any] = {}
+    for name in SECTIONS:
+        table = tables.get(name, {})
+        if not isinstance(table, Mapping):
+            problems.append(Problem(name, f"{shown(table)} is not a table; write [{name}]"))
+            continue
+        parts[name], valid, found = _read_table(name, table, without_base=without_base)
+        values |= valid
+        problems += found
+    return parts, problems + check(values)
+
+
+def _read_table(
+    name: str, table: Mapping[str, Any], *, without_base: bool
+) -> tuple[object, dict[str, Any], list[Problem]]:
+    """An instance of the table's class, the dotted keys whose values are valid, and the problems of the rest."""
+    cls, problems, given = _class_of(name, table, without_base)
+    instance = object.__new__(cls)
+    if found := fill(instance, (), given):
+        bad = {problem.key.partition(".")[2] for problem in found}
+        problems += found
+        if fill(instance, (), {key: value for key, value in given.items() if key not in bad}):
+            return instance, {}, problems  # a key that must be given is missing
+    else:
+        bad = set()
+    bad |= {problem.key.partition(".")[2] for problem in problems}
+    known = table.keys() if without_base else vars(instance).keys()
+    valid = {f"{name}.{key}": value for key, value in vars(instance).items() if key in known and key not in bad}
+    return instance, valid, problems
+
+
+def _class_of(
+    name: str, table: Mapping[str, Any], without_base: bool
+) -> tuple[type[Any], list[Problem], dict[str, Any]]:
+    """The class that the table's tag picks, the problems that the tag makes, and the keys left to that class."""
+    classes = SECTIONS[name]
+    if name not in TAGS:
+        return classes[0], [], dict(table)
+    tag = TAGS[name]
+    value = str(table.get(tag, "" if without_base else getattr(classes[0], tag)))
+    if name == "workload":
+        unused = {key: problem for key in table if (problem := unused_key(value, key))}
+        problems = [Problem(f"{name}.{key}", problem) for key, problem in unused.items()]
+        return classes[0], problems, {key: table[key] for key in table if key not in unused}
+    models = {getattr(cls, tag): cls for cls in classes}
+    if value in models:
+        return models[value], [], dict(table)
+    # An unknown model: the one with most of the keys given checks them, so that their own mistakes still show.
+    best = max(classes, key=lambda cls: len(table.keys() & set(keys_of(cls))))
+    others = {tag} | {key for cls in classes for key in keys_of(cls)} - set(keys_of(best))
+    problems = []
+    if tag in table:
+        allowed = f"{', '.join(models)}{did_you_mean(value, models)}"
+        problems.append(Problem(f"{name}.{tag}", f"{shown(table[tag])} is not one of {allowed}"))
+    return best, problems, {key: table[key] for key in table if key not in others}
+
+
+def allowed_keys(name: str, tag_value: object) -> set[str]:
+    """Keys that table `name` may have when its tag has that value; every key of the table where the value is unknown.
+
+    Examples:
+        >>> sorted(allowed_keys("faults", "count"))
+        ['errors', 'model', 'placement']
+    """
+    if name == "workload":
+        return {key for key in keys_of(SECTIONS[name][0]) if not unused_key(str(tag_value), key)}
+    matching = [cls for cls in SECTIONS[name] if getattr(cls, TAGS[name]) == tag_value]
+    return {key for cls in matching or SECTIONS[name] for key in keys_of(cls)}

@@ -1,0 +1,286 @@
+"""The tables of a scenario as frozen dataclasses: VM, host, faults, workload, horizon."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, PlainValidator
+from pydantic.dataclasses import dataclass
+
+from poisonsim.scenario_checks import section, shown
+from poisonsim.units import GIB, TIB, page_bytes, parse_bytes, parse_rate_per_year, parse_years
+
+CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+class PageShares(dict[str, float]):
+    """Shares of page sizes, largest page first; hashable, so that a scenario is, and not to be changed."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self.items()))
+
+
+def _guest_page(value: object) -> str | PageShares:
+    if isinstance(value, str):
+        page_bytes(value)
+        return value
+    if not isinstance(value, Mapping) or not value:
+        allowed = 'write "2M", or shares such as {"2M" = 0.9, "4K" = 0.1}'
+        raise ValueError(f"{shown(value)} is not a page size or shares of page sizes; {allowed}")
+    for size, share in value.items():
+        page_bytes(size)
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
+            raise ValueError(f"share {shown(share)} of {size} is not above 0 and at most 1")
+    if not math.isclose(total := math.fsum(value.values()), 1, abs_tol=1e-9):
+        raise ValueError(f"shares add up to {total:.10g}, not to 1")
+    largest_first = sorted(value, key=page_bytes, reverse=True)
+    return largest_first[0] if len(value) == 1 else PageShares((size, float(value[size])) for size in largest_first)
+
+
+def _grid(value: str | float) -> str | float:
+    parse_years(value)
+    return value
+
+
+Bytes: TypeAlias = Annotated[int | str, PlainValidator(parse_bytes)]
+Years: TypeAlias = Annotated[float, PlainValidator(parse_years)]
+PerYear: TypeAlias = Annotated[float, PlainValidator(parse_rate_per_year)]
+Dispersion: TypeAlias = Annotated[float, Field(ge=0, le=100)]
+Shape: TypeAlias = Annotated[float, Field(ge=0.2, le=10)]
+Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
+
+
+@section("vm")
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Vm:
+    """A virtual machine whose memory the host backs with huge pages.
+
+    Args:
+        memory: Bytes, or text such as `"1TiB"`; a whole number of backing pages.
+        backing: Huge page that backs the memory; one such page is a region.
+        arch: Architecture, with its base page where that is a choice.
+        contiguous: Whether contiguous entries are used between the page sizes (arm64, riscv64).
+        guest_page: Page with which the guest maps its memory, or shares such as `{"2M": 0.9, "4K": 0.1}`.
+        on_loss: What follows when the VM is lost: counted, with the memory going on, or the end of the trial.
+        unrecoverable: Share of the guest's base pages whose loss kills the guest kernel.
+
+    Examples:
+        >>> vm = Vm(memory="3TiB")
+        >>> vm.memory_bytes >> 30, vm.n_regions, vm.pages_per_region
+        (3072, 3072, 262144)
+        >>> Vm(memory="3TiB", spares=8)
+        Traceback (most recent call last):
+        ...
+        poisonsim.errors.ScenarioError: vm.spares: unknown key; did you mean host.spares?
+    """
+
+    memory: Bytes = TIB
+    backing: str = "1G"
+    arch: Literal["x86-64", "arm64", "arm64-16k", "arm64-64k", "riscv64"] = "x86-64"
+    contiguous: bool = False
+    guest_page: Annotated[str | Mapping[str, float], PlainValidator(_guest_page)] = "2M"
+    on_loss: Literal["count", "end"] = "count"
+    unrecoverable: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory in bytes."""
+        return int(self.memory)
+
+    @property
+    def region_bytes(self) -> int:
+        """Bytes of one backing page."""
+        return page_bytes(self.backing)
+
+    @property
+    def n_regions(self) -> int:
+        """Backing pages."""
+        return self.memory_bytes // self.region_bytes
+
+    @property
+    def base_bytes(self) -> int:
+        """Bytes of a base page."""
+        from poisonsim.memory import ARCHITECTURES
+
+        return ARCHITECTURES[self.arch].base_bytes
+
+    @property
+    def n_base_pages(self) -> int:
+        """Base pages in all."""
+        return self.memory_bytes // self.base_bytes
+
+    @property
+    def pages_per_region(self) -> int:
+        """Base pages of one region."""
+        return self.region_bytes // self.base_bytes
+
+    @property
+    def guest_page_shares(self) -> dict[str, float]:
+        """Share of the guest's memory mapped with each of its page sizes, largest first.
+
+        Examples:
+            >>> Vm(guest_page={"4K": 0.1, "2M": 0.9}).guest_page_shares
+            {'2M': 0.9, '4K': 0.1}
+        """
+        return {self.guest_page: 1.0} if isinstance(self.guest_page, str) else dict(self.guest_page)
+
+
+@section("host")
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Host:
+    """The machine that runs the VM.
+
+    Args:
+        cpu: Name of a CPU in the catalogue, or a TOML file.
+        spares: Free huge pages kept in the pool.
+        mapping: Whether the memory is mapped shared (a page given up is leaked) or private (it is dissolved).
+        page_tables: Process page tables that map the memory: the VMM's, and one per further process.
+        hvo: Whether the hugetlb vmemmap optimisation is on.
+        hvo_with_hgm: What high-granularity mapping does to it: off for the whole pool, off for the pages
+            that are split, or kept.
+        costs: Name of a table of time costs in the catalogue.
+
+    Examples:
+        >>> Host(spares=8).cpu
+        'sapphire-rapids'
+    """
+
+    cpu: str = "sapphire-rapids"
+    spares: Annotated[int, Field(ge=0, le=65536)] = 4
+    mapping: Literal["shared", "private"] = "shared"
+    page_tables: Annotated[int, Field(ge=1, le=64)] = 1
+    hvo: bool = True
+    hvo_with_hgm: Literal["off-everywhere", "off-where-split", "kept"] = "off-everywhere"
+    costs: str = "linux"
+
+
+@section("faults")
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class CountFaults:
+    """A fixed number of errors over the horizon, at uniform times.
+
+    Args:
+        errors: Uncorrected errors.
+        placement: Uniform over base pages, or each in a region of its own.
+
+    Examples:
+        >>> CountFaults(errors=10).placement
+        'uniform'
+    """
+
+    model: Literal["count"] = "count"
+    errors: Annotated[int, Field(ge=0, le=100_000_000)] = 100
+    placement: Literal["uniform", "distinct-regions"] = "uniform"
+
+
+@section("faults")
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class RateFaults:
+    """Errors that arrive at a rate, uniform over the memory.
+
+    Args:
+        ue_per_tib_year: Uncorrected errors per TiB and year, or text such as `"66FIT"`, `"1/month"`.
+        dispersion: Variance of the gamma frailty between VMs, whose mean is 1; 0 is none.
+        shape: Weibull shape of the hazard over the horizon; 1 is constant.
+
+    Examples:
+        >>> RateFaults(ue_per_tib_year="1/month").ue_per_tib_year
+        12.0
+    """
+
+    model: Literal["rate"] = "rate"
+    ue_per_tib_year: PerYear
+    dispersion: Dispersion = 0.0
+    shape: Shape = 1.0
+
+
+@section("faults")
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class FieldFaults:
+    """Faults as a fleet saw them: DRAM fault modes, each a cluster of page errors.
+
+    Args:
+        table: Name of a fault table in the catalogue, or a TOML file.
+        dimm: Size of the host's DIMMs, bytes or text such as `"32GiB"`.
+        scale: Factor on the table's rates.
+        dispersion: Variance of the gamma frailty between VMs, whose mean is 1; 0 is none.
+        shape: Weibull shape of the hazard over the horizon; 1 is constant.
+
+    Examples:
+        >>> FieldFaults(dimm="64GiB").dimm_bytes
+        68719476736
+    """
+
+    model: Literal["field"] = "field"
+    table: str = "ddr4-alibaba"
+    dimm: Bytes = 32 * GIB
+    scale: Annotated[float, Field(ge=0, le=1e6)] = 1.0
+    dispersion: Dispersion = 0.0
+    shape: Shape = 1.0
+
+    @property
+    def dimm_bytes(self) -> int:
+        """Bytes of one DIMM."""
+        return int(self.dimm)
+
+
+Faults: TypeAlias = CountFaults | RateFaults | FieldFaults
+
+
+@section("workload")
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Workload:
+    """Which memory the guest touches, and how often.
+
+    Args:
+        access: Access pattern.
+        alpha: Exponent of `zipf`.
+        over: Grain in which popularity is scattered (`zipf`, `hot-cold`).
+        hot: Share of the memory that is hot (`hot-cold`).
+        share: Share of the accesses that go there (`hot-cold`).
+        cycles_per_access: Cycles between memory accesses, translation apart.
+        accesses_per_page_visit: Accesses to a page in a row before the next page.
+
+    Examples:
+        >>> Workload(access="hot-cold", hot=0.2, share=0.8).over
+        '4K'
+    """
+
+    access: Literal["zipf", "uniform", "hot-cold", "sequential"] = "zipf"
+    alpha: Annotated[float, Field(ge=0, le=3)] = 0.99
+    over: Literal["4K", "1G"] = "4K"
+    hot: Share = 0.1
+    share: Share = 0.9
+    cycles_per_access: Annotated[float, Field(gt=0, le=1e6)] = 60.0
+    accesses_per_page_visit: Annotated[float, Field(ge=1, le=1e6)] = 1.0
+
+
+@section("horizon")
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Horizon:
+    """How long the VM is watched, and how often its state is noted.
+
+    Args:
+        years: Years, or text such as `"18months"`.
+        grid: Time between notes, as text such as `"1month"` or in years; divides the horizon, 1200 times at most.
+
+    Examples:
+        >>> Horizon(years=1, grid="3months").grid_years
+        array([0.  , 0.25, 0.5 , 0.75, 1.  ])
+    """
+
+    years: Years = 5.0
+    grid: Annotated[str | float, PlainValidator(_grid)] = "1month"
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the grid."""
+        return round(self.years / parse_years(self.grid))
+
+    @property
+    def grid_years(self) -> NDArray[np.float64]:
+        """Grid points in years from 0 to the horizon: float64[n_steps + 1]."""
+        return np.linspace(0.0, self.years, self.n_steps + 1)

@@ -1,0 +1,167 @@
+"""Quantities with units at the boundary: bytes, years, FIT, rates, page sizes.
+
+A year is 365.25 days; one FIT is one failure per 10⁹ device-hours. Inside the engine everything is an
+integer count of base pages, so this module is only ever used where text meets numbers.
+"""
+
+from __future__ import annotations
+
+import re
+
+HOURS_PER_YEAR = 8766.0
+DAYS_PER_YEAR = 365.25
+MONTHS_PER_YEAR = 12
+
+KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+
+_BYTE_UNITS = {
+    "B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB, "PiB": 1 << 50,
+    "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15,
+}
+_YEAR_UNITS = {
+    "y": 1.0, "year": 1.0, "years": 1.0,
+    "month": 1 / 12, "months": 1 / 12,
+    "week": 7 / DAYS_PER_YEAR, "weeks": 7 / DAYS_PER_YEAR,
+    "d": 1 / DAYS_PER_YEAR, "day": 1 / DAYS_PER_YEAR, "days": 1 / DAYS_PER_YEAR,
+    "h": 1 / HOURS_PER_YEAR, "hour": 1 / HOURS_PER_YEAR, "hours": 1 / HOURS_PER_YEAR,
+}
+_NUMBER = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S*)\s*")
+_PAGE_SIZE = re.compile(r"(\d+)([KMG])")
+
+
+def _split(text: str, what: str, example: str) -> tuple[float, str]:
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        raise ValueError(f"'{text}' is not {what}; write a number and a unit, such as {example}")
+    return float(match[1].replace("_", "")), match[2]
+
+
+def parse_bytes(text: str | int) -> int:
+    """Bytes named by `text`, such as `"1TiB"`; an int is taken as bytes already.
+
+    Raises:
+        ValueError: No unit, an unknown one, an ambiguous one (`4T` may be 4 TiB or 4 TB), or not a whole
+            positive number of bytes.
+
+    Examples:
+        >>> parse_bytes("1TiB") == 1 << 40
+        True
+        >>> parse_bytes("4T")
+        Traceback (most recent call last):
+        ...
+        ValueError: '4T' is ambiguous: 4TiB is 4398046511104 bytes, 4TB is 4000000000000; write one of them
+    """
+    if isinstance(text, bool) or not isinstance(text, (str, int)):
+        raise ValueError(f"{text!r} is not a size; write it as text with a unit, such as \"1TiB\"")
+    if isinstance(text, int):
+        size = float(text)
+    else:
+        number, unit = _split(text, "a size", "1TiB")
+        if unit in ("K", "M", "G", "T", "P") or unit in ("k", "m", "g", "t", "p"):
+            binary, decimal = unit.upper() + "iB", ("k" if unit in "kK" else unit.upper()) + "B"
+            raise ValueError(
+                f"'{text}' is ambiguous: {number:g}{binary} is {number * _BYTE_UNITS[binary]:.0f} bytes, "
+                f"{number:g}{decimal} is {number * _BYTE_UNITS[decimal]:.0f}; write one of them"
+            )
+        if unit not in _BYTE_UNITS:
+            raise ValueError(f"'{text}' has {f'unknown unit {unit!r}' if unit else 'no unit'}; allowed: {', '.join(_BYTE_UNITS)}")
+        size = number * _BYTE_UNITS[unit]
+    if not 0 < size < 2**60 or size != int(size):
+        raise ValueError(f"'{text}' is not a positive whole number of bytes below 1 EiB")
+    return int(size)
+
+
+def format_bytes(size: float) -> str:
+    """`size` in the binary unit that keeps it readable, to four significant digits.
+
+    Examples:
+        >>> format_bytes(1 << 40), format_bytes(429_688_800), format_bytes(0)
+        ('1 TiB', '409.8 MiB', '0 B')
+    """
+    for unit, scale in (("PiB", 1 << 50), ("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if abs(size) >= scale:
+            return f"{size / scale:.4g} {unit}"
+    return f"{size:.4g} B"
+
+
+def parse_years(text: str | float) -> float:
+    """Years named by `text`, such as `"10y"`, `"18months"` or `"90d"`; a bare number is years.
+
+    Raises:
+        ValueError: Unknown unit (`m` alone could be minutes or months), or not positive and finite.
+
+    Examples:
+        >>> parse_years("18months"), parse_years(5)
+        (1.5, 5.0)
+    """
+    if isinstance(text, bool) or not isinstance(text, (str, int, float)):
+        raise ValueError(f"{text!r} is not a time; write years as a number, or text such as \"18months\"")
+    number, unit = (float(text), "y") if isinstance(text, (int, float)) else _split(text, "a time", "5y or 18months")
+    if unit == "m":
+        raise ValueError(f"'{text}' is ambiguous: m may be minutes or months; write {number:g}months or {number / 60:g}h")
+    if unit and unit not in _YEAR_UNITS:
+        raise ValueError(f"'{text}' has unknown unit {unit!r}; allowed: y, months, weeks, d, h")
+    years = number * _YEAR_UNITS[unit or "y"]
+    if not 0 < years < 1000:
+        raise ValueError(f"'{text}' is not a time between 0 and 1000 years")
+    return years
+
+
+def parse_rate_per_year(text: str | float) -> float:
+    """Events per year named by `text`: `"66FIT"`, `"1/month"`, `"0.2/y"`; a bare number is per year.
+
+    Raises:
+        ValueError: Unknown unit, negative or not finite.
+
+    Examples:
+        >>> parse_rate_per_year("1/month")
+        12.0
+        >>> round(parse_rate_per_year("66FIT") * 1e6, 2)
+        578.56
+    """
+    if isinstance(text, bool) or not isinstance(text, (str, int, float)):
+        raise ValueError(f"{text!r} is not a rate; write events per year as a number, or text such as \"66FIT\"")
+    if isinstance(text, (int, float)):
+        rate = float(text)
+    else:
+        number, unit = _split(text, "a rate", "66FIT or 1/month")
+        if unit == "FIT":
+            rate = number * HOURS_PER_YEAR / 1e9
+        elif unit.startswith("/") and unit[1:] in _YEAR_UNITS:
+            rate = number / _YEAR_UNITS[unit[1:]]
+        elif not unit:
+            rate = number
+        else:
+            raise ValueError(f"'{text}' has unknown unit {unit!r}; allowed: FIT, /y, /month, /week, /d, /h")
+    if not 0 <= rate < 1e12:
+        raise ValueError(f"'{text}' is not a rate between 0 and 1e12 per year")
+    return rate
+
+
+def page_bytes(size: str) -> int:
+    """Bytes of a page size spelled as the kernel does: `4K`, `2M`, `1G`.
+
+    Raises:
+        ValueError: Anything that is not a power of two with K, M or G.
+
+    Examples:
+        >>> page_bytes("2M")
+        2097152
+    """
+    match = _PAGE_SIZE.fullmatch(str(size))
+    if match is None or int(match[1]).bit_count() != 1 or int(match[1]) >= 1024:
+        raise ValueError(f"'{size}' is not a page size; write one such as 4K, 2M, 1G")
+    return int(match[1]) * {"K": KIB, "M": MIB, "G": GIB}[match[2]]
+
+
+def page_name(size_bytes: int) -> str:
+    """The kernel's spelling of a page size, the inverse of `page_bytes`.
+
+    Examples:
+        >>> page_name(1 << 21)
+        '2M'
+    """
+    for letter, scale in (("G", GIB), ("M", MIB), ("K", KIB)):
+        if size_bytes >= scale:
+            return f"{size_bytes // scale}{letter}"
+    raise ValueError(f"{size_bytes} bytes is no page size")

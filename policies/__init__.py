@@ -1,0 +1,1 @@
+"""The policies that ship with poisonsim, one file each, written as a user would write them."""
