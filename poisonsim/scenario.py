@@ -5,8 +5,8 @@ Frozen dataclasses that are checked when they are made, and their readers for TO
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,7 +62,7 @@ class Scenario:
             >>> Scenario().to_dict()["faults"]
             {'model': 'count', 'errors': 100, 'placement': 'uniform'}
         """
-        tables: dict[str, Any] = asdict(self)
+        tables: dict[str, Any] = dataclasses.asdict(self)
         tables["workload"] = {k: v for k, v in tables["workload"].items() if not unused_key(self.workload.access, k)}
         return tables
 
@@ -85,7 +85,7 @@ class Scenario:
         return cls(**parts)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ResolvedScenario:
     """A scenario and where each of its values came from.
 

@@ -154,7 +154,8 @@ def _word(cls: type[Any], details: ErrorDetails) -> Problem:
         hint = did_you_mean(str(details["input"]), allowed)
         return Problem(dotted, f"{value} is not one of {', '.join(allowed)}{hint}")
     if kind == "value_error":
-        return Problem(dotted, " ".join(str(context["error"]).split()))
+        message = str(context["error"]).replace(f"'{details['input']}'", value)  # shortened, and on one line
+        return Problem(dotted, message)
     if kind == "missing":
         return Problem(dotted, f'missing; {TAGS[name]} = "{getattr(cls, TAGS[name])}" needs it')
     if kind == "unexpected_keyword_argument":
@@ -163,7 +164,8 @@ def _word(cls: type[Any], details: ErrorDetails) -> Problem:
         return Problem(name or "scenario", f"{value} has no name; give every value by name, as in {keys_of(cls)[0]}=…")
     if kind in _NOT_A_TABLE:
         names = [table.__name__ for table in SECTIONS[key]]
-        return Problem(dotted, f"{value} is not a {' or '.join(names)}; write {names[0]}(…)")
+        what = f"a {names[0]}" if len(names) == 1 else f"one of {', '.join(names)}"
+        return Problem(dotted, f"{value} is not {what}; write {names[0]}(…)")
     return Problem(dotted, f"{value} cannot be used here")
 
 
@@ -190,8 +192,8 @@ def _range(metadata: Sequence[object]) -> str:
             case annotated_types.Lt(lt=high):
                 words["high"] = ("below", high)
     if [word for word, _ in words.values()] == ["at least", "at most"]:
-        return f"between {words['low'][1]:,} and {words['high'][1]:,}"
-    return " and ".join(f"{word} {bound:,}" for word, bound in words.values())
+        return f"between {words['low'][1]:,.10g} and {words['high'][1]:,.10g}"
+    return " and ".join(f"{word} {bound:,.10g}" for word, bound in words.values())
 
 
 def check(values: Mapping[str, Any]) -> list[Problem]:

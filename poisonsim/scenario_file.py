@@ -43,7 +43,7 @@ class Resolution(NamedTuple):
 def resolve(
     name_or_path: str | Path, overrides: Mapping[str, object] | Sequence[str], years: float | str | None
 ) -> Resolution:
-    """What a catalogue scenario or file says with overrides over it; `poisonsim.scenario.resolve_scenario` makes it one.
+    """What a catalogue scenario or a file says, with overrides over it.
 
     Raises:
         ScenarioError: No such scenario, a file that is not TOML, or values that cannot be used, all listed.
@@ -118,6 +118,8 @@ def _read_overrides(overrides: Mapping[str, object] | Sequence[str]) -> tuple[di
         table, _, last = key.partition(".")
         if value is None:
             problems.append(f"--set {shown(text)}: write key=value, such as vm.memory=8TiB")
+        elif key in SECTIONS:
+            problems.append(f"--set {key}: is a table; set one of its keys, such as {key}.{keys_of(SECTIONS[key][0])[0]}")
         elif key not in all_keys():
             problems.append(f"--set {key}: {unknown_key('', key, all_keys())}")
         elif not last:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from pydantic.dataclasses import dataclass
 
 from poisonsim.scenario_checks import section, shown
 from poisonsim.units import GIB, TIB, page_bytes, parse_bytes, parse_rate_per_year, parse_years
+
+T = TypeVar("T")
 
 CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -40,14 +42,25 @@ def _guest_page(value: object) -> str | PageShares:
     return largest_first[0] if len(value) == 1 else PageShares((size, float(value[size])) for size in largest_first)
 
 
+def _small(parse: Callable[[Any], T]) -> Callable[[Any], T]:
+    """`parse`, refusing integers that no float can hold."""
+
+    def read(value: Any) -> T:
+        if isinstance(value, int) and value.bit_length() > 128:
+            raise ValueError(f"{shown(value)} is too large")
+        return parse(value)
+
+    return read
+
+
 def _grid(value: str | float) -> str | float:
     parse_years(value)
     return value
 
 
-Bytes: TypeAlias = Annotated[int | str, PlainValidator(parse_bytes)]
-Years: TypeAlias = Annotated[float, PlainValidator(parse_years)]
-PerYear: TypeAlias = Annotated[float, PlainValidator(parse_rate_per_year)]
+Bytes: TypeAlias = Annotated[int | str, PlainValidator(_small(parse_bytes))]
+Years: TypeAlias = Annotated[float, PlainValidator(_small(parse_years))]
+PerYear: TypeAlias = Annotated[float, PlainValidator(_small(parse_rate_per_year))]
 Dispersion: TypeAlias = Annotated[float, Field(ge=0, le=100)]
 Shape: TypeAlias = Annotated[float, Field(ge=0.2, le=10)]
 Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
@@ -273,7 +286,7 @@ class Horizon:
     """
 
     years: Years = 5.0
-    grid: Annotated[str | float, PlainValidator(_grid)] = "1month"
+    grid: Annotated[str | float, PlainValidator(_small(_grid))] = "1month"
 
     @property
     def n_steps(self) -> int:

@@ -1,0 +1,43 @@
+"""The command line: each command parses, calls the library and prints."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import typer
+
+from poisonsim.cli import catalog, policies, report, run
+
+app = typer.Typer(
+    name="poisonsim",
+    help="What each way of handling memory errors costs a large VM.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 ok, 1 a bug of ours, 2 wrong usage or input, 130 interrupted.",
+)
+app.command("run", epilog=run.EXAMPLES)(run.run_command)
+app.command("report")(report.report_command)
+app.add_typer(policies.app, name="policies")
+app.add_typer(catalog.app, name="catalog")
+
+
+@app.callback(invoke_without_command=True)
+def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True)) -> None:
+    """What each way of handling memory errors costs a large VM: TLB reach, page tables, lost memory, lost VMs."""
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"poisonsim {installed('poisonsim')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Runs the command line; anything that reaches here is a bug of ours, and is called one."""
+    try:
+        app()
+    except Exception:
+        traceback.print_exc()
+        print("poisonsim: this is a bug of ours; please report it with the lines above", file=sys.stderr)
+        sys.exit(1)

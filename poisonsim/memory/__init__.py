@@ -1,4 +1,4 @@
-"""What mapping memory in pieces costs the host: page tables, vmemmap and direct map, exact integers in bytes and pages."""
+"""What mapping memory in pieces costs the host: page tables, vmemmap and direct map, in exact integers."""
 
 from .direct_map import FIRST_SPLIT_TABLE_PAGES, FURTHER_SPLIT_TABLE_PAGES, direct_map_bytes, direct_map_table_pages
 from .ladder import ARCHITECTURES, Architecture, Ladder, backings, ladder
@@ -11,13 +11,7 @@ from .tables import (
     stage2_table_bytes,
     table_bytes,
 )
-from .vmemmap import (
-    STRUCT_PAGE_BYTES,
-    hvo_net_saving_bytes,
-    hvo_saved_bytes,
-    memmap_bytes,
-    vmemmap_bytes,
-)
+from .vmemmap import STRUCT_PAGE_BYTES, hvo_net_saving_bytes, hvo_saved_bytes, memmap_bytes, vmemmap_bytes
 
 __all__ = [
     "ARCHITECTURES", "FIRST_SPLIT_TABLE_PAGES", "FURTHER_SPLIT_TABLE_PAGES", "STRUCT_PAGE_BYTES", "Architecture",

@@ -24,7 +24,9 @@ class Architecture:
     """Page-table geometry of one architecture and granule.
 
     Attributes:
+        name: Key in `ARCHITECTURES`.
         base_bytes: Smallest page, which is also the size of a page-table page.
+        entries_per_table: Entries of a page-table page, 8 bytes each, on every level.
         leaf_sizes: Sizes that one hardware entry can map, largest first.
         contiguous_sizes: Sizes that a run of contiguous entries can map, largest first.
         backing_sizes: Sizes that hugetlb offers as backing, largest first.
@@ -32,10 +34,15 @@ class Architecture:
         direct_map_splits: Whether poison splits the kernel's direct map.
         vmemmap_leaf: Page size that maps the kernel's memory map.
         source: Where the geometry is from.
+
+    Examples:
+        >>> ARCHITECTURES["arm64"].leaf_sizes, ARCHITECTURES["arm64"].contiguous_sizes
+        (('1G', '2M', '4K'), ('32M', '64K'))
     """
 
     name: str
     base_bytes: int
+    entries_per_table: int
     leaf_sizes: tuple[str, ...]
     contiguous_sizes: tuple[str, ...]
     backing_sizes: tuple[str, ...]
@@ -46,13 +53,29 @@ class Architecture:
 
     @property
     def sizes(self) -> tuple[str, ...]:
-        """Every size a leaf can have, largest first."""
+        """Every size a leaf can have, largest first.
+
+        Examples:
+            >>> ARCHITECTURES["arm64-64k"].sizes
+            ('16G', '512M', '2M', '64K')
+        """
         return tuple(sorted((*self.leaf_sizes, *self.contiguous_sizes), key=page_bytes, reverse=True))
+
+    @property
+    def table_span_bytes(self) -> tuple[int, ...]:
+        """Bytes that a table covers whose entries are of each of `leaf_sizes`, in their order.
+
+        Examples:
+            >>> [span >> 20 for span in ARCHITECTURES["x86-64"].table_span_bytes]
+            [524288, 1024, 2]
+        """
+        return tuple(self.entries_per_table * page_bytes(size) for size in self.leaf_sizes)
 
 
 _ARM64 = (
-    "Linux 6.12 arch/arm64/Kconfig ARM64_CONT_PTE_SHIFT and ARM64_CONT_PMD_SHIFT, arch/arm64/mm/hugetlbpage.c "
-    "__hugetlb_valid_size; no per-table KVM structure beyond struct page is assumed, not read"
+    "Linux 6.12 arch/arm64/Kconfig ARM64_CONT_PTE_SHIFT and ARM64_CONT_PMD_SHIFT, arch/arm64/include/asm/pgtable-hwdef.h, "
+    "arch/arm64/mm/hugetlbpage.c __hugetlb_valid_size, arch/arm64/mm/mmu.c vmemmap_populate (huge entries with 4K pages "
+    "only); no per-table KVM structure beyond struct page is assumed, not read"
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
@@ -60,31 +83,39 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
         a.name: a
         for a in (
             Architecture(
-                name="x86-64", base_bytes=4 * KIB, leaf_sizes=("1G", "2M", "4K"), contiguous_sizes=(),
-                backing_sizes=("1G", "2M"), stage2_metadata_bytes=184, direct_map_splits=True, vmemmap_leaf="2M",
-                source="Linux 6.12 arch/x86/kvm/mmu/mmu_internal.h struct kvm_mmu_page (184 B), "
-                "arch/x86/mm/pat/set_memory.c; 4- and 5-level tables are alike below 1 GiB",
+                name="x86-64", base_bytes=4 * KIB, entries_per_table=512,
+                leaf_sizes=("1G", "2M", "4K"), contiguous_sizes=(), backing_sizes=("1G", "2M"),
+                stage2_metadata_bytes=184, direct_map_splits=True, vmemmap_leaf="2M",
+                source="Linux 6.12 Documentation/mm/vmemmap_dedup.rst, arch/x86/kvm/mmu/mmu_internal.h struct "
+                "kvm_mmu_page (184 B as compiled), arch/x86/mm/pat/set_memory.c; 4- and 5-level tables are alike below "
+                "1 GiB",
             ),
             Architecture(
-                name="arm64", base_bytes=4 * KIB, leaf_sizes=("1G", "2M", "4K"), contiguous_sizes=("32M", "64K"),
-                backing_sizes=("1G", "32M", "2M", "64K"), stage2_metadata_bytes=0, direct_map_splits=False, vmemmap_leaf="2M", source=_ARM64,
+                name="arm64", base_bytes=4 * KIB, entries_per_table=512,
+                leaf_sizes=("1G", "2M", "4K"), contiguous_sizes=("32M", "64K"), backing_sizes=("1G", "32M", "2M", "64K"),
+                stage2_metadata_bytes=0, direct_map_splits=False, vmemmap_leaf="2M", source=_ARM64,
             ),
             Architecture(
-                name="arm64-16k", base_bytes=16 * KIB, leaf_sizes=("32M", "16K"), contiguous_sizes=("1G", "2M"),
-                backing_sizes=("1G", "32M", "2M"), stage2_metadata_bytes=0, direct_map_splits=False, vmemmap_leaf="32M", source=_ARM64,
+                name="arm64-16k", base_bytes=16 * KIB, entries_per_table=2048,
+                leaf_sizes=("32M", "16K"), contiguous_sizes=("1G", "2M"), backing_sizes=("1G", "32M", "2M"),
+                stage2_metadata_bytes=0, direct_map_splits=False, vmemmap_leaf="16K", source=_ARM64,
             ),
             Architecture(
-                name="arm64-64k", base_bytes=64 * KIB, leaf_sizes=("512M", "64K"), contiguous_sizes=("16G", "2M"),
-                backing_sizes=("16G", "512M", "2M"), stage2_metadata_bytes=0, direct_map_splits=False, vmemmap_leaf="512M", source=_ARM64,
+                name="arm64-64k", base_bytes=64 * KIB, entries_per_table=8192,
+                leaf_sizes=("512M", "64K"), contiguous_sizes=("16G", "2M"), backing_sizes=("16G", "512M", "2M"),
+                stage2_metadata_bytes=0, direct_map_splits=False, vmemmap_leaf="64K", source=_ARM64,
             ),
             Architecture(
-                name="riscv64", base_bytes=4 * KIB, leaf_sizes=("1G", "2M", "4K"), contiguous_sizes=("64K",),
-                backing_sizes=("1G", "2M", "64K"), stage2_metadata_bytes=0, direct_map_splits=False, vmemmap_leaf="2M",
-                source="Linux 6.12 arch/riscv/include/asm/pgtable-64.h (Sv48; Svnapot offers 64K only)",
+                name="riscv64", base_bytes=4 * KIB, entries_per_table=512,
+                leaf_sizes=("1G", "2M", "4K"), contiguous_sizes=("64K",), backing_sizes=("1G", "2M", "64K"),
+                stage2_metadata_bytes=0, direct_map_splits=False, vmemmap_leaf="2M",
+                source="Linux 6.12 arch/riscv/include/asm/pgtable-64.h (Svnapot offers 64K only; Sv39 to Sv57 are alike "
+                "below 1 GiB), arch/riscv/mm/init.c vmemmap_populate; no per-table KVM structure is assumed, not read",
             ),
         )
     }
 )  # fmt: skip
+"""Every architecture by name."""
 
 
 def architecture(name: str) -> Architecture:
@@ -98,19 +129,31 @@ def architecture(name: str) -> Architecture:
         ('32M', '16K')
     """
     if name not in ARCHITECTURES:
-        raise ScenarioError(f"arch '{name}' is not known{did_you_mean(name, ARCHITECTURES)}; allowed: {', '.join(ARCHITECTURES)}")
+        known = ", ".join(ARCHITECTURES)
+        raise ScenarioError(f"arch '{name}' is not known{did_you_mean(name, ARCHITECTURES)}; allowed: {known}")
     return ARCHITECTURES[name]
 
 
 def require_leaf_size(arch: str, size: str, where: str) -> None:
-    """Raises ScenarioError unless `size` is a leaf size of `arch`; `where` names the argument."""
+    """Nothing, if `size` is a leaf size of `arch`; `where` names the argument in the message.
+
+    Raises:
+        ScenarioError: Unknown architecture, or a size that it does not have.
+
+    Examples:
+        >>> require_leaf_size("x86-64", "2M", "leaf")
+    """
     sizes = architecture(arch).sizes
     if size not in sizes:
-        raise ScenarioError(f"{where}: {size!r} is no leaf size of {arch}{did_you_mean(size, sizes)}; allowed: {', '.join(sizes)}")
+        allowed = ", ".join(sizes)
+        raise ScenarioError(f"{where}: {size!r} is no leaf size of {arch}{did_you_mean(size, sizes)}; allowed: {allowed}")
 
 
 def backings(arch: str) -> tuple[str, ...]:
     """Page sizes that can back a VM, largest first.
+
+    Raises:
+        ScenarioError: No such architecture.
 
     Examples:
         >>> backings("x86-64")
@@ -134,12 +177,22 @@ class Ladder:
 
     @property
     def base_bytes(self) -> int:
-        """Bytes of the base page, and of a page-table page."""
+        """Bytes of the base page, and of a page-table page.
+
+        Examples:
+            >>> ladder("arm64-64k", "16G").base_bytes
+            65536
+        """
         return ARCHITECTURES[self.arch].base_bytes
 
     @property
     def pages(self) -> tuple[int, ...]:
-        """Base pages per leaf of each size."""
+        """Base pages per leaf of each size.
+
+        Examples:
+            >>> ladder("arm64-16k").pages
+            (65536, 2048, 1)
+        """
         return tuple(page_bytes(size) // self.base_bytes for size in self.sizes)
 
     def level(self, size: str) -> int:
@@ -147,24 +200,43 @@ class Ladder:
 
         Raises:
             ScenarioError: The ladder does not have it.
+
+        Examples:
+            >>> ladder("x86-64").level("2M")
+            1
         """
         if size not in self.sizes:
-            raise ScenarioError(f"'{size}' is no leaf size of {self.arch} here; allowed: {', '.join(self.sizes)}")
+            hint, allowed = did_you_mean(size, self.sizes), ", ".join(self.sizes)
+            raise ScenarioError(f"'{size}' is no leaf size of {self.arch} here{hint}; allowed: {allowed}")
         return self.sizes.index(size)
 
     def leaves_per(self, from_level: int, to_level: int) -> int:
-        """Leaves of `to_level` that one leaf of `from_level` holds."""
+        """Leaves of `to_level` that one leaf of `from_level` holds; 0 where they are larger.
+
+        Examples:
+            >>> ladder("x86-64").leaves_per(0, 1)
+            512
+        """
         return self.pages[from_level] // self.pages[to_level]
 
     def table_pages(self, from_level: int, to_level: int) -> int:
-        """Table pages that one table gains when one leaf of `from_level` is replaced by leaves of `to_level`."""
+        """Table pages that one table gains when one leaf of `from_level` is replaced wholly by leaves of `to_level`.
+
+        0 where `to_level` is no smaller, and between a contiguous size and the entries of its run.
+
+        Examples:
+            >>> rungs = ladder("arm64", contiguous=True)
+            >>> [rungs.table_pages(0, level) for level in range(5)]
+            [0, 1, 1, 513, 513]
+        """
         if to_level <= from_level:
             return 0
         hardware = [page_bytes(size) // self.base_bytes for size in ARCHITECTURES[self.arch].leaf_sizes]
         leaf, target = self.pages[from_level], self.pages[to_level]
         # a table page below an entry of size E maps E; it is needed for every E above the target's own entry
         # size, within the leaf: a run of contiguous entries already has its table
-        return sum(leaf // entry for entry in hardware if target < entry <= leaf and self._entry(target, hardware) < entry)
+        own = self._entry(target, hardware)
+        return sum(leaf // entry for entry in hardware if target < entry <= leaf and own < entry)
 
     @staticmethod
     def _entry(pages: int, hardware: list[int]) -> int:
@@ -172,7 +244,12 @@ class Ladder:
         return max(entry for entry in hardware if entry <= pages)
 
     def table_pages_matrix(self) -> NDArray[np.int64]:
-        """`table_pages` of every pair of levels: int64[n_levels, n_levels]."""
+        """`table_pages` of every pair of levels, from row to column: int64[n_levels, n_levels], read-only.
+
+        Examples:
+            >>> ladder("x86-64").table_pages_matrix().tolist()
+            [[0, 1, 513], [0, 0, 1], [0, 0, 0]]
+        """
         return _matrix(self)
 
 
@@ -188,6 +265,8 @@ def ladder(arch: str, backing: str = "1G", contiguous: bool = False) -> Ladder:
     """The leaf sizes of memory backed by `backing` pages.
 
     Args:
+        arch: Key in `ARCHITECTURES`.
+        backing: One of `backings(arch)`, a contiguous size even without `contiguous`.
         contiguous: Whether leaves of contiguous entries are used below the backing.
 
     Raises:

@@ -171,8 +171,8 @@ def split_cost(
     # Level by level how many leaves have a poison inside; the last level is the poisons themselves.
     whole = [rungs.leaves_per(0, level) for level in range(len(rungs.sizes))]
     most, among = (whole[-2], rungs.sizes[-2]) if len(whole) > 2 else (whole[-1], rungs.sizes[-1])
-    _require_count("poisons", poisons, most, f"one for each {among} leaf in {leaf}; lower it, or take another path")
-    _require_count("page_tables", page_tables, None, "processes that map the memory")
+    poisons = _count("poisons", poisons, most, f"one for each {among} leaf in {leaf}; lower it, or take another path")
+    page_tables = _count("page_tables", page_tables, None, "the processes that map the memory")
     broken = [min(poisons, n) for n in whole]
     steps = range(1, len(whole))
     leaves = {
@@ -194,21 +194,23 @@ def _path(arch: str, leaf: str, path: Sequence[str]) -> Ladder:
     require_leaf_size(arch, leaf, "leaf")
     base = architecture(arch).sizes[-1]
     if leaf == base:
-        raise ScenarioError(f"leaf: {leaf!r} is the base page and cannot be split; take one of {', '.join(backings(arch))}")
+        raise ScenarioError(f"leaf: {leaf!r} is the base page and cannot be split; take {' or '.join(backings(arch))}")
     if isinstance(path, str) or not path:
         raise ScenarioError(f"path: {path!r} is not a list of sizes; write those to split to, such as ({base!r},)")
     for size in path:
         require_leaf_size(arch, size, "path")
     descent = (leaf, *path)
     if any(page_bytes(above) <= page_bytes(below) for above, below in pairwise(descent)):
-        raise ScenarioError(f"path: {' > '.join(descent)} does not descend; list each size below {leaf} once, largest first")
+        shown = " > ".join(descent)
+        raise ScenarioError(f"path: {shown} does not descend; list sizes below {leaf}, each once and largest first")
     if path[-1] != base:
-        raise ScenarioError(f"path: ends at {path[-1]!r}, but a poison is isolated as a base page; end it with {base!r}")
+        raise ScenarioError(f"path: ends at {path[-1]!r}, but poison is isolated as a base page; end it with {base!r}")
     return Ladder(arch, descent)
 
 
-def _require_count(name: str, value: int, most: int | None, meaning: str) -> None:
-    """Raises ScenarioError unless `value` is a whole number from 1 up to `most`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1 or (most is not None and value > most):
-        allowed = "a positive whole number" if most is None else f"a whole number between 1 and {most}"
-        raise ScenarioError(f"{name}: {value!r} is not {allowed}, {meaning}")
+def _count(name: str, value: int, most: int | None, meaning: str) -> int:
+    """`value`, if it is a whole number from 1 up to `most`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1 or (most and value > most):
+        allowed = f"between 1 and {most}" if most else "above 0"
+        raise ScenarioError(f"{name}: {value!r} is not a whole number {allowed}, {meaning}")
+    return int(value)

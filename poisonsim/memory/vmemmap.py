@@ -12,12 +12,17 @@ the numbers for arm64 say what it would save.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, get_args, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from poisonsim.errors import ScenarioError, did_you_mean
 from poisonsim.memory.ladder import ARCHITECTURES, require_leaf_size
 from poisonsim.memory.tables import Count
 from poisonsim.units import page_bytes
+
+I64 = NDArray[np.int64]
 
 STRUCT_PAGE_BYTES = 64
 """Bytes of one struct page (Documentation/mm/vmemmap_dedup.rst, Linux 6.12)."""
@@ -53,7 +58,11 @@ def hvo_saved_bytes(arch: str, size: str) -> int:
     return max(memmap_bytes(arch, size) - ARCHITECTURES[arch].base_bytes, 0)
 
 
-def hvo_net_saving_bytes(arch: str, size: str, n_pages: Count = 1) -> Count:
+@overload
+def hvo_net_saving_bytes(arch: str, size: str, n_pages: int = 1) -> int: ...
+@overload
+def hvo_net_saving_bytes(arch: str, size: str, n_pages: I64) -> I64: ...
+def hvo_net_saving_bytes(arch: str, size: str, n_pages: int | I64 = 1) -> int | I64:
     """Bytes that HVO saves on a pool of huge pages, less the page tables that it splits for them.
 
     One table is split per huge entry of the memory map, and huge pages whose memory map is less than one such entry
@@ -124,7 +133,8 @@ def vmemmap_bytes(
         1677312000
     """
     if hvo_with_hgm not in (known := get_args(HvoWithHgm)):
-        raise ScenarioError(f"hvo_with_hgm: {hvo_with_hgm!r} is not one of {', '.join(known)}{did_you_mean(hvo_with_hgm, known)}")
+        hint, allowed = did_you_mean(hvo_with_hgm, known), ", ".join(known)
+        raise ScenarioError(f"hvo_with_hgm: {hvo_with_hgm!r} is not known{hint}; allowed: {allowed}")
     gross_bytes = hvo_saved_bytes(arch, backing)
     if not hvo:
         return 0 * (restored_pages + dissolved_pages)

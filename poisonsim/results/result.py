@@ -11,8 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from poisonsim.engine.block import year_points
+from poisonsim.engine.kernel import states_at
 from poisonsim.engine.merge import Tally
 from poisonsim.engine.plan import Plan
+from poisonsim.engine.state import ERRORS
 from poisonsim.errors import FewTailTrials, MetricError, did_you_mean
 from poisonsim.results.compare import Comparison
 from poisonsim.results.fleet import Fleet
@@ -137,8 +139,6 @@ class Result:
         indices = [StateIndex(states) for states in self.tally.states]
         for first, size, history, paths in histories(self.plan, wanted):
             for p, path in enumerate(paths):
-                from poisonsim.engine.kernel import states_at
-
                 place = np.zeros(size, np.int64)
                 at = states_at(path.start, path.grid, path.state, point)
                 place[history.trial] = indices[p].places(path.states)[at]
@@ -183,6 +183,19 @@ class Result:
     def distribution(self, policy: str, metric: str, year: float | None = None) -> Distribution:
         """Values of a metric over all trials of one policy, with how many trials have each."""
         return self._distribution(self._policy(policy), self._column(metric), self._point_of(year))
+
+    def when_hit(self, policy: str, metric: str, year: float | None = None) -> Distribution:
+        """As `distribution`, over the trials that have seen at least one UE by then.
+
+        Raises:
+            MetricError: As `distribution`, or no trial has seen one.
+        """
+        p, point = self._policy(policy), self._point_of(year)
+        hit = self.tally.states[p][:, ERRORS] > 0
+        counts = np.where(hit, self.tally.counts[p][:, point], 0)
+        if not counts.any():
+            raise MetricError(f"none of {self.n_trials:,} trials saw a UE by then; raise trials, the rate or the horizon")
+        return Distribution.of(self._values[p][:, self._column(metric)], counts)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain data: what `--json` prints."""

@@ -35,6 +35,7 @@ def run(
     executor: Executor | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
+    command: str = "",
 ) -> Result:
     """Simulates `trials` VM lifetimes under each policy, on identical error histories.
 
@@ -47,6 +48,7 @@ def run(
         executor: Any `concurrent.futures.Executor` to use instead of threads.
         out: Run folder to write, and to continue where it holds blocks of this run already.
         progress: Called after each block; see `poisonsim.engine.run.simulate_plan`.
+        command: How to make this run again, kept in the run folder and shown in its report.
 
     Raises:
         ScenarioError: The scenario, or an argument, cannot be used.
@@ -73,7 +75,7 @@ def run(
     folder = None if out is None else Path(out)
     if folder is not None:
         _claim_folder(folder, plan)
-        write_json(folder / "run.json", manifest_of(plan, trials))
+        write_json(folder / "run.json", manifest_of(plan, trials, command))
     tally = simulate_plan(plan, trials=trials, threads=threads, executor=executor, folder=folder, progress=progress)
     result = Result(plan, tally)
     if folder is not None:
@@ -147,11 +149,12 @@ def open_run(folder: str | Path) -> Result:
     return Result(plan, merger.tally())
 
 
-def manifest_of(plan: Plan, trials: int) -> dict[str, Any]:
+def manifest_of(plan: Plan, trials: int, command: str) -> dict[str, Any]:
     """What `run.json` says: all that is needed to compute the run again, and the versions that did."""
     return {
         "schema": SCHEMA,
         "trials": trials,
+        "command": command,
         **plan.describe(),
         "software": {
             name: version(name) for name in ("poisonsim", "numpy", "scipy", "numba", "pandas", "matplotlib")

@@ -89,7 +89,7 @@ class Distribution:
         Examples:
             >>> d = Distribution.of(np.arange(1000.0), np.ones(1000, int))
             >>> d.quantile(0.99)
-            Estimate(low=982.0, best=989.0, high=995.0, unit='1')
+            Estimate(low=982.0, best=989.0, high=996.0, unit='1')
             >>> d.quantile(0.999) is None
             True
         """

@@ -1,0 +1,46 @@
+"""`poisonsim catalog`: the numbers that ship with poisonsim, each with its source and quality."""
+
+from __future__ import annotations
+
+import typer
+
+from poisonsim.cli.common import print_json, print_table, user_errors
+
+app = typer.Typer(help="List and show scenarios, CPUs, fault tables and costs.", no_args_is_help=True)
+
+
+@app.command("list")
+@user_errors
+def list_command(as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout.")) -> None:
+    """Every entry of the catalogue."""
+    from poisonsim import catalog
+
+    entries = [(kind, name, str(catalog.load(kind, name).get("title", ""))) for kind in catalog.KINDS for name in catalog.names(kind)]
+    if as_json:
+        print_json({"catalog": [{"kind": k, "name": n, "title": t} for k, n, t in entries]})
+        return
+    print_table(["kind", "name", "title"], [list(entry) for entry in entries], right=9)
+
+
+@app.command("show")
+@user_errors
+def show_command(
+    name: str = typer.Argument(..., help="Name of an entry, as `catalog list` prints it."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout."),
+) -> None:
+    """Every number of one entry with its unit, quality and source."""
+    from poisonsim import catalog
+    from poisonsim.errors import ScenarioError, did_you_mean
+
+    kinds = [kind for kind in catalog.KINDS if name in catalog.names(kind)]
+    if not kinds:
+        known = [entry for kind in catalog.KINDS for entry in catalog.names(kind)]
+        raise ScenarioError(f"'{name}' is not in the catalogue{did_you_mean(name, known)}; known: {', '.join(known)}")
+    kind = kinds[0]
+    numbers = catalog.numbers(kind, name)
+    if as_json:
+        print_json({"kind": kind, "name": name, "numbers": [number._asdict() for number in numbers]})
+        return
+    typer.echo(f"{catalog.KINDS[kind]} {name}: {catalog.load(kind, name).get('title', '')}\n")
+    rows = [[n.key, f"{n.value} {n.unit}".strip(), n.quality, n.source] for n in numbers]
+    print_table(["key", "value", "quality", "source"], rows, right=9)

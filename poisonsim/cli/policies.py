@@ -1,0 +1,113 @@
+"""`poisonsim policies`: list, show, check and start policies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from poisonsim.cli.common import print_json, print_table, user_errors
+
+app = typer.Typer(help="List, show, check and start policies.", no_args_is_help=True)
+
+_TEMPLATE = '''from poisonsim.policy import BASE, SPLIT, UNMAP, Policy, on
+
+
+class {class_name}(Policy):
+    """Map around the poison with the largest leaves that fit.
+
+    Say here which mechanism of the kernel or the hypervisor this stands for.
+    Status: hypothetical.
+    Source: where it is described.
+    """
+
+    rules = [on(">BASE").do(SPLIT), on(BASE).do(UNMAP)]
+'''
+
+
+@app.command("list")
+@user_errors
+def list_command(as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout.")) -> None:
+    """Name, status and summary of every policy that is shipped or installed."""
+    from poisonsim.policy import all_policies
+
+    sources = all_policies()
+    if as_json:
+        print_json(
+            {
+                "policies": [
+                    {"name": s.name, "status": s.note("Status"), "summary": s.summary, "origin": s.origin} for s in sources
+                ]
+            }
+        )
+        return
+    print_table(["policy", "status", "summary"], [[s.name, s.note("Status"), s.summary] for s in sources], right=9)
+
+
+@app.command("show")
+@user_errors
+def show_command(
+    name: str = typer.Argument(..., metavar="NAME|FILE.py", help="Policy to show."),
+    scenario: str = typer.Option("seed-1t", "--scenario", help="Scenario whose leaf sizes and spares it is shown for."),
+) -> None:
+    """What a policy does, its parameters, its rules and where its mechanism is described."""
+    import inspect
+
+    from poisonsim.policy import find_policy, load_policy
+    from poisonsim.policy.table import resolve_params
+    from poisonsim.results.runs import plan_run
+    from poisonsim.scenario import load_scenario
+
+    source = find_policy(name)
+    resolved = load_scenario(scenario)
+    policy = load_policy(name)
+    compiled = plan_run(resolved, policies=[policy]).policies[0]
+    typer.echo(f"{source.name}  ({source.origin})\n\n{inspect.getdoc(source.cls) or 'no description'}\n")
+    typer.echo(f"huge pages it gives up are {'leaked (shared mapping)' if compiled.shared else 'dissolved (private mapping)'}")
+    typer.echo(f"needs high-granularity mapping: {'yes' if compiled.uses_hgm else 'no'}\n\nrules, tried in order:")
+    for line in compiled.text:
+        typer.echo(f"  {line}")
+    values = resolve_params(policy, resolved.host.spares)
+    if values:
+        typer.echo("\nparameters:")
+        for parameter in source.cls.parameters().values():
+            allowed = f"{parameter.allowed.low} to {parameter.allowed.high}"
+            typer.echo(f"  {parameter.name} = {values[parameter.name]}  ({allowed}; set with {source.name}:{parameter.name}=N)")
+    typer.echo(f"\ndigest {compiled.digest[:12]}")
+
+
+@app.command("check")
+@user_errors
+def check_command(
+    names: list[str] = typer.Argument(..., metavar="NAME|FILE.py...", help="Policies to check."),
+    scenario: str = typer.Option("seed-1t", "--scenario", help="Scenario whose leaf sizes they are checked against."),
+) -> None:
+    """Load policies and run every static check; exit code 2 if one fails."""
+    from poisonsim.engine.block import compile_decide
+    from poisonsim.results.runs import plan_run
+    from poisonsim.scenario import load_scenario
+
+    for policy in plan_run(load_scenario(scenario), policies=names).policies:
+        compile_decide(policy.decide, tuple(policy.params))
+        typer.echo(f"{policy.label}: ok, {len(policy.text)} rule{'s' if len(policy.text) != 1 else ''}, digest {policy.digest[:12]}")
+
+
+@app.command("new")
+@user_errors
+def new_command(
+    name: str = typer.Argument(..., help="Name of the new policy, such as my-policy."),
+    folder: Path = typer.Option(Path("."), "--folder", help="Where to write the file."),
+) -> None:
+    """Write a policy file to start from."""
+    from poisonsim.engine.store import write_whole
+    from poisonsim.errors import PolicyError
+
+    stem = name.replace("-", "_")
+    if not stem.isidentifier() or stem != stem.lower():
+        raise PolicyError(f"'{name}' is not a policy name; use lower-case letters, digits and hyphens, such as my-policy")
+    path = folder / f"{stem}.py"
+    if path.exists():
+        raise PolicyError(f"{path} exists already; choose another name, or remove it")
+    class_name = "".join(part.capitalize() for part in stem.split("_"))
+    write_whole(path, _TEMPLATE.format(class_name=class_name).encode())
+    typer.echo(f"{path}\ncheck it    poisonsim policies check {path}\nrun it      poisonsim run --policy {path}")

@@ -1,0 +1,73 @@
+"""Progress on stderr with the current estimate in it: a bar on a terminal, a line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from poisonsim.engine.merge import Tally
+from poisonsim.engine.plan import Plan
+from poisonsim.engine.run import Progress
+from poisonsim.engine.state import GUEST_LOST_PAGES
+from poisonsim.results.statistics import Distribution
+from poisonsim.units import format_bytes
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextmanager
+def progress(plan: Plan, *, quiet: bool) -> Iterator[Progress | None]:
+    """A callback for `run` that shows how far it is and what it has found."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        with _bar(plan) as callback:
+            yield callback
+    else:
+        yield _lines(plan)
+
+
+def current_estimate(plan: Plan, tally: Tally) -> str:
+    """Guest memory lost so far under the last policy, as one clause."""
+    pages = Distribution.of(tally.states[-1][:, GUEST_LOST_PAGES].astype(float), tally.counts[-1][:, -1])
+    p99 = pages.quantile(0.99)
+    known = p99.best if p99 is not None else pages.values[-1]
+    what = "p99" if p99 is not None else "most"
+    return f"{plan.policies[-1].label}: {what} guest lost {format_bytes(known * plan.ladder.base_bytes)}"
+
+
+def _lines(plan: Plan) -> Progress:
+    started = last = time.monotonic()
+
+    def show(done: int, wanted: int, tally: Callable[[], Tally]) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _SECONDS_BETWEEN_LINES and done < wanted:
+            last = now
+            left = (now - started) / done * (wanted - done)
+            print(f"{done:,}/{wanted:,} trials, {left:.0f} s left, {current_estimate(plan, tally())}", file=sys.stderr)
+
+    return show
+
+
+@contextmanager
+def _bar(plan: Plan) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    last = 0.0
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show(done: int, wanted: int, tally: Callable[[], Tally]) -> None:
+            nonlocal last
+            if time.monotonic() - last > 0.5 or done == wanted:
+                last = time.monotonic()
+                bar.update(task, description=current_estimate(plan, tally()))
+            bar.update(task, completed=done, total=wanted)
+
+        yield show

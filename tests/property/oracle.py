@@ -1,0 +1,368 @@
+"""A second answer to what a policy makes of a history, written from the semantics alone and in no hurry.
+
+`life` keeps one byte per base page (the leaf that maps it) and sets of pages, and after every event counts the state
+afresh from them. `stateless_states` answers without time at all: for a policy without guards or spares the state is a
+function of the set of distinct poisoned pages. Neither shares code with the engine.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poisonsim.catalog import load_costs
+from poisonsim.engine.plan import Plan
+from poisonsim.engine.state import state_columns
+from poisonsim.memory import ARCHITECTURES
+from poisonsim.policy.rules import BACKING, BASE, KEEP, MIGRATE, SPLIT, UNMAP, Act, Policy, SizedAct
+from poisonsim.units import page_bytes
+
+I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
+GIB_BYTES, GROUP_BYTES, ENTRY_BYTES = 1 << 30, 2 << 20, 8
+COMPARE: dict[str, Callable[[int, int], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
+}  # fmt: skip
+
+
+class Event(NamedTuple):
+    """One error: the base page it poisons, when, and how much luck the guest has."""
+
+    page: int
+    years: float
+    fate: float
+
+
+class HugePage(NamedTuple):
+    """The huge page that backs a region after `copy` migrations."""
+
+    region: int
+    copy: int
+
+
+def level_of(sizes: Sequence[str], size: str) -> int:
+    """Level of a leaf size as a rule spells it."""
+    return {BACKING: 0, BASE: len(sizes) - 1}[size] if size in (BACKING, BASE) else sizes.index(size)
+
+
+def covers(sizes: Sequence[str], size: str, level: int) -> bool:
+    """Whether a rule for `size` is about leaves of `level`."""
+    if size.startswith(">"):
+        return level < level_of(sizes, size[1:])
+    if size.startswith("<"):
+        return level > level_of(sizes, size[1:])
+    return level == level_of(sizes, size)
+
+
+class Life:
+    """One VM and its host while errors strike under a policy with rules."""
+
+    def __init__(self, plan: Plan, policy: Policy) -> None:
+        self.plan, self.policy = plan, policy
+        vm, host = plan.scenario.vm, plan.scenario.host
+        costs = load_costs(host.costs)
+        self.sizes = plan.ladder.sizes
+        self.base = len(self.sizes) - 1
+        self.leaf_pages = [page_bytes(size) // vm.base_bytes for size in self.sizes]
+        self.region_pages, self.n_regions = self.leaf_pages[0], vm.n_regions
+        self.shared = (policy.mapping or host.mapping) == "shared"
+        may_migrate = any(rule.action is MIGRATE for rule in policy.rules)
+        self.spares = policy.params.get("spares", getattr(policy, "spares", host.spares)) if may_migrate else 0
+        self.unmap_ns = costs.shootdown_ns
+        self.migrate_ns = (costs.copy_gib_ns + costs.clear_gib_ns) * vm.region_bytes // GIB_BYTES
+
+        n_pages = vm.n_base_pages
+        self.level = np.zeros(n_pages, np.int8)  # of the leaf that maps each page, or mapped it before it was a hole
+        self.mapped = np.ones(n_pages, bool)
+        self.lost = np.zeros(n_pages, bool)  # to the guest, mapped or not
+        self.errors = 0
+        self.regions_hit: set[int] = set()
+        self.poisoned: set[int] = set()
+        self.acted: set[tuple[HugePage, int]] = set()
+        self.copies: Counter[int] = Counter()
+        self.leaked: set[HugePage] = set()
+        self.dissolved: set[HugePage] = set()
+        self.ever_split: set[HugePage] = set()
+        self.vm_level = 0
+        self.spares_exhausted = self.vm_lost = False
+        self.stall_ns = 0
+
+    # What can be counted
+
+    def regions_split(self) -> list[int]:
+        """Regions mapped otherwise than by one leaf, those unmapped in one piece left out."""
+        return np.flatnonzero((self.level.reshape(self.n_regions, -1) > 0).any(axis=1)).tolist()
+
+    def table_pages(self) -> int:
+        """Tables below the backing's own entries: one for each span with entries so small in it, holes counted too."""
+        arch = ARCHITECTURES[self.plan.scenario.vm.arch]
+        single = [page_bytes(size) for size in arch.leaf_sizes]
+        entry_bytes = [max(b for b in single if b <= page_bytes(size)) for size in self.sizes]
+        total = 0
+        for small in (b for b in single if b < entry_bytes[0]):
+            first_level = next(level for level, entry in enumerate(entry_bytes) if entry <= small)
+            span_pages = small // ENTRY_BYTES  # a table is one base page of entries
+            total += int((self.level.reshape(-1, span_pages) >= first_level).any(axis=1).sum())
+        return total
+
+    def backing_of(self, page: int) -> HugePage:
+        region = page // self.region_pages
+        return HugePage(region, self.copies[region])
+
+    def hits_in(self, huge: HugePage) -> int:
+        return sum(1 for where, _ in self.acted if where == huge)
+
+    def spares_left(self) -> int:
+        return self.spares - sum(self.copies.values())
+
+    def counter(self, name: str, event: Event) -> int:
+        """One counter of the rule language as the rules see it now."""
+        match name:
+            case "spares_left":
+                return self.spares_left()
+            case "hits_in_region":
+                return self.hits_in(self.backing_of(event.page))
+            case "hits_in_vm":
+                return len(self.acted)
+            case "regions_split":
+                return len(self.regions_split())
+            case "leaked_regions":
+                return len(self.leaked)
+            case "table_pages":
+                return self.table_pages()
+            case "age_days":
+                return int(event.years * 365.25)
+        raise AssertionError(name)
+
+    def direct_map_pages(self) -> int:
+        """One split of each 1 GiB, and one of each 2 MiB, of a huge page's memory in which an error was acted on."""
+        if self.plan.scenario.vm.arch != "x86-64":
+            return 0
+        base_bytes = self.plan.scenario.vm.base_bytes
+        chunks = {(huge.copy, page * base_bytes // GIB_BYTES) for huge, page in self.acted}
+        groups = {(huge.copy, page * base_bytes // GROUP_BYTES) for huge, page in self.acted}
+        return len(chunks) + len(groups)
+
+    def state(self) -> list[int]:
+        """The state vector in the engine's order of columns."""
+        values: dict[str, int] = {
+            "errors": self.errors,
+            "regions_hit": len(self.regions_hit),
+            "table_pages": self.table_pages(),
+            "guest_lost_pages": int(np.count_nonzero(self.lost)),
+            "host_lost_pages": len(self.acted) + sum(self.region_pages - self.hits_in(huge) for huge in self.leaked),
+            "stranded_pages": sum(self.region_pages - self.hits_in(huge) for huge in self.dissolved),
+            "leaked_regions": len(self.leaked),
+            "dissolved_regions": len(self.dissolved),
+            "restored_regions": len(self.ever_split | self.dissolved),
+            "spares_used": sum(self.copies.values()),
+            "spares_exhausted": self.spares_exhausted,
+            "direct_map_pages": self.direct_map_pages(),
+            "guest_faults": len(self.acted),
+            "vm_lost": self.vm_lost,
+            "stall_ns": self.stall_ns,
+        }
+        for level, size in enumerate(self.sizes):
+            present = int(np.count_nonzero(self.mapped & (self.level == level)))
+            values[f"leaves_{size}"] = present // self.leaf_pages[level]
+        return [int(values[name]) for name in state_columns(self.sizes)]
+
+    # What happens
+
+    def strike(self, event: Event) -> None:
+        """One event, to the end of what the policy does about it."""
+        self.errors += 1
+        self.regions_hit.add(event.page // self.region_pages)
+        if event.page in self.poisoned:
+            return
+        self.poisoned.add(event.page)
+        if not self.mapped[event.page]:
+            return
+        self.acted.add((self.backing_of(event.page), event.page))
+        while True:
+            level = int(self.level[event.page])
+            action = self.choose(level, event)
+            if action is SPLIT:
+                self.split(self.leaf_at(event.page), level + 1)
+            elif isinstance(action, SizedAct) and action.act is Act.SPLIT_TO:
+                self.split(self.leaf_at(event.page), level_of(self.sizes, action.size))
+            elif isinstance(action, SizedAct):
+                self.split_vm(level_of(self.sizes, action.size))
+            else:
+                break
+            self.note_splits()
+        if action is UNMAP:
+            self.unmap(self.leaf_at(event.page), level)
+        elif action is KEEP:
+            self.lost[event.page] = True
+        else:
+            self.migrate(event.page // self.region_pages)
+        self.note_splits()
+        vital = self.plan.loss_below[level if action is UNMAP else self.base]
+        self.vm_lost = self.vm_lost or event.fate < vital
+
+    def choose(self, level: int, event: Event) -> Act | SizedAct:
+        """The action of the first rule that covers leaves of `level`, whose guard holds, and that can be done."""
+        for rule in self.policy.rules:
+            if not covers(self.sizes, rule.size, level) or not self.guard_holds(rule.guard, event):
+                continue
+            if rule.action is MIGRATE and self.spares_left() <= 0:
+                self.spares_exhausted = True
+                continue
+            return rule.action
+        raise AssertionError("a checked policy always acts")
+
+    def guard_holds(self, guard: str, event: Event) -> bool:
+        if not guard:
+            return True
+        for part in guard.split(" and "):
+            name, compare, operand = part.split()
+            if not COMPARE[compare](self.counter(name, event), self.number(operand)):
+                return False
+        return True
+
+    def number(self, operand: str) -> int:
+        """The operand of a guard: a whole number, or a parameter of the policy."""
+        if operand.lstrip("-").isdigit():
+            return int(operand)
+        default = getattr(self.policy, operand, self.plan.scenario.host.spares)  # only `spares` needs no declaration
+        return self.policy.params.get(operand, int(default))
+
+    def leaf_at(self, page: int) -> slice:
+        """The pages of the leaf that maps `page`."""
+        n_pages = self.leaf_pages[int(self.level[page])]
+        first = page // n_pages * n_pages
+        return slice(first, first + n_pages)
+
+    def split(self, leaf: slice, to_level: int) -> None:
+        self.stall_ns += int(self.plan.stall_split[int(self.level[leaf.start]), to_level])
+        self.level[leaf] = to_level
+
+    def split_vm(self, to_level: int) -> None:
+        for page in self.leaf_starts(to_level):
+            self.split(self.leaf_at(page), to_level)
+        self.vm_level = to_level
+
+    def leaf_starts(self, above_level: int) -> Iterator[int]:
+        """First page of every leaf of the VM that is larger than those of a level."""
+        for level in range(above_level):
+            every = np.arange(0, len(self.level), self.leaf_pages[level])
+            yield from every[self.mapped[every] & (self.level[every] == level)].tolist()
+
+    def unmap(self, leaf: slice, level: int) -> None:
+        self.stall_ns += self.unmap_ns
+        self.mapped[leaf] = False
+        self.lost[leaf] = True
+        if level == 0:
+            self.give_up(self.backing_of(leaf.start))
+
+    def migrate(self, region: int) -> None:
+        self.stall_ns += self.migrate_ns
+        self.give_up(HugePage(region, self.copies[region]))
+        self.copies[region] += 1
+        pages = slice(region * self.region_pages, (region + 1) * self.region_pages)
+        self.level[pages] = self.vm_level
+        self.mapped[pages] = True
+        self.lost[pages] = False
+        self.lost[[page for page in self.poisoned if page // self.region_pages == region]] = True
+
+    def give_up(self, huge: HugePage) -> None:
+        (self.leaked if self.shared else self.dissolved).add(huge)
+
+    def note_splits(self) -> None:
+        self.ever_split |= {HugePage(region, self.copies[region]) for region in self.regions_split()}
+
+
+def life(plan: Plan, policy: Policy, events: Sequence[Event]) -> I64:
+    """States of one trial at every grid point: int64[n_grid, n_columns]."""
+    horizon = plan.scenario.horizon
+    step_years = horizon.years / horizon.n_steps
+    vm = Life(plan, policy)
+    states = np.tile(vm.state(), (horizon.n_steps + 1, 1))
+    for event in events:
+        vm.strike(event)
+        states[math.ceil(event.years / step_years) :] = vm.state()
+        if vm.vm_lost and plan.scenario.vm.on_loss == "end":
+            break
+    return states
+
+
+def stateless_states(plan: Plan, policy: Policy, trial: I64, page: I64, fate: F64, n_trials: int) -> I64:
+    """States of many trials after all their events, for a policy without guards that ends in UNMAP.
+
+    Args:
+        plan: Of a scenario with `on_loss = "count"`.
+        policy: Rules without guards, of `SPLIT`, `SPLIT_TO`, `SPLIT_VM_TO` and `UNMAP` only.
+        trial: int64[n_events], ascending; within a trial events are in time order.
+        page: int64[n_events], base page.
+        fate: float64[n_events].
+
+    Returns:
+        int64[n_trials, n_columns].
+    """
+    vm, host, sizes, pages = plan.scenario.vm, plan.scenario.host, plan.ladder.sizes, plan.ladder.pages
+    path, whole_vm = path_to_unmap(policy, sizes)
+    last = path[-1]
+    key = trial * vm.n_base_pages + page
+    # In each leaf of the last level the first event is acted on; every later one falls into the hole that it made.
+    first = np.unique(key // pages[last], return_index=True)[1]
+    acted = key[first]
+
+    def hit(span_pages: int) -> I64:
+        """Distinct spans of memory in which an error was acted on, by trial: int64[n_trials]."""
+        per_vm = -(-vm.n_base_pages // span_pages)
+        spans = np.unique(acted // vm.n_base_pages * per_vm + acted % vm.n_base_pages // span_pages)
+        return np.bincount(spans // per_vm, minlength=n_trials)
+
+    n_acted, regions = hit(1), hit(pages[0])
+    columns: dict[str, NDArray[Any]] = dict.fromkeys(state_columns(sizes), np.zeros(n_trials, np.int64))
+    columns["errors"] = np.bincount(trial, minlength=n_trials)
+    columns["regions_hit"] = regions
+    columns["guest_faults"] = columns["host_lost_pages"] = n_acted
+    columns["guest_lost_pages"] = n_acted * pages[last]
+    columns["stall_ns"] = n_acted * load_costs(host.costs).shootdown_ns
+    columns["vm_lost"] = np.bincount(trial[first], fate[first] < plan.loss_below[last], n_trials) > 0
+    if vm.arch == "x86-64":
+        columns["direct_map_pages"] = hit(GIB_BYTES // vm.base_bytes) + hit(GROUP_BYTES // vm.base_bytes)
+
+    leaves = [np.zeros(n_trials, np.int64) for _ in sizes]
+    leaves[0] = np.full(n_trials, vm.n_regions)
+    for above, below in pairwise(path):
+        split = leaves[above] * (n_acted > 0) if whole_vm else hit(pages[above])
+        leaves[above] = leaves[above] - split
+        leaves[below] = leaves[below] + split * (pages[above] // pages[below])
+        columns["table_pages"] = columns["table_pages"] + split * plan.ladder.table_pages(above, below)
+        columns["stall_ns"] = columns["stall_ns"] + split * int(plan.stall_split[above, below])
+        if above == 0:
+            columns["restored_regions"] = split
+    leaves[last] = leaves[last] - n_acted
+    if last == 0 and (policy.mapping or host.mapping) == "shared":
+        columns["leaked_regions"] = regions
+        columns["host_lost_pages"] = regions * pages[0]
+    elif last == 0:
+        columns["dissolved_regions"] = columns["restored_regions"] = regions
+        columns["stranded_pages"] = regions * (pages[0] - 1)
+    columns |= {f"leaves_{size}": count for size, count in zip(sizes, leaves, strict=True)}
+    return np.column_stack([columns[name] for name in state_columns(sizes)]).astype(np.int64)
+
+
+def path_to_unmap(policy: Policy, sizes: Sequence[str]) -> tuple[list[int], bool]:
+    """Levels that a hit leaf goes through until it is unmapped, and whether the whole VM goes with it."""
+    path, whole_vm = [0], False
+    while True:
+        action = next(rule.action for rule in policy.rules if covers(sizes, rule.size, path[-1]))
+        if isinstance(action, SizedAct):
+            whole_vm = whole_vm or action.act is Act.SPLIT_VM_TO
+            path.append(level_of(sizes, action.size))
+        elif action is SPLIT:
+            path.append(path[-1] + 1)
+        else:
+            assert action is UNMAP
+            return path, whole_vm

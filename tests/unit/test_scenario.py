@@ -1,0 +1,374 @@
+"""Scenarios in code: values, derived figures, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pickle
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from poisonsim.errors import ScenarioError
+from poisonsim.memory import ARCHITECTURES, backings, ladder
+from poisonsim.scenario import (
+    CountFaults,
+    FieldFaults,
+    Horizon,
+    Host,
+    RateFaults,
+    Scenario,
+    Vm,
+    Workload,
+    load_scenario,
+)
+from poisonsim.scenario_checks import SECTIONS, TAGS, all_keys
+from poisonsim.units import GIB, TIB
+
+
+def problems_of(make: Any, *args: Any, **kwargs: Any) -> list[str]:
+    with pytest.raises(ScenarioError) as caught:
+        make(*args, **kwargs)
+    return list(caught.value.problems)
+
+
+# ------------------------------------------------------------------------------------------------- values
+
+
+def test_the_default_is_seed_1t() -> None:
+    shipped = load_scenario("seed-1t")
+    assert dataclasses.replace(shipped, title="") == Scenario()
+    assert Scenario().vm.memory_bytes == TIB
+    assert Scenario().faults == CountFaults(errors=100, placement="uniform")
+    assert (Scenario().horizon.years, Scenario().horizon.n_steps) == (5.0, 60)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_derived_counts_agree_with_the_ladder(arch: str) -> None:
+    for backing in backings(arch):
+        vm = Vm(arch=arch, backing=backing, memory=3 * 16 * GIB, guest_page=ladder(arch, backing).sizes[-1])
+        rungs = ladder(arch, backing)
+        assert vm.pages_per_region == rungs.pages[0]
+        assert vm.base_bytes * vm.pages_per_region == vm.region_bytes
+        assert vm.n_regions * vm.region_bytes == vm.memory_bytes == vm.n_base_pages * vm.base_bytes
+
+
+def test_the_architectures_accepted_are_those_of_the_ladder() -> None:
+    assert set(get_args(get_type_hints(Vm)["arch"])) == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("memory", ["3TiB", 3 * TIB, "3072GiB"])
+def test_memory_is_stored_in_bytes(memory: int | str) -> None:
+    assert Vm(memory=memory).memory == Vm(memory=memory).memory_bytes == 3 * TIB
+
+
+def test_rates_and_times_are_stored_per_year_and_in_years() -> None:
+    assert RateFaults(ue_per_tib_year="66FIT").ue_per_tib_year == pytest.approx(66 * 8766 / 1e9)
+    assert Horizon(years="18months", grid="3months").n_steps == 6
+    assert isinstance(Horizon(years=5).years, float)
+
+
+def test_grid_years_run_from_zero_to_the_horizon() -> None:
+    grid = Horizon(years=5, grid="1month").grid_years
+    assert grid.dtype == np.float64 and grid.shape == (61,)
+    assert grid[0] == 0 and grid[-1] == 5
+    np.testing.assert_allclose(np.diff(grid), 1 / 12)
+
+
+@pytest.mark.parametrize(
+    ("years", "grid", "n_steps"),
+    [(5, "1y", 5), (100, "1month", 1200), ("70d", "7d", 10), (1, 0.25, 4), (0.1, "0.1y", 1), (0.3, 0.1, 3)],
+)
+def test_grids_that_divide_the_horizon(years: Any, grid: Any, n_steps: int) -> None:
+    assert Scenario(horizon=Horizon(years=years, grid=grid)).horizon.n_steps == n_steps
+
+
+def test_guest_page_shares_are_ordered_and_comparable() -> None:
+    vm = Vm(guest_page={"4K": 0.1, "2M": 0.9})
+    assert list(vm.guest_page_shares.items()) == [("2M", 0.9), ("4K", 0.1)]
+    assert vm == Vm(guest_page={"2M": 0.9, "4K": 0.1}) and hash(vm) == hash(Vm(guest_page={"2M": 0.9, "4K": 0.1}))
+    assert vm.guest_page == {"2M": 0.9, "4K": 0.1}
+    assert Vm(guest_page={"2M": 1}) == Vm(guest_page="2M")
+
+
+def test_scenarios_are_frozen_hashable_and_picklable() -> None:
+    scenario = Scenario(vm=Vm(guest_page={"2M": 0.5, "4K": 0.5}), faults=FieldFaults(dimm="64GiB"))
+    assert pickle.loads(pickle.dumps(scenario)) == scenario
+    assert len({scenario, pickle.loads(pickle.dumps(scenario)), Scenario()}) == 2
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        scenario.title = "other"  # type: ignore[misc]
+
+
+def test_replace_checks_again() -> None:
+    assert dataclasses.replace(Scenario().vm, memory="2TiB").n_regions == 2048
+    assert problems_of(dataclasses.replace, Scenario(), horizon=Horizon(years=1, grid="7d"))
+
+
+# ------------------------------------------------------------------------------------------------- wrong values
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: Vm(memory=4.5), 'vm.memory: 4.5 is not a size; write it as text with a unit, such as "1TiB"'),
+        (lambda: Vm(memory=True), 'vm.memory: True is not a size; write it as text with a unit, such as "1TiB"'),
+        (lambda: Vm(arch="x86"), "vm.arch: 'x86' is not one of x86-64, arm64, arm64-16k, arm64-64k, riscv64; did you mean x86-64?"),
+        (lambda: Vm(contiguous=1), "vm.contiguous: 1 is not true or false"),
+        (lambda: Vm(backing=1), "vm.backing: 1 is not text"),
+        (lambda: Vm(unrecoverable=0.6), "vm.unrecoverable: 0.6 is not between 0 and 0.5"),
+        (lambda: Vm(unrecoverable=math.nan), "vm.unrecoverable: nan is not a finite number"),
+        (lambda: Vm(unrecoverable=True), "vm.unrecoverable: true is not a number"),
+        (lambda: Vm(on_loss="restart"), "vm.on_loss: 'restart' is not one of count, end"),
+        (lambda: Vm(guest_page=3), 'vm.guest_page: 3 is not a page size or shares of page sizes; write "2M", or shares such as {"2M" = 0.9, "4K" = 0.1}'),
+        (lambda: Vm(guest_page={"2M": 0.9}), "vm.guest_page: shares add up to 0.9, not to 1"),
+        (lambda: Vm(guest_page={"2M": 0.9, "3M": 0.1}), "vm.guest_page: '3M' is not a page size; write one such as 4K, 2M, 1G"),
+        (lambda: Vm(guest_page={"2M": 1.5, "4K": -0.5}), "vm.guest_page: share 1.5 of 2M is not above 0 and at most 1"),
+        (lambda: Vm(memry="1TiB"), "vm.memry: unknown key; did you mean memory?"),
+        (lambda: Vm(spares=4), "vm.spares: unknown key; did you mean host.spares?"),
+        (lambda: Vm("1TiB"), "vm: '1TiB' has no name; give every value by name, as in memory=…"),
+        (lambda: Host(spares="5"), "host.spares: '5' is not a whole number"),
+        (lambda: Host(spares=5.0), "host.spares: 5.0 is not a whole number"),
+        (lambda: Host(spares=True), "host.spares: true is not a whole number"),
+        (lambda: Host(spares=65537), "host.spares: 65537 is not between 0 and 65,536"),
+        (lambda: Host(page_tables=0), "host.page_tables: 0 is not between 1 and 64"),
+        (lambda: CountFaults(errors=10**40), "faults.errors: an integer of 133 bits is not between 0 and 100,000,000"),
+        (lambda: CountFaults(ue_per_tib_year=1), 'faults.ue_per_tib_year: belongs to model = "rate", but model is "count"'),
+        (lambda: RateFaults(), 'faults.ue_per_tib_year: missing; model = "rate" needs it'),
+        (lambda: RateFaults(ue_per_tib_year=math.inf), "faults.ue_per_tib_year: inf is not a rate between 0 and 1e12 per year"),
+        (lambda: FieldFaults(errors=3), 'faults.errors: belongs to model = "count", but model is "field"'),
+        (lambda: FieldFaults(shape=0.1), "faults.shape: 0.1 is not between 0.2 and 10"),
+        (lambda: FieldFaults(dispersion=101), "faults.dispersion: 101 is not between 0 and 100"),
+        (lambda: Workload(hot=1), "workload.hot: 1 is not above 0 and below 1"),
+        (lambda: Workload(cycles_per_access=0), "workload.cycles_per_access: 0 is not above 0 and at most 1,000,000"),
+        (lambda: Horizon(years="1m"), "horizon.years: '1m' is ambiguous: m may be minutes or months; write 1months or 0.0166667h"),
+        (lambda: Horizon(years=0), "horizon.years: 0 is not a time between 0 and 1000 years"),
+        (lambda: Scenario(vm=3), "vm: 3 is not a Vm; write Vm(…)"),
+        (lambda: Scenario(faults=3), "faults: 3 is not one of CountFaults, RateFaults, FieldFaults; write CountFaults(…)"),
+        (lambda: Scenario(faults=Vm()), None),
+        (lambda: Scenario(faults={"model": "count"}), None),
+        (lambda: Scenario(vmm=Vm()), "vmm: unknown key; did you mean vm?"),
+    ],
+)  # fmt: skip
+def test_wrong_values_in_code(make: Any, problem: str | None) -> None:
+    found = problems_of(make)
+    assert len(found) == 1
+    assert problem is None or found == [problem]
+
+
+def test_all_problems_of_one_table_are_reported_together() -> None:
+    found = problems_of(Vm, memory="1T", arch="vax", unrecoverable=2, contiguous="yes", on_loss=0, size=3)
+    assert [problem.partition(":")[0] for problem in found] == [
+        "vm.memory", "vm.arch", "vm.contiguous", "vm.on_loss", "vm.unrecoverable", "vm.size",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: Scenario(vm=Vm(backing="3G")), "vm.backing: '3G' is not one of 1G, 2M, the huge pages of x86-64"),
+        (lambda: Scenario(vm=Vm(memory="1.5GiB")), "vm.memory: 1.5 GiB (1610612736 bytes) is not a whole number of 1G pages; the nearest that is: 2147483648 bytes"),
+        (lambda: Scenario(vm=Vm(memory=1)), "vm.memory: 1 B (1 bytes) is not a whole number of 1G pages; the nearest that is: 1073741824 bytes"),
+        (lambda: Scenario(vm=Vm(guest_page="64K")), "vm.guest_page: '64K' is not one of 1G, 2M, 4K, the pages of x86-64 guests"),
+        (lambda: Scenario(vm=Vm(backing="2M", guest_page={"1G": 0.5, "4K": 0.5})), "vm.guest_page: '1G' is larger than the backing; write 2M or smaller"),
+        (lambda: Scenario(vm=Vm(arch="arm64")), "host.cpu: 'sapphire-rapids' is x86-64, but vm.arch is arm64; name a CPU of arm64"),
+        (lambda: Scenario(host=Host(costs="linus")), "host.costs: 'linus' is not a table of time costs of the catalogue; known: linux; did you mean linux?"),
+        (lambda: Scenario(host=Host(cpu="./none.toml")), "host.cpu: cpu file ./none.toml: cannot be read (No such file or directory)"),
+        (lambda: Scenario(faults=FieldFaults(table="ddr5-alibaba")), "faults.table: 'ddr5-alibaba' is not a fault table of the catalogue; known: ddr4-alibaba; did you mean ddr4-alibaba?"),
+        (lambda: Scenario(faults=CountFaults(errors=1025, placement="distinct-regions")), "faults.errors: 1,025 errors do not fit in distinct regions; the VM has 1,024"),
+        (lambda: Scenario(faults=RateFaults(ue_per_tib_year=1e9)), "faults.ue_per_tib_year: 1e+09 means 5e+09 errors in 1 TiB over 5 years; at most 100,000,000 are simulated"),
+        (lambda: Scenario(horizon=Horizon(years=1, grid="7d")), "horizon.grid: '7d' cuts 1y into 52.1786 steps, not a whole number; write a step that divides the horizon, such as 1month"),
+        (lambda: Scenario(horizon=Horizon(years=1, grid=2)), "horizon.grid: 2 cuts 1y into 0.5 steps, not a whole number; write a step that divides the horizon, such as 1month"),
+        (lambda: Scenario(horizon=Horizon(years=101)), "horizon.grid: '1month' cuts 101y into 1212 steps; at most 1200"),
+        (lambda: Scenario(workload=Workload(access="uniform", alpha=0.5)), 'workload.alpha: belongs to access = "zipf", but access is "uniform"'),
+        (lambda: Scenario(workload=Workload(access="sequential", over="1G")), 'workload.over: belongs to access = "zipf" or "hot-cold", but access is "sequential"'),
+    ],
+)  # fmt: skip
+def test_values_that_do_not_fit_together(make: Any, problem: str) -> None:
+    assert problems_of(make) == [problem]
+
+
+def test_an_unknown_cpu_is_one_line_with_the_names() -> None:
+    [problem] = problems_of(Scenario, host=Host(cpu="saphire-rapids"))
+    assert problem.startswith("host.cpu: 'saphire-rapids' is not a CPU of the catalogue; known: ")
+    assert problem.endswith("; did you mean sapphire-rapids?")
+
+
+def test_contiguous_entries_are_refused_where_there_are_none() -> None:
+    [problem] = problems_of(Scenario, vm=Vm(contiguous=True))
+    assert problem.startswith("vm.contiguous: ") and "x86-64" in problem
+    arm = Scenario(vm=Vm(arch="arm64", contiguous=True), host=Host(cpu="neoverse-v2"))
+    assert arm.vm.contiguous
+
+
+def test_arm64_granules_take_an_arm64_cpu() -> None:
+    scenario = Scenario(vm=Vm(arch="arm64-64k", backing="512M", guest_page="64K"), host=Host(cpu="neoverse-n1"))
+    assert scenario.vm.base_bytes == 65536
+
+
+def test_a_cpu_file_of_ones_own_is_accepted(tmp_path: Any) -> None:
+    from importlib import resources
+
+    text = (resources.files("poisonsim.catalog") / "cpus" / "zen4.toml").read_text(encoding="utf-8")
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    assert Scenario(host=Host(cpu=str(path))).host.cpu == str(path)
+
+
+def test_checks_across_keys_are_not_masked_by_other_mistakes() -> None:
+    found = problems_of(
+        Scenario.from_dict,
+        {
+            "vm": {"memory": "1.5GiB", "unrecoverable": 7, "guest_page": "64K"},
+            "host": {"cpu": "pentium", "spares": -1},
+            "faults": {"model": "field", "table": "none", "scale": -1},
+            "horizon": {"years": 1, "grid": "7d", "step": 1},
+        },
+    )
+    assert sorted(problem.partition(":")[0] for problem in found) == [
+        "faults.scale", "faults.table", "horizon.grid", "horizon.step", "host.cpu", "host.spares",
+        "vm.guest_page", "vm.memory", "vm.unrecoverable",
+    ]  # fmt: skip
+
+
+def test_checks_that_need_a_wrong_value_are_left_out() -> None:
+    # memory and backing are both wrong on their own: nothing is said of how they fit together
+    found = problems_of(Scenario.from_dict, {"vm": {"memory": "1T", "backing": "3G", "arch": "vax"}})
+    assert [problem.partition(":")[0] for problem in found] == ["vm.memory", "vm.arch", "vm.backing"]
+    assert found[2].startswith("vm.backing: '3G' is not one of 1G, 2M, 32M")
+
+
+# ------------------------------------------------------------------------------------------------- plain tables
+
+
+def test_unused_keys_of_the_access_pattern_are_not_in_the_tables() -> None:
+    assert Scenario(workload=Workload(access="uniform")).to_dict()["workload"] == {
+        "access": "uniform", "cycles_per_access": 60.0, "accesses_per_page_visit": 1.0,
+    }  # fmt: skip
+
+
+def test_tables_have_a_fixed_order_and_plain_values() -> None:
+    tables = Scenario(vm=Vm(guest_page={"4K": 0.5, "2M": 0.5}), faults=FieldFaults()).to_dict()
+    assert list(tables) == ["title", "vm", "host", "faults", "workload", "horizon"]
+    assert json.dumps(tables["vm"]["guest_page"]) == '{"2M": 0.5, "4K": 0.5}'
+    assert json.dumps(tables["faults"]) == (
+        '{"model": "field", "table": "ddr4-alibaba", "dimm": 34359738368, "scale": 1.0, "dispersion": 0.0, "shape": 1.0}'
+    )
+
+
+def test_equal_values_written_differently_give_equal_tables() -> None:
+    one = {"vm": {"memory": "2TiB"}, "horizon": {"years": 2}, "faults": {"model": "rate", "ue_per_tib_year": 12}}
+    two = {"vm": {"memory": 2 * TIB}, "horizon": {"years": "24months"}, "faults": {"model": "rate", "ue_per_tib_year": "1/month"}}
+    assert json.dumps(Scenario.from_dict(one).to_dict()) == json.dumps(Scenario.from_dict(two).to_dict())
+
+
+@pytest.mark.parametrize(
+    ("tables", "problem"),
+    [
+        ({"vm": 3}, "vm: 3 is not a table; write [vm]"),
+        ({"vmm": {}}, "vmm: unknown table; did you mean vm?"),
+        ({"memory": "1TiB"}, "memory: unknown key; did you mean vm.memory?"),
+        ({"title": 3}, "title: 3 is not text"),
+        ({"faults": {"model": "rates", "ue_per_tib_year": 1}}, "faults.model: 'rates' is not one of count, rate, field; did you mean rate?"),
+        ({"faults": {"model": ["rate"]}}, "faults.model: ['rate'] is not one of count, rate, field; did you mean rate?"),
+        ({"faults": {"ue_per_tib_year": 1}}, 'faults.ue_per_tib_year: belongs to model = "rate", but model is "count"'),
+        ({"workload": {"access": "uniform", "alpha": 0.99}}, 'workload.alpha: belongs to access = "zipf", but access is "uniform"'),
+        ({"workload": {"access": ["zipf"], "alpha": 0.99}}, "workload.access: ['zipf'] is not one of zipf, uniform, hot-cold, sequential; did you mean zipf?"),
+    ],
+)  # fmt: skip
+def test_wrong_tables(tables: dict[str, Any], problem: str) -> None:
+    assert problems_of(Scenario.from_dict, tables) == [problem]
+
+
+def test_an_unknown_model_does_not_hide_mistakes_in_its_keys() -> None:
+    found = problems_of(Scenario.from_dict, {"faults": {"model": "rats", "ue_per_tib_year": "x", "shap": 1}})
+    assert [problem.partition(":")[0] for problem in found] == ["faults.model", "faults.ue_per_tib_year", "faults.shap"]
+
+
+SHARES = st.floats(0.01, 0.99)
+VALID = st.builds(
+    Scenario,
+    title=st.text(max_size=8),
+    vm=st.builds(
+        Vm,
+        memory=st.integers(1, 4096).map(lambda n: n * GIB),
+        backing=st.sampled_from(["1G", "2M"]),
+        guest_page=st.sampled_from(["2M", "4K"]) | SHARES.map(lambda x: {"2M": x, "4K": 1 - x}),
+        on_loss=st.sampled_from(["count", "end"]),
+        unrecoverable=st.floats(0, 0.5),
+    ),
+    host=st.builds(
+        Host,
+        cpu=st.sampled_from(["zen5", "sapphire-rapids"]),
+        spares=st.integers(0, 65536),
+        mapping=st.sampled_from(["shared", "private"]),
+        hvo=st.booleans(),
+    ),
+    faults=st.builds(CountFaults, errors=st.integers(0, 10**8))
+    | st.builds(RateFaults, ue_per_tib_year=st.floats(0, 10), dispersion=st.floats(0, 100), shape=st.floats(0.2, 10))
+    | st.builds(FieldFaults, dimm=st.sampled_from(["16GiB", "64GiB"]), scale=st.floats(0, 1e6)),
+    workload=st.builds(Workload, alpha=st.floats(0, 3), over=st.sampled_from(["4K", "1G"]))
+    | st.builds(Workload, access=st.just("hot-cold"), hot=SHARES, share=SHARES)
+    | st.builds(Workload, access=st.sampled_from(["uniform", "sequential"])),
+    horizon=st.builds(Horizon, years=st.integers(1, 100), grid=st.sampled_from(["1month", "1y", 0.5])),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(VALID)
+def test_tables_survive_a_round_trip_through_json(scenario: Scenario) -> None:
+    text = json.dumps(scenario.to_dict())
+    assert Scenario.from_dict(json.loads(text)) == scenario
+    assert json.dumps(Scenario.from_dict(json.loads(text)).to_dict()) == text
+
+
+JUNK = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 3), st.integers(), st.floats(), st.text(max_size=6),
+    st.lists(st.integers(), max_size=2), st.dictionaries(st.text(max_size=3), st.integers(), max_size=2), st.just(b"x"),
+    st.sampled_from(["1T", "1TiB", "4K", "7Q", "zipf", "rate", "a\nb", "x" * 500, 10**400, ("a", 1)]),
+)  # fmt: skip
+KEYS = st.sampled_from(all_keys()) | st.sampled_from(["vm.x", "host.memory", "faults.", "vm.mem ory", "horizon.a.b"])
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.dictionaries(KEYS, JUNK, max_size=6), st.sampled_from(["count", "rate", "field", None]))
+def test_junk_is_refused_in_our_own_words_or_accepted(junk: dict[str, Any], model: str | None) -> None:
+    tables: dict[str, Any] = {"faults": {"model": model}} if model else {}
+    for key, value in junk.items():
+        section, _, last = key.partition(".")
+        if last or key == "faults.":
+            tables.setdefault(section, {})[last] = value
+        else:
+            tables[section] = value
+    try:
+        Scenario.from_dict(tables)
+    except ScenarioError as error:
+        assert len(set(error.problems)) == len(error.problems)
+        for problem in error.problems:
+            assert "pydantic" not in problem and "Input should" not in problem and "cannot be used here" not in problem
+            assert "\n" not in problem
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from([cls for classes in SECTIONS.values() for cls in classes]), st.data())
+def test_constructors_never_raise_pydantics_error(cls: type[Any], data: st.DataObject) -> None:
+    keys = data.draw(st.lists(st.sampled_from([key.partition(".")[2] or key for key in all_keys()]), max_size=4))
+    try:
+        cls(**{key: data.draw(JUNK) for key in keys})
+    except ScenarioError as error:
+        assert error.__cause__ is None and error.problems
+    except ValidationError:
+        pytest.fail("pydantic's own error reached the caller")
+
+
+def test_tags_and_access_patterns_are_those_of_the_classes() -> None:
+    from poisonsim.scenario_checks import ACCESS_KEYS
+
+    assert set(TAGS) <= set(SECTIONS)
+    assert tuple(ACCESS_KEYS) == get_args(get_type_hints(Workload)["access"])
+    optional = {key for keys in ACCESS_KEYS.values() for key in keys}
+    assert optional == {"alpha", "hot", "share", "over"}
