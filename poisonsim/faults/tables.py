@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from poisonsim import catalog
 from poisonsim.errors import ScenarioError, did_you_mean
@@ -210,20 +210,21 @@ class _Reader:
     def problem(self, key: str, what: str) -> None:
         self.problems.append(f"{self.where}: {key}: {what}")
 
-    def section(self, key: str, table: object) -> Mapping[str, Any]:
-        if isinstance(table, Mapping):
-            return table
-        what = "missing" if table is None else f"{table!r} is not a table"
-        self.problem(key, f"{what}; write [{key}]")
-        return {}
+    def is_table(self, key: str, table: object) -> TypeGuard[Mapping[str, Any]]:
+        if not isinstance(table, Mapping):
+            what = "missing" if table is None else f"{table!r} is not a table"
+            self.problem(key, f"{what}; write [{key}]")
+        return isinstance(table, Mapping)
 
     def known(self, key: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
         for name in table:
             if name not in known and name not in _PROVENANCE_KEYS:
                 self.problem(f"{key}.{name}".removeprefix("."), f"unknown key{did_you_mean(name, known)}")
 
-    def counts(self, key: str, table: Mapping[str, Any], names: tuple[str, ...], least: int) -> dict[str, int]:
+    def counts(self, key: str, table: object, names: tuple[str, ...], least: int) -> dict[str, int]:
         """Whole numbers of at least `least`, plain or as `{value, source, quality}`; bad ones become 1."""
+        if not self.is_table(key, table):
+            return dict.fromkeys(names, 1)
         self.known(key, table, names)
         return {name: self.count(f"{key}.{name}", table, table.get(name), least) for name in names}
 
@@ -246,19 +247,21 @@ def _parse(tables: Mapping[str, Any], *, name: str, where: str) -> FaultTable:
     reader = _Reader(where)
     reader.known("", tables, ("population", "tickets", "modes"))
     population, tickets = (
-        reader.counts(key, reader.section(key, tables.get(key)), names, 1)
+        reader.counts(key, tables.get(key), names, 1)
         for key, names in (("population", _POPULATION_KEYS), ("tickets", _TICKET_KEYS))
     )
     chip_hours = float(population["n_dimms"] * population["n_chips_per_dimm"] * population["hours"])
 
-    found = reader.section("modes", tables.get("modes"))
+    found = tables.get("modes")
+    if not reader.is_table("modes", found):
+        found = {}
     for key in found:
         if key not in MODES:
             reader.problem(f"modes.{key}", f"unknown mode; known: {', '.join(MODES)}{did_you_mean(key, MODES)}")
     modes = []
     for key in (mode for mode in MODES if mode in found):
         n_before = len(reader.problems)
-        counts = reader.counts(f"modes.{key}", reader.section(f"modes.{key}", found[key]), _COUNT_KEYS, 0)
+        counts = reader.counts(f"modes.{key}", found[key], _COUNT_KEYS, 0)
         for kind in ("permanent", "transient"):
             n, n_ue = counts[f"n_{kind}"], counts[f"n_ue_{kind}"]
             if n_ue > n and len(reader.problems) == n_before:

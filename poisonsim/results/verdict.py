@@ -87,6 +87,22 @@ def show_mean(metric: str, mean: Estimate) -> str:
     return f"{best:.{digits}f}{f' ± {spread}' if float(spread) else ''}{unit}"
 
 
+def show(metric: str, value: float) -> str:
+    """A value of a metric as people read it.
+
+    Examples:
+        >>> show("table_bytes", 1_675_200), show("slowdown", 1.00377), show("tlb_reach_loss", 0.0977), show("vm_lost", 0.0)
+        ('1.598 MiB', '1.00377', '9.77 %', '0 %')
+    """
+    if metric.endswith("_bytes"):
+        return format_bytes(value)
+    if metric.startswith("slowdown"):
+        return f"{value:.5f}"
+    if metric in ("tlb_reach_loss", "vm_lost", "spares_exhausted") or metric.startswith("share_"):
+        return f"{100 * value:.3g} %"
+    return f"{value:.4g}"
+
+
 def paired_sentence(result: Result, policy: str, *, to: str) -> str:
     """How `policy` differs from `to` on the same errors, in one sentence; `~` marks a difference that may be none.
 

@@ -150,17 +150,15 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         ("n_ue_permanent = 1", "n_ue_permanent = 7", "modes.row.n_ue_permanent: 7 is more than the 6 faults of n_permanent"),
         ("n_transient = 4", "n_transient = 4\nn_transiet = 4", "modes.row.n_transiet: unknown key; did you mean n_transient?"),
         ("[modes.row]", "[modes.rows]", "modes.rows: unknown mode; known: bit, row, column, bank, multi-bank, multi-rank; did you mean row?"),
-        ("title =", "modes = 3\ntitle =", None),
         ("n_servers = 100", "n_servers = {value = 100}", "tickets.n_servers: needs a source and a quality, one of measured-field, published, vendor, assumed"),
     ],
 )  # fmt: skip
-def test_what_is_said_of_a_wrong_table(tmp_path: Path, old: str, new: str, problem: str | None) -> None:
+def test_what_is_said_of_a_wrong_table(tmp_path: Path, old: str, new: str, problem: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(OWN.replace(old, new, 1))
     with pytest.raises(ScenarioError) as caught:
         load_fault_table(path)
-    if problem:
-        assert caught.value.problems == (f"{path}: {problem}",)
+    assert caught.value.problems == (f"{path}: {problem}",)
 
 
 def test_all_problems_of_a_table_are_listed(tmp_path: Path) -> None:
@@ -169,8 +167,7 @@ def test_all_problems_of_a_table_are_listed(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError) as caught:
         load_fault_table(path)
     assert [problem.split(": ")[1] for problem in caught.value.problems] == [
-        "mode", "population", "population.n_dimms", "population.n_chips_per_dimm", "population.hours",
-        "tickets", "tickets.n_ue_tickets", "tickets.n_servers", "tickets.n_server_months",
+        "mode", "population", "tickets",
         "modes.row.n_permanent", "modes.row.n_transient", "modes.row.n_ue_permanent", "modes.row.n_ue_transient",
     ]  # fmt: skip
 
