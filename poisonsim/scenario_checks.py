@@ -171,11 +171,12 @@ def _word(cls: type[Any], details: ErrorDetails) -> Problem:
 
 def _foreign_key(cls: type[Any], name: str, key: str) -> str:
     """Words for a key that `cls` does not have: another model's, or nobody's."""
-    for other in SECTIONS.get(name, []):
-        if key in keys_of(other):
-            tag = TAGS[name]
-            return f'belongs to {tag} = "{getattr(other, tag)}", but {tag} is "{getattr(cls, tag)}"'
-    return unknown_key(name, key, keys_of(cls))
+    owners = [other for other in SECTIONS.get(name, []) if key in keys_of(other)]
+    if not owners:
+        return unknown_key(name, key, keys_of(cls))
+    tag = TAGS[name]
+    models = " or ".join(f'"{getattr(other, tag)}"' for other in owners)
+    return f'belongs to {tag} = {models}, but {tag} is "{getattr(cls, tag)}"'
 
 
 def _range(metadata: Sequence[object]) -> str:

@@ -109,17 +109,18 @@ def _read_overrides(overrides: Mapping[str, object] | Sequence[str]) -> tuple[di
     """Tables of `key=value` overrides, the last of a key winning, and what is wrong with them."""
     tables: dict[str, Any] = {}
     problems: list[str] = []
+    pairs: list[tuple[str, object]]
     if isinstance(overrides, Mapping):
-        pairs = [(key, str(key), value) for key, value in overrides.items()]
+        pairs = list(overrides.items())
     else:
-        pairs = [(text, key.strip(), value.strip() if equals else None) for text in overrides
-                 for key, equals, value in [text.partition("=")]]  # fmt: skip
-    for text, key, value in pairs:
+        texts = [overrides] if isinstance(overrides, str) else overrides
+        problems += [f"--set {shown(t)}: write key=value, such as vm.memory=8TiB" for t in texts if "=" not in t]
+        pairs = [(key.strip(), value.strip()) for key, equals, value in (t.partition("=") for t in texts) if equals]
+    for key, value in pairs:
         table, _, last = key.partition(".")
-        if value is None:
-            problems.append(f"--set {shown(text)}: write key=value, such as vm.memory=8TiB")
-        elif key in SECTIONS:
-            problems.append(f"--set {key}: is a table; set one of its keys, such as {key}.{keys_of(SECTIONS[key][0])[0]}")
+        if key in SECTIONS:
+            first = keys_of(SECTIONS[key][0])[0]
+            problems.append(f"--set {key}: is a table; set one of its keys, such as {key}.{first}")
         elif key not in all_keys():
             problems.append(f"--set {key}: {unknown_key('', key, all_keys())}")
         elif not last:
@@ -154,8 +155,8 @@ def _merge(layers: Sequence[_Layer]) -> tuple[dict[str, Any], dict[str, str]]:
             below = dict(below) if isinstance(below, Mapping) else {}
             tag = TAGS.get(name)
             if tag in table:
-                allowed = allowed_keys(name, table[tag])
-                below = {key: value for key, value in below.items() if key in allowed}
+                for key in below.keys() - allowed_keys(name, table[tag]):
+                    del below[key], origins[f"{name}.{key}"]
             merged[name] = {**below, **table}
             origins |= {f"{name}.{key}": origin for key in table}
     return merged, origins

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
+
 class PageShares(dict[str, float]):
     """Shares of page sizes, largest page first; hashable, so that a scenario is, and not to be changed."""
 

@@ -15,15 +15,32 @@ MONTHS_PER_YEAR = 12
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 _BYTE_UNITS = {
-    "B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB, "PiB": 1 << 50,
-    "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15,
+    "B": 1,
+    "KiB": KIB,
+    "MiB": MIB,
+    "GiB": GIB,
+    "TiB": TIB,
+    "PiB": 1 << 50,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "PB": 10**15,
 }
 _YEAR_UNITS = {
-    "y": 1.0, "year": 1.0, "years": 1.0,
-    "month": 1 / 12, "months": 1 / 12,
-    "week": 7 / DAYS_PER_YEAR, "weeks": 7 / DAYS_PER_YEAR,
-    "d": 1 / DAYS_PER_YEAR, "day": 1 / DAYS_PER_YEAR, "days": 1 / DAYS_PER_YEAR,
-    "h": 1 / HOURS_PER_YEAR, "hour": 1 / HOURS_PER_YEAR, "hours": 1 / HOURS_PER_YEAR,
+    "y": 1.0,
+    "year": 1.0,
+    "years": 1.0,
+    "month": 1 / 12,
+    "months": 1 / 12,
+    "week": 7 / DAYS_PER_YEAR,
+    "weeks": 7 / DAYS_PER_YEAR,
+    "d": 1 / DAYS_PER_YEAR,
+    "day": 1 / DAYS_PER_YEAR,
+    "days": 1 / DAYS_PER_YEAR,
+    "h": 1 / HOURS_PER_YEAR,
+    "hour": 1 / HOURS_PER_YEAR,
+    "hours": 1 / HOURS_PER_YEAR,
 }
 _NUMBER = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S*)\s*")
 _PAGE_SIZE = re.compile(r"(\d+)([KMG])")
@@ -52,7 +69,7 @@ def parse_bytes(text: str | int) -> int:
         ValueError: '4T' is ambiguous: 4TiB is 4398046511104 bytes, 4TB is 4000000000000; write one of them
     """
     if isinstance(text, bool) or not isinstance(text, (str, int)):
-        raise ValueError(f"{text!r} is not a size; write it as text with a unit, such as \"1TiB\"")
+        raise ValueError(f'{text!r} is not a size; write it as text with a unit, such as "1TiB"')
     if isinstance(text, int):
         size = float(text)
     else:
@@ -64,7 +81,9 @@ def parse_bytes(text: str | int) -> int:
                 f"{number:g}{decimal} is {number * _BYTE_UNITS[decimal]:.0f}; write one of them"
             )
         if unit not in _BYTE_UNITS:
-            raise ValueError(f"'{text}' has {f'unknown unit {unit!r}' if unit else 'no unit'}; allowed: {', '.join(_BYTE_UNITS)}")
+            raise ValueError(
+                f"'{text}' has {f'unknown unit {unit!r}' if unit else 'no unit'}; allowed: {', '.join(_BYTE_UNITS)}"
+            )
         size = number * _BYTE_UNITS[unit]
     if not 0 < size < 2**60 or size != int(size):
         raise ValueError(f"'{text}' is not a positive whole number of bytes below 1 EiB")
@@ -95,10 +114,12 @@ def parse_years(text: str | float) -> float:
         (1.5, 5.0)
     """
     if isinstance(text, bool) or not isinstance(text, (str, int, float)):
-        raise ValueError(f"{text!r} is not a time; write years as a number, or text such as \"18months\"")
+        raise ValueError(f'{text!r} is not a time; write years as a number, or text such as "18months"')
     number, unit = (float(text), "y") if isinstance(text, (int, float)) else _split(text, "a time", "5y or 18months")
     if unit == "m":
-        raise ValueError(f"'{text}' is ambiguous: m may be minutes or months; write {number:g}months or {number / 60:g}h")
+        raise ValueError(
+            f"'{text}' is ambiguous: m may be minutes or months; write {number:g}months or {number / 60:g}h"
+        )
     if unit and unit not in _YEAR_UNITS:
         raise ValueError(f"'{text}' has unknown unit {unit!r}; allowed: y, months, weeks, d, h")
     years = number * _YEAR_UNITS[unit or "y"]
@@ -120,7 +141,7 @@ def parse_rate_per_year(text: str | float) -> float:
         578.56
     """
     if isinstance(text, bool) or not isinstance(text, (str, int, float)):
-        raise ValueError(f"{text!r} is not a rate; write events per year as a number, or text such as \"66FIT\"")
+        raise ValueError(f'{text!r} is not a rate; write events per year as a number, or text such as "66FIT"')
     if isinstance(text, (int, float)):
         rate = float(text)
     else:

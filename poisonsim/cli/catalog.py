@@ -15,7 +15,11 @@ def list_command(as_json: bool = typer.Option(False, "--json", help="Print JSON 
     """Every entry of the catalogue."""
     from poisonsim import catalog
 
-    entries = [(kind, name, str(catalog.load(kind, name).get("title", ""))) for kind in catalog.KINDS for name in catalog.names(kind)]
+    entries = [
+        (kind, name, str(catalog.load(kind, name).get("title", "")))
+        for kind in catalog.KINDS
+        for name in catalog.names(kind)
+    ]
     if as_json:
         print_json({"catalog": [{"kind": k, "name": n, "title": t} for k, n, t in entries]})
         return

@@ -27,7 +27,13 @@ def print_dry_run(resolved: ResolvedScenario, plan: Plan, trials: int, threads: 
         if isinstance(table, dict):
             for key, value in table.items():
                 dotted = f"{section}.{key}"
-                text = format_bytes(value) if key in ("memory", "dimm") else str(value).lower() if value in (True, False) else str(value)
+                text = (
+                    format_bytes(value)
+                    if key in ("memory", "dimm")
+                    else str(value).lower()
+                    if value in (True, False)
+                    else str(value)
+                )
                 rows.append([dotted, text, resolved.origins.get(dotted, "default"), quality.get(dotted, "")])
     print_table(["key", "value", "from", "source"], rows, right=9)
     _print_errors(resolved, plan)
@@ -41,11 +47,13 @@ def _print_errors(resolved: ResolvedScenario, plan: Plan) -> None:
     typer.echo(f"\nexpected UEs per VM in {years:g} years: {arrivals.mean:.4g}; VMs that see any: {arrivals.p_any:.4%}")
     if isinstance(scenario.faults, FieldFaults):
         table = load_fault_table(scenario.faults.table)
-        scale = arrivals.mean / table.ue_per_tib_year(scenario.faults.dimm)
-        modes = table.ue_per_tib_year_by_mode(scenario.faults.dimm)
+        scale = arrivals.mean / table.ue_per_tib_year(scenario.faults.dimm_bytes)
+        modes = table.ue_per_tib_year_by_mode(scenario.faults.dimm_bytes)
         typer.echo("  by fault mode: " + ", ".join(f"{mode} {rate * scale:.3g}" for mode, rate in modes.items()))
         typer.echo(f"  rates: {table.title}, calibrated to its failure tickets (x {table.calibration:.3f})")
-        typer.echo("  each UE poisons one base page anywhere in the VM; footprints of row and bank faults are not modelled")
+        typer.echo(
+            "  each UE poisons one base page anywhere in the VM; footprints of row and bank faults are not modelled"
+        )
 
 
 def _print_split(plan: Plan) -> None:
@@ -56,11 +64,13 @@ def _print_split(plan: Plan) -> None:
     for path in sorted(paths, key=len):
         cost = split_cost(arch=ladder.arch, leaf=backing, path=path, page_tables=host.page_tables)
         leaves = " + ".join(f"{n:,} x {size}" for size, n in cost.leaves.items())
-        typer.echo(f"  {' > '.join((backing, *path))}: {format_bytes(cost.table_bytes)} of tables ({cost.table_bytes:,} B), then {leaves}")
+        tables = f"{format_bytes(cost.table_bytes)} of tables ({cost.table_bytes:,} B)"
+        typer.echo(f"  {' > '.join((backing, *path))}: {tables}, then {leaves}")
     vm = plan.scenario.vm
     if host.hvo and any(policy.uses_hgm for policy in plan.policies):
         saving = hvo_net_saving_bytes(vm.arch, vm.backing, vm.n_regions)
-        typer.echo(f"  giving up HVO for the whole VM: {format_bytes(saving)} ({saving:,} B); host.hvo_with_hgm = {host.hvo_with_hgm}")
+        typer.echo(f"  giving up HVO for the whole VM: {format_bytes(saving)} ({saving:,} B)")
+        typer.echo(f"  what happens to it here: host.hvo_with_hgm = {host.hvo_with_hgm}")
 
 
 def _print_time(plan: Plan, trials: int, threads: int | None) -> None:

@@ -36,7 +36,8 @@ def list_command(as_json: bool = typer.Option(False, "--json", help="Print JSON 
         print_json(
             {
                 "policies": [
-                    {"name": s.name, "status": s.note("Status"), "summary": s.summary, "origin": s.origin} for s in sources
+                    {"name": s.name, "status": s.note("Status"), "summary": s.summary, "origin": s.origin}
+                    for s in sources
                 ]
             }
         )
@@ -63,7 +64,9 @@ def show_command(
     policy = load_policy(name)
     compiled = plan_run(resolved, policies=[policy]).policies[0]
     typer.echo(f"{source.name}  ({source.origin})\n\n{inspect.getdoc(source.cls) or 'no description'}\n")
-    typer.echo(f"huge pages it gives up are {'leaked (shared mapping)' if compiled.shared else 'dissolved (private mapping)'}")
+    typer.echo(
+        f"huge pages it gives up are {'leaked (shared mapping)' if compiled.shared else 'dissolved (private mapping)'}"
+    )
     typer.echo(f"needs high-granularity mapping: {'yes' if compiled.uses_hgm else 'no'}\n\nrules, tried in order:")
     for line in compiled.text:
         typer.echo(f"  {line}")
@@ -72,7 +75,9 @@ def show_command(
         typer.echo("\nparameters:")
         for parameter in source.cls.parameters().values():
             allowed = f"{parameter.allowed.low} to {parameter.allowed.high}"
-            typer.echo(f"  {parameter.name} = {values[parameter.name]}  ({allowed}; set with {source.name}:{parameter.name}=N)")
+            typer.echo(
+                f"  {parameter.name} = {values[parameter.name]}  ({allowed}; set with {source.name}:{parameter.name}=N)"
+            )
     typer.echo(f"\ndigest {compiled.digest[:12]}")
 
 
@@ -89,7 +94,7 @@ def check_command(
 
     for policy in plan_run(load_scenario(scenario), policies=names).policies:
         compile_decide(policy.decide, tuple(policy.params))
-        typer.echo(f"{policy.label}: ok, {len(policy.text)} rule{'s' if len(policy.text) != 1 else ''}, digest {policy.digest[:12]}")
+        typer.echo(f"{policy.label}: ok; {'; '.join(policy.text)}")
 
 
 @app.command("new")
@@ -104,7 +109,9 @@ def new_command(
 
     stem = name.replace("-", "_")
     if not stem.isidentifier() or stem != stem.lower():
-        raise PolicyError(f"'{name}' is not a policy name; use lower-case letters, digits and hyphens, such as my-policy")
+        raise PolicyError(
+            f"'{name}' is not a policy name; use lower-case letters, digits and hyphens, such as my-policy"
+        )
     path = folder / f"{stem}.py"
     if path.exists():
         raise PolicyError(f"{path} exists already; choose another name, or remove it")

@@ -10,7 +10,9 @@ from poisonsim.cli.common import collected_warnings, user_errors
 
 
 @user_errors
-def report_command(folder: Path = typer.Argument(..., metavar="RUN", help="Run folder that `poisonsim run` wrote.")) -> None:
+def report_command(
+    folder: Path = typer.Argument(..., metavar="RUN", help="Run folder that `poisonsim run` wrote."),
+) -> None:
     """Write report.html and its pictures for a finished run."""
     from poisonsim.engine.store import read_manifest
     from poisonsim.report import write_report

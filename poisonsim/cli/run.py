@@ -29,16 +29,22 @@ def run_command(
         [], "--policy", "-p", metavar="NAME[:PARAM=N]|FILE.py",
         help="Policy to simulate; repeat for more. The status quo, unmap1g, runs beside them. Default: four of them.",
     ),
-    trials: int = typer.Option(None, "--trials", "-n", min=1, help="VM lifetimes. Default: about 20,000 that see an error."),
+    trials: int = typer.Option(
+        None, "--trials", "-n", min=1, help="VM lifetimes. Default: as many as let about 20,000 see an error."
+    ),
     seed: int = typer.Option(1, "--seed", min=0, help="Same seed, same result, on any number of threads."),
     years: str = typer.Option(None, "--years", metavar="TIME", help="Horizon, such as 5 or 18months."),
-    settings: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Override a scenario key, such as host.cpu=zen5."),
+    settings: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="Override a scenario key, such as host.cpu=zen5; repeat for more."
+    ),
     threads: int = typer.Option(None, "--threads", min=1, help="Worker threads. Default: one per core."),
     out: Path = typer.Option(None, "--out", "-o", help="Run folder. Default: reports/<scenario>-<run id>."),
     vms: int = typer.Option(10_000, "--vms", min=1, help="Size of the fleet that the last lines speak of."),
     as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON on stdout, nothing else there."),
     as_csv: bool = typer.Option(False, "--csv", help="Print the summary as CSV on stdout, nothing else there."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Show the resolved scenario and what to expect; simulate nothing."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Show the resolved scenario and what to expect; simulate nothing."
+    ),
     no_report: bool = typer.Option(False, "--no-report", help="Leave out report.html and its pictures."),
 ) -> None:  # fmt: skip
     """Simulate VM lifetimes under each policy and compare what they cost, on the same memory errors."""

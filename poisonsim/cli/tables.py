@@ -8,6 +8,7 @@ from poisonsim.cli.common import print_table
 from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.faults.tables import load_fault_table
 from poisonsim.results.result import Result
+from poisonsim.results.statistics import Estimate
 from poisonsim.results.verdict import Cell, five_metrics, paired_sentence
 from poisonsim.scenario import FieldFaults, ResolvedScenario
 from poisonsim.units import format_bytes
@@ -26,7 +27,9 @@ def print_result(result: Result, resolved: ResolvedScenario, *, vms: int) -> Non
         ["policy", *(column.title for column in columns)],
         [[policy, *(_cell(column.cells[p]) for column in columns)] for p, policy in enumerate(result.policies)],
     )
-    typer.echo("mean, or probability, at the end of the horizon; [p99]; intervals (95 %) are in summary.csv and the report\n")
+    typer.echo(
+        "mean, or probability, at the end of the horizon; [p99]; intervals (95 %) are in summary.csv and the report\n"
+    )
     reference = result.policies[0]
     for policy in result.policies[1:]:
         typer.echo(paired_sentence(result, policy, to=reference))
@@ -44,15 +47,16 @@ def _print_fleet(result: Result, vms: int) -> None:
         field = load_fault_table("ddr4-alibaba").ue_per_tib_year(32 << 30)
         expected = field * scenario.vm.memory_bytes / (1 << 40) * scenario.horizon.years
         typer.echo(
-            f"\nnote: {arrivals_of(scenario).mean:g} UEs in {years} is a thought experiment. At the rate of a real DDR4 fleet "
-            f"({field:.4f} UEs per TiB-year)\na VM of this size expects {expected:.3f}; see it with: poisonsim run cloud-1t-ddr4"
+            f"\nnote: {arrivals_of(scenario).mean:g} UEs in {years} is a thought experiment. At the rate of a real "
+            f"DDR4 fleet ({field:.4f} UEs per TiB-year)\n"
+            f"a VM of this size expects {expected:.3f}; see it with: poisonsim run cloud-1t-ddr4"
         )
         return
     hit = result.distribution(result.policies[0], "errors")
     share = hit.share(hit.values > 0)
-    typer.echo(
-        f"\nof {vms:,} such VMs, {share.best * vms:,.0f} ({share.low * vms:,.0f}–{share.high * vms:,.0f}) see a UE in {years}"
-    )
+    typer.echo(f"\nof {vms:,} such VMs, {_of(vms, share)} see a UE in {years}")
+    if share.best == 0:
+        return
     rows = []
     for policy in result.policies:
         lost = result.when_hit(policy, "guest_lost_bytes").mean("bytes")
@@ -64,10 +68,14 @@ def _print_fleet(result: Result, vms: int) -> None:
                 policy,
                 f"{format_bytes(lost.best)} ({format_bytes(lost.low)}–{format_bytes(lost.high)})",
                 f"{format_bytes(cost.best * vms)} ({format_bytes(cost.low * vms)}–{format_bytes(cost.high * vms)})",
-                f"{dead_share.best * vms:,.0f} ({dead_share.low * vms:,.0f}–{dead_share.high * vms:,.0f})",
+                _of(vms, dead_share),
             ]
         )
     print_table(["policy", "guest memory lost per VM hit", f"host memory cost of {vms:,} VMs", "VMs lost"], rows)
     if isinstance(scenario.faults, FieldFaults):
         table = load_fault_table(scenario.faults.table)
         typer.echo(f"rates: {table.title}; intervals are from the number of trials, not of the rates")
+
+
+def _of(vms: int, share: Estimate) -> str:
+    return f"{share.best * vms:,.0f} ({share.low * vms:,.0f}–{share.high * vms:,.0f})"

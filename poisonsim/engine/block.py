@@ -15,19 +15,17 @@ from numba.core.errors import NumbaError
 from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import NDArray
 
-from poisonsim.engine.kernel import (
+from poisonsim.engine.codes import (
     G_CHUNK_SHIFT,
     G_GROUP_SHIFT,
     G_HAS_DECIDE,
     G_REGIONS,
     G_SHARED,
     G_SPARES,
-    count_rows,
-    count_states,
-    index_events,
-    simulate,
-    states_at,
 )
+from poisonsim.engine.counting import count_rows, count_states, states_at
+from poisonsim.engine.events import grid_and_day, index_events
+from poisonsim.engine.kernel import simulate
 from poisonsim.engine.plan import Plan
 from poisonsim.errors import PolicyError
 from poisonsim.faults.history import History, draw_history
@@ -88,12 +86,11 @@ def run_block(plan: Plan, index: int, n_trials: int) -> Block:
     history = draw_history(plan.scenario, plan.seed, index, plan.block_trials).first(n_trials)
     paths = follow(plan, history, index)
     n_hit, n_grid = len(history.trial), plan.scenario.horizon.n_steps + 1
-    counts = tuple(
-        count_states(p.start, p.grid, p.state, len(p.states), n_grid, n_trials - n_hit) for p in paths
-    )
+    counts = tuple(count_states(p.start, p.grid, p.state, len(p.states), n_grid, n_trials - n_hit) for p in paths)
     joint, joint_counts = [], []
-    for point in year_points(plan):
-        together = np.column_stack([states_at(p.start, p.grid, p.state, point) for p in paths])
+    points = np.array(year_points(plan))
+    at_years = np.stack([states_at(p.start, p.grid, p.state, points) for p in paths], axis=-1)
+    for together in at_years:
         together = np.concatenate((np.zeros((1, len(paths)), np.int32), together))
         rows, times = count_rows(together)
         times[0] += n_trials - n_hit - 1  # row 0 was put there to stand for the untouched trials
@@ -104,12 +101,16 @@ def run_block(plan: Plan, index: int, n_trials: int) -> Block:
 
 def follow(plan: Plan, history: History, index: int) -> tuple[Paths, ...]:
     """The paths of every policy of `plan` through the same histories."""
-    years_per_step = plan.scenario.horizon.years / plan.scenario.horizon.n_steps
-    grid = np.ceil(history.years / years_per_step).astype(np.int32)
-    day = (history.years * DAYS_PER_YEAR).astype(np.int32)
+    horizon = plan.scenario.horizon
+    grid, day = grid_and_day(history.years, horizon.n_steps / horizon.years, DAYS_PER_YEAR)
     geometry = plan.geometry
     flags = index_events(
-        history.start, history.page, plan.shifts[0], geometry[G_CHUNK_SHIFT], geometry[G_GROUP_SHIFT], geometry[G_REGIONS]
+        history.start,
+        history.page,
+        plan.shifts[0],
+        geometry[G_CHUNK_SHIFT],
+        geometry[G_GROUP_SHIFT],
+        geometry[G_REGIONS],
     )
     return tuple(_follow_one(plan, policy, history, grid, day, flags, index) for policy in plan.policies)
 
@@ -175,7 +176,7 @@ def compile_decide(decide: Callable[[Any, Any], int] | None, params: tuple[str, 
     except NumbaError as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "unknown reason")
         raise PolicyError(
-            f"decide at line {decide.__code__.co_firstlineno} of {decide.__code__.co_filename} cannot be compiled: {reason}; "
+            f"{decide.__code__.co_filename}:{decide.__code__.co_firstlineno}: decide cannot be compiled: {reason}; "
             "use whole numbers, comparisons and the fields of c and p only"
         ) from None
 

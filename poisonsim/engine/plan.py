@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poisonsim.catalog import load_costs
-from poisonsim.engine.kernel import (
+from poisonsim.engine.codes import (
     G_CHUNK_SHIFT,
     G_DIRECT_MAP,
     G_END_AT_LOSS,
@@ -35,9 +35,9 @@ from poisonsim.units import DAYS_PER_YEAR, GIB, MIB
 
 I64 = NDArray[np.int64]
 
-# Blocks hold about this many errors, and never more than this many trials: some tens of milliseconds of work, so
-# that what a block costs besides its errors stays below a few per cent. Part of STREAM_VERSION.
-_ERRORS_PER_BLOCK = 1 << 19
+# Blocks hold about this many errors, and never more than this many trials: some ten milliseconds of work, which
+# makes what a block costs besides its errors small, on arrays that stay in the caches. Part of STREAM_VERSION.
+_ERRORS_PER_BLOCK = 1 << 18
 _MOST_TRIALS_PER_BLOCK = 1 << 20
 
 
@@ -107,7 +107,9 @@ class Plan:
         costs = load_costs(self.scenario.host.costs)
         n_tables = self.scenario.host.page_tables + 1
         leaves = np.array([[max(a // b, 1) for b in self.ladder.pages] for a in self.ladder.pages], np.int64)
-        stall: I64 = self.ladder.table_pages_matrix() * n_tables * costs.split_table_page_ns + leaves * costs.refault_leaf_ns
+        stall: I64 = (
+            self.ladder.table_pages_matrix() * n_tables * costs.split_table_page_ns + leaves * costs.refault_leaf_ns
+        )
         return np.triu(stall, 1)
 
     @cached_property
@@ -137,12 +139,13 @@ def make_plan(scenario: Scenario, policies: Iterable[str | Policy | type[Policy]
 
     Examples:
         >>> make_plan(Scenario(), ["unmap1g"], seed=7).block_trials
-        4096
+        2048
     """
     rungs = ladder(scenario.vm.arch, scenario.vm.backing, contiguous=scenario.vm.contiguous)
     situation = situation_of(scenario, rungs)
     loaded = load_policies(policies)
-    compiled, problems = [], []
+    compiled: list[CompiledPolicy] = []
+    problems: list[str] = []
     for policy in loaded:
         try:
             compiled.append(compile_policy(policy, situation))

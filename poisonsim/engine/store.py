@@ -59,7 +59,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
     except FileNotFoundError:
-        nearby = [p.name for p in folder.parent.iterdir() if (p / "run.json").exists()] if folder.parent.is_dir() else []
+        nearby = (
+            [p.name for p in folder.parent.iterdir() if (p / "run.json").exists()] if folder.parent.is_dir() else []
+        )
         raise RunFolderError(
             f"{folder}: no run folder (it has no run.json){did_you_mean(folder.name, nearby)}; "
             "give the folder that `poisonsim run` named"
@@ -68,7 +70,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise RunFolderError(f"{path}: cannot be read as JSON ({error}); run the command again") from None
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     if schema != SCHEMA:
-        raise RunFolderError(f"{path}: schema {schema!r} is not {SCHEMA!r}; it was written by another version, run again")
+        raise RunFolderError(
+            f"{path}: schema {schema!r} is not {SCHEMA!r}; it was written by another version, run again"
+        )
     return manifest  # type: ignore[no-any-return]
 
 

@@ -58,7 +58,7 @@ class Arrivals:
         if self.fixed:
             return np.arange(n_trials), np.full(n_trials, int(self.mean))
         if self.mean >= _DENSE_MEAN:
-            rates = self.mean
+            rates: float | NDArray[np.float64] = self.mean
             if self.dispersion > 0:
                 rates = self.mean * self.dispersion * rng.standard_gamma(1 / self.dispersion, n_trials)
             counts = rng.poisson(rates, n_trials)
@@ -114,7 +114,7 @@ def arrivals_of(scenario: Scenario) -> Arrivals:
     per_tib_year = (
         faults.ue_per_tib_year
         if isinstance(faults, RateFaults)
-        else faults.scale * load_fault_table(faults.table).ue_per_tib_year(faults.dimm)
+        else faults.scale * load_fault_table(faults.table).ue_per_tib_year(faults.dimm_bytes)
     )
     mean = float(per_tib_year) * (scenario.vm.memory_bytes / TIB) * years
     return Arrivals(mean=mean, dispersion=faults.dispersion, shape=faults.shape)

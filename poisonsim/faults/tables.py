@@ -210,7 +210,7 @@ class _Reader:
     def problem(self, key: str, what: str) -> None:
         self.problems.append(f"{self.where}: {key}: {what}")
 
-    def is_table(self, key: str, table: object) -> TypeGuard[Mapping[str, Any]]:
+    def is_table(self, table: object, key: str) -> TypeGuard[Mapping[str, Any]]:
         if not isinstance(table, Mapping):
             what = "missing" if table is None else f"{table!r} is not a table"
             self.problem(key, f"{what}; write [{key}]")
@@ -223,7 +223,7 @@ class _Reader:
 
     def counts(self, key: str, table: object, names: tuple[str, ...], least: int) -> dict[str, int]:
         """Whole numbers of at least `least`, plain or as `{value, source, quality}`; bad ones become 1."""
-        if not self.is_table(key, table):
+        if not self.is_table(table, key):
             return dict.fromkeys(names, 1)
         self.known(key, table, names)
         return {name: self.count(f"{key}.{name}", table, table.get(name), least) for name in names}
@@ -253,7 +253,7 @@ def _parse(tables: Mapping[str, Any], *, name: str, where: str) -> FaultTable:
     chip_hours = float(population["n_dimms"] * population["n_chips_per_dimm"] * population["hours"])
 
     found = tables.get("modes")
-    if not reader.is_table("modes", found):
+    if not reader.is_table(found, "modes"):
         found = {}
     for key in found:
         if key not in MODES:

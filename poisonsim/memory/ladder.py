@@ -73,9 +73,10 @@ class Architecture:
 
 
 _ARM64 = (
-    "Linux 6.12 arch/arm64/Kconfig ARM64_CONT_PTE_SHIFT and ARM64_CONT_PMD_SHIFT, arch/arm64/include/asm/pgtable-hwdef.h, "
-    "arch/arm64/mm/hugetlbpage.c __hugetlb_valid_size, arch/arm64/mm/mmu.c vmemmap_populate (huge entries with 4K pages "
-    "only); no per-table KVM structure beyond struct page is assumed, not read"
+    "Linux 6.12 arch/arm64/Kconfig ARM64_CONT_PTE_SHIFT and ARM64_CONT_PMD_SHIFT, "
+    "arch/arm64/include/asm/pgtable-hwdef.h, arch/arm64/mm/hugetlbpage.c __hugetlb_valid_size, arch/arm64/mm/mmu.c "
+    "vmemmap_populate (huge entries with 4K pages only); no per-table KVM structure beyond struct page is assumed, "
+    "not read"
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
@@ -92,7 +93,8 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             ),
             Architecture(
                 name="arm64", base_bytes=4 * KIB, entries_per_table=512,
-                leaf_sizes=("1G", "2M", "4K"), contiguous_sizes=("32M", "64K"), backing_sizes=("1G", "32M", "2M", "64K"),
+                leaf_sizes=("1G", "2M", "4K"), contiguous_sizes=("32M", "64K"),
+                backing_sizes=("1G", "32M", "2M", "64K"),
                 stage2_metadata_bytes=0, direct_map_splits=False, vmemmap_leaf="2M", source=_ARM64,
             ),
             Architecture(
@@ -109,8 +111,9 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
                 name="riscv64", base_bytes=4 * KIB, entries_per_table=512,
                 leaf_sizes=("1G", "2M", "4K"), contiguous_sizes=("64K",), backing_sizes=("1G", "2M", "64K"),
                 stage2_metadata_bytes=0, direct_map_splits=False, vmemmap_leaf="2M",
-                source="Linux 6.12 arch/riscv/include/asm/pgtable-64.h (Svnapot offers 64K only; Sv39 to Sv57 are alike "
-                "below 1 GiB), arch/riscv/mm/init.c vmemmap_populate; no per-table KVM structure is assumed, not read",
+                source="Linux 6.12 arch/riscv/include/asm/pgtable-64.h (Svnapot offers 64K only; Sv39 to Sv57 are "
+                "alike below 1 GiB), arch/riscv/mm/init.c vmemmap_populate; no per-table KVM structure beyond struct "
+                "page is assumed, not read",
             ),
         )
     }
@@ -145,8 +148,8 @@ def require_leaf_size(arch: str, size: str, where: str) -> None:
     """
     sizes = architecture(arch).sizes
     if size not in sizes:
-        allowed = ", ".join(sizes)
-        raise ScenarioError(f"{where}: {size!r} is no leaf size of {arch}{did_you_mean(size, sizes)}; allowed: {allowed}")
+        hint, allowed = did_you_mean(size, sizes), ", ".join(sizes)
+        raise ScenarioError(f"{where}: {size!r} is no leaf size of {arch}{hint}; allowed: {allowed}")
 
 
 def backings(arch: str) -> tuple[str, ...]:
@@ -233,15 +236,9 @@ class Ladder:
             return 0
         hardware = [page_bytes(size) // self.base_bytes for size in ARCHITECTURES[self.arch].leaf_sizes]
         leaf, target = self.pages[from_level], self.pages[to_level]
-        # a table page below an entry of size E maps E; it is needed for every E above the target's own entry
-        # size, within the leaf: a run of contiguous entries already has its table
-        own = self._entry(target, hardware)
-        return sum(leaf // entry for entry in hardware if target < entry <= leaf and own < entry)
-
-    @staticmethod
-    def _entry(pages: int, hardware: list[int]) -> int:
-        """Base pages of the entries that a leaf of `pages` is written with."""
-        return max(entry for entry in hardware if entry <= pages)
+        # What maps an entry of size E in pieces is one table. It is needed for every E within the leaf and above the
+        # target; the entries of a contiguous leaf have theirs already.
+        return sum(leaf // entry for entry in hardware if target < entry <= leaf)
 
     def table_pages_matrix(self) -> NDArray[np.int64]:
         """`table_pages` of every pair of levels, from row to column: int64[n_levels, n_levels], read-only.

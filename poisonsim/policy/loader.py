@@ -191,10 +191,13 @@ def _from_entry_point(point: EntryPoint) -> PolicySource:
         cls = point.load()
     except Exception as error:
         raise PolicyError(
-            f"policy {point.name}: package {origin} raised {type(error).__name__}: {error} on import; mend or uninstall it"
+            f"policy {point.name}: package {origin} raised {type(error).__name__} on import: {error}; "
+            "mend or uninstall it"
         ) from error
     if not (isinstance(cls, type) and issubclass(cls, Policy)):
-        raise PolicyError(f"policy {point.name}: {point.value} of package {origin} is not a subclass of poisonsim.Policy")
+        raise PolicyError(
+            f"policy {point.name}: {point.value} of package {origin} is not a subclass of poisonsim.Policy"
+        )
     cls.name = point.name
     return PolicySource(point.name, origin, cls)
 

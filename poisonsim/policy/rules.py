@@ -59,7 +59,7 @@ class SizedAct:
         return f"{self.act.name}({self.size})"
 
 
-def SPLIT_TO(size: str) -> SizedAct:  # noqa: N802 - reads as the other actions do
+def SPLIT_TO(size: str) -> SizedAct:
     """The action that splits this leaf straight to leaves of `size` and delivers the poison again.
 
     Examples:
@@ -69,7 +69,7 @@ def SPLIT_TO(size: str) -> SizedAct:  # noqa: N802 - reads as the other actions 
     return SizedAct(Act.SPLIT_TO, size)
 
 
-def SPLIT_VM_TO(size: str) -> SizedAct:  # noqa: N802
+def SPLIT_VM_TO(size: str) -> SizedAct:
     """The action that splits every larger leaf of the VM to `size` and delivers the poison again.
 
     Examples:

@@ -181,7 +181,7 @@ def _decide_function(policy: Policy) -> Callable[[Any, Any], int] | None:
     decide = decide.__func__ if isinstance(decide, staticmethod) else decide
     if not callable(decide) or list(inspect.signature(decide).parameters) != ["c", "p"]:
         raise PolicyError(f"policy {policy.name}: decide must be a @staticmethod with the arguments (c, p)")
-    return decide  # type: ignore[no-any-return]
+    return decide
 
 
 def _source_of(policy: Policy, decide: Callable[[Any, Any], int]) -> str:
@@ -264,7 +264,9 @@ class _Checker:
             if rule.action is Act.SPLIT and level == base:
                 self.problem(f"{rule}: SPLIT at the base page {size}", "a base page cannot be split; use UNMAP or KEEP")
             elif isinstance(rule.action, SizedAct) and 0 <= target <= level:
-                self.problem(f"{rule}: a {size} leaf cannot be split to {self.ladder.sizes[target]}", "name a smaller size")
+                self.problem(
+                    f"{rule}: a {size} leaf cannot be split to {self.ladder.sizes[target]}", "name a smaller size"
+                )
         return None if len(self.problems) > before else (levels, conditions, not conditions, target)
 
     def _levels(self, size: str, rule: Rule) -> list[int]:
@@ -315,7 +317,11 @@ class _Checker:
             low, high = self.bounds[counter]
             edges = {low, high} | {value + step for _, value in tests for step in (-1, 0, 1)}
             values = [x for x in edges if low <= x <= high]
-            if tests and not any(all(_holds(x, *test) for test in tests) for x in values) and (counter, high) != ("spares_left", 0):
+            if (
+                tests
+                and not any(all(_holds(x, *test) for test in tests) for x in values)
+                and (counter, high) != ("spares_left", 0)
+            ):
                 self.problem(
                     f"{rule}: the guard on {counter} can never hold ({counter} lies between {low} and {high})",
                     "remove the rule or mend the comparison",
@@ -350,10 +356,12 @@ class _Checker:
         size = self.ladder.sizes[level]
         self.problem(
             f"rules leave one case open: poison in a {size} leaf with no rule that always acts",
-            f'end with on("{size}").do(UNMAP), or another rule without a guard (MIGRATE needs a spare, so it may not act)',
+            f'end with on("{size}").do(UNMAP), or another rule without a guard (MIGRATE may find no spare)',
         )
         return leads_to
 
 
 def _holds(x: int, operator: str, value: int) -> bool:
-    return {"<": x < value, "<=": x <= value, ">": x > value, ">=": x >= value, "==": x == value, "!=": x != value}[operator]
+    return {"<": x < value, "<=": x <= value, ">": x > value, ">=": x >= value, "==": x == value, "!=": x != value}[
+        operator
+    ]

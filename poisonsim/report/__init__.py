@@ -1,0 +1,9 @@
+"""The report: one self-contained page and its figures as PNG files.
+
+    from poisonsim.report import write_report
+    write_report(result, Path("reports/q3"), command="poisonsim run --policy hgm2m")
+"""
+
+from poisonsim.report.page import render, write_report
+
+__all__ = ["render", "write_report"]

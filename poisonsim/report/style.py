@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from zlib import crc32
 
@@ -82,11 +82,7 @@ def styles(labels: Sequence[str]) -> tuple[Style, ...]:
         name = label.partition(":")[0]
         if name not in chosen:
             chosen[name] = SHIPPED.get(name) or _free(crc32(name.encode()), found)
-        style, attempt = chosen[name], 0
-        while style in found:
-            attempt += 1
-            style = _variant(chosen[name], attempt)
-        found.append(style)
+        found.append(next((style for style in _variants(chosen[name]) if style not in found), chosen[name]))
     return tuple(found)
 
 
@@ -97,9 +93,10 @@ def _free(start: int, taken: Sequence[Style]) -> Style:
     return next((style for style in order if style.colour not in used), order[0])
 
 
-def _variant(style: Style, attempt: int) -> Style:
-    """The same colour with another marker, and with other dashes once the markers are used up."""
+def _variants(style: Style) -> Iterator[Style]:
+    """The style, then the same colour with every other pair of marker and dashes."""
     markers = list(MARKER_PATHS)
-    turns, steps = divmod(markers.index(style.marker) + attempt, len(markers))
-    place = _DASHES.index(style.dashes) + attempt + turns
-    return replace(style, marker=markers[steps], dashes=_DASHES[place % len(_DASHES)])
+    first_marker, first_dashes = markers.index(style.marker), _DASHES.index(style.dashes)
+    for i in range(len(markers) * len(_DASHES)):  # 11 and 6 have no common divisor, so no pair comes twice
+        dashes = _DASHES[(first_dashes + i) % len(_DASHES)]
+        yield replace(style, marker=markers[(first_marker + i) % len(markers)], dashes=dashes)

@@ -35,26 +35,69 @@ class Metric:
 _FIXED = (
     Metric("errors", "errors", "UEs", "-", "UEs in the VM's memory so far", "count"),
     Metric("regions_hit", "errors", "regions", "-", "distinct regions with at least one UE", "count"),
-    Metric("table_bytes", "memory", "bytes", "lower", "page tables added: process tables, stage 2 and KVM's metadata for it"),
-    Metric("vmemmap_bytes", "memory", "bytes", "lower", "vmemmap that the host gave up saving (HVO) because of the policy"),
+    Metric(
+        "table_bytes",
+        "memory",
+        "bytes",
+        "lower",
+        "page tables added: process tables, stage 2 and KVM's metadata for it",
+    ),
+    Metric(
+        "vmemmap_bytes", "memory", "bytes", "lower", "vmemmap that the host gave up saving (HVO) because of the policy"
+    ),
     Metric("direct_map_bytes", "memory", "bytes", "lower", "page tables added where the kernel's direct map was split"),
-    Metric("guest_lost_bytes", "memory", "bytes", "lower", "guest memory in holes, kept as poison, or retired by the guest"),
+    Metric(
+        "guest_lost_bytes", "memory", "bytes", "lower", "guest memory in holes, kept as poison, or retired by the guest"
+    ),
     Metric("host_lost_bytes", "memory", "bytes", "lower", "host memory poisoned, or leaked until the host reboots"),
-    Metric("stranded_bytes", "memory", "bytes", "lower", "host memory dissolved to base pages: usable, but never a huge page again"),
+    Metric(
+        "stranded_bytes",
+        "memory",
+        "bytes",
+        "lower",
+        "host memory dissolved to base pages: usable, but never a huge page again",
+    ),
     Metric("reserved_bytes", "memory", "bytes", "lower", "spare huge pages still held for the policy"),
-    Metric("capacity_cost_bytes", "memory", "bytes", "lower", "what the host pays: tables + vmemmap + direct map + host lost + reserved"),
+    Metric(
+        "capacity_cost_bytes",
+        "memory",
+        "bytes",
+        "lower",
+        "what the host pays: tables + vmemmap + direct map + host lost + reserved",
+    ),
     Metric("spares_used", "pool", "pages", "lower", "spare huge pages taken", "count"),
     Metric("spares_exhausted", "pool", "1", "lower", "1 once a migration found no spare", "flag"),
-    Metric("tlb_reach_bytes", "translation", "bytes", "higher", "sum over leaves of size times the probability that the TLB holds it"),
+    Metric(
+        "tlb_reach_bytes",
+        "translation",
+        "bytes",
+        "higher",
+        "sum over leaves of size times the probability that the TLB holds it",
+    ),
     Metric("tlb_reach_loss", "translation", "1", "lower", "1 - reach / reach of the same VM without errors"),
     Metric("walks_per_access", "translation", "1", "lower", "page walks per memory access"),
-    Metric("slowdown", "translation", "1", "lower", "run time / run time of the same VM without errors, middle walk-cost slope"),
+    Metric(
+        "slowdown",
+        "translation",
+        "1",
+        "lower",
+        "run time / run time of the same VM without errors, middle walk-cost slope",
+    ),
     Metric("slowdown_low", "translation", "1", "lower", "slowdown with the lowest published walk-cost slope"),
     Metric("slowdown_high", "translation", "1", "lower", "slowdown with the highest published walk-cost slope"),
     Metric("vm_lost", "availability", "1", "lower", "1 once the guest lost memory it cannot run without", "flag"),
-    Metric("guest_faults", "availability", "faults", "lower", "machine checks delivered to the guest for new poison", "count"),
-    Metric("stall_seconds", "availability", "s", "lower", "time the VM waited for splits, refaults, copies and shootdowns"),
-)  # fmt: skip
+    Metric(
+        "guest_faults",
+        "availability",
+        "faults",
+        "lower",
+        "machine checks delivered to the guest for new poison",
+        "count",
+    ),
+    Metric(
+        "stall_seconds", "availability", "s", "lower", "time the VM waited for splits, refaults, copies and shootdowns"
+    ),
+)
 
 
 def metrics_for(leaf_sizes: tuple[str, ...]) -> tuple[Metric, ...]:
@@ -64,8 +107,14 @@ def metrics_for(leaf_sizes: tuple[str, ...]) -> tuple[Metric, ...]:
         >>> [m.name for m in metrics_for(("1G", "4K")) if m.group == "mapping"]
         ['leaves_1g', 'leaves_4k', 'share_1g', 'share_4k']
     """
-    leaves = [Metric(f"leaves_{s.lower()}", "mapping", "leaves", "-", f"present {s} leaves of the VM", "count") for s in leaf_sizes]
-    shares = [Metric(f"share_{s.lower()}", "mapping", "1", "-", f"share of VM memory mapped by {s} leaves") for s in leaf_sizes]
+    leaves = [
+        Metric(f"leaves_{s.lower()}", "mapping", "leaves", "-", f"present {s} leaves of the VM", "count")
+        for s in leaf_sizes
+    ]
+    shares = [
+        Metric(f"share_{s.lower()}", "mapping", "1", "-", f"share of VM memory mapped by {s} leaves")
+        for s in leaf_sizes
+    ]
     return (*_FIXED[:2], *leaves, *shares, *_FIXED[2:])
 
 
@@ -127,5 +176,7 @@ def parse_threshold(text: str, metrics: tuple[Metric, ...]) -> Threshold:
         else:
             raise ValueError(f"unit '{unit}' does not fit")
     except ValueError as error:
-        raise MetricError(f"'{text}': {error}; {name} takes {allowed.get(metric.unit, f'a number of {metric.unit}')}") from None
+        raise MetricError(
+            f"'{text}': {error}; {name} takes {allowed.get(metric.unit, f'a number of {metric.unit}')}"
+        ) from None
     return Threshold(metric, symbol, value)

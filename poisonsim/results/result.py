@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from poisonsim.engine.block import year_points
-from poisonsim.engine.kernel import states_at
+from poisonsim.engine.counting import states_at
 from poisonsim.engine.merge import Tally
 from poisonsim.engine.plan import Plan
 from poisonsim.engine.state import ERRORS
@@ -91,7 +91,9 @@ class Result:
                 distribution = Distribution.of(life[0][:, m], life[1])
                 row = self._row(metric, distribution)
                 exact = self._life_mean(p, m)
-                half = (distribution.mean().high - distribution.mean().best) * (distribution.n_trials / self.n_trials) ** 0.5
+                half = (distribution.mean().high - distribution.mean().best) * (
+                    distribution.n_trials / self.n_trials
+                ) ** 0.5
                 row |= {"mean": exact, "mean_low": exact - half, "mean_high": exact + half}
                 rows.append({"policy": policy, "metric": metric.name, "unit": metric.unit, "year": LIFE} | row)
         frame = pd.DataFrame(rows)
@@ -140,7 +142,7 @@ class Result:
         for first, size, history, paths in histories(self.plan, wanted):
             for p, path in enumerate(paths):
                 place = np.zeros(size, np.int64)
-                at = states_at(path.start, path.grid, path.state, point)
+                at = states_at(path.start, path.grid, path.state, np.array([point]))[0]
                 place[history.trial] = indices[p].places(path.states)[at]
                 frame = pd.DataFrame(self._values[p][place], columns=[metric.name for metric in self.metrics])
                 frame.insert(0, "trial", np.arange(first, first + size))
@@ -166,7 +168,9 @@ class Result:
             MetricError: The expression, year or policy means nothing here.
         """
         if policy is None and len(self.policies) > 1:
-            raise MetricError(f"the run has {len(self.policies)} policies; name one: policy=… of {', '.join(self.policies)}")
+            raise MetricError(
+                f"the run has {len(self.policies)} policies; name one: policy=… of {', '.join(self.policies)}"
+            )
         p = self._policy(policy) if policy is not None else 0
         threshold = parse_threshold(expression, self.metrics)
         distribution = self._distribution(p, self._column(threshold.metric.name), self._point_of(year))
@@ -194,7 +198,9 @@ class Result:
         hit = self.tally.states[p][:, ERRORS] > 0
         counts = np.where(hit, self.tally.counts[p][:, point], 0)
         if not counts.any():
-            raise MetricError(f"none of {self.n_trials:,} trials saw a UE by then; raise trials, the rate or the horizon")
+            raise MetricError(
+                f"none of {self.n_trials:,} trials saw a UE by then; raise trials, the rate or the horizon"
+            )
         return Distribution.of(self._values[p][:, self._column(metric)], counts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -217,7 +223,8 @@ class Result:
         return f"<poisonsim result: {', '.join(self.policies)}; {self.n_trials:,} trials; seed {self.plan.seed}>"
 
     def _repr_html_(self) -> str:
-        return self.summary().query("year == @self.years[-1]").to_html(index=False)
+        summary = self.summary()
+        return str(summary[summary["year"] == self.years[-1]].to_html(index=False))
 
     # --- inside -------------------------------------------------------------------------------------------------
 
@@ -270,10 +277,16 @@ class Result:
         return row | {"p99_low": np.nan if p99 is None else p99.low, "p99_high": np.nan if p99 is None else p99.high}
 
     def _warn_of_few_trials(self) -> None:
-        lacking = [f"{name} needs at least {trials_needed(q):,}" for name, q in QUANTILES.items() if trials_needed(q) > self.n_trials]
+        lacking = [
+            f"{name} needs at least {trials_needed(q):,}"
+            for name, q in QUANTILES.items()
+            if trials_needed(q) > self.n_trials
+        ]
         if lacking:
             warnings.warn(
-                f"{self.n_trials:,} trials: {', '.join(lacking)}; those are left out, raise --trials", FewTailTrials, stacklevel=3
+                f"{self.n_trials:,} trials: {', '.join(lacking)}; those are left out, raise --trials",
+                FewTailTrials,
+                stacklevel=3,
             )
 
     def _column(self, metric: str) -> int:
@@ -282,7 +295,8 @@ class Result:
     def _policy(self, label: str) -> int:
         if label not in self.policies:
             raise MetricError(
-                f"policy '{label}' is not in this run{did_you_mean(label, self.policies)}; it has {', '.join(self.policies)}"
+                f"policy '{label}' is not in this run{did_you_mean(label, self.policies)}; "
+                f"it has {', '.join(self.policies)}"
             )
         return self.policies.index(label)
 

@@ -9,10 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from poisonsim.engine.block import year_points
 from poisonsim.engine.merge import Merger
 from poisonsim.engine.plan import Plan, make_plan
 from poisonsim.engine.run import Progress, block_sizes, simulate_plan
-from poisonsim.engine.block import year_points
 from poisonsim.engine.store import SCHEMA, read_block, read_manifest, write_json, write_whole
 from poisonsim.errors import PoisonsimError, RunFolderError, ScenarioError
 from poisonsim.faults.arrivals import arrivals_of
@@ -127,7 +127,9 @@ def open_run(folder: str | Path) -> Result:
         plan = Plan(scenario, bare.seed, rungs, policies)
         trials, run_id = int(manifest["trials"]), str(manifest["run_id"])
     except (KeyError, TypeError, ValueError, ScenarioError) as error:
-        raise RunFolderError(f"{folder / 'run.json'}: is not as it was written ({error}); run the command again") from None
+        raise RunFolderError(
+            f"{folder / 'run.json'}: is not as it was written ({error}); run the command again"
+        ) from None
     if plan.run_id != run_id:
         raise RunFolderError(
             f"{folder / 'run.json'}: does not match its run id {run_id[:12]} (edited, or written by another version); "
@@ -168,7 +170,8 @@ def _claim_folder(folder: Path, plan: Plan) -> None:
         other = read_manifest(folder).get("run_id")
         if other != plan.run_id:
             raise RunFolderError(
-                f"{folder}: holds another run ({str(other)[:12]}, this one is {plan.run_id[:12]}); choose another folder"
+                f"{folder}: holds another run ({str(other)[:12]}, this one is {plan.run_id[:12]}); "
+                "choose another folder"
             )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunFolderError(f"{folder}: exists and is no run folder; choose another with --out")

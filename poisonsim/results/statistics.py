@@ -97,10 +97,12 @@ class Distribution:
         if trials_needed(q) > n:
             return None
         cumulative = np.cumsum(self.counts)
-        ranks = [_binomial_ppf((1 - CONFIDENCE) / 2, n, q), np.ceil(q * n), _binomial_ppf((1 + CONFIDENCE) / 2, n, q) + 1]
-        low, best, high = (
-            float(self.values[np.searchsorted(cumulative, min(max(rank, 1), n))]) for rank in ranks
-        )
+        ranks = [
+            _binomial_ppf((1 - CONFIDENCE) / 2, n, q),
+            np.ceil(q * n),
+            _binomial_ppf((1 + CONFIDENCE) / 2, n, q) + 1,
+        ]
+        low, best, high = (float(self.values[np.searchsorted(cumulative, min(max(rank, 1), n))]) for rank in ranks)
         return Estimate(low, best, high, unit)
 
 

@@ -95,7 +95,10 @@ class Valuer:
             found[f"leaves_{size.lower()}"] = leaves
             found[f"share_{size.lower()}"] = leaves * plan.ladder.pages[level] / vm.n_base_pages
         found["capacity_cost_bytes"] = sum(
-            (found[name] for name in ("table_bytes", "vmemmap_bytes", "direct_map_bytes", "host_lost_bytes", "reserved_bytes")),
+            (
+                found[name]
+                for name in ("table_bytes", "vmemmap_bytes", "direct_map_bytes", "host_lost_bytes", "reserved_bytes")
+            ),
             start=np.zeros(len(states), np.int64),
         )
         found |= self._translation(states)

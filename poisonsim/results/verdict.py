@@ -81,18 +81,18 @@ def show_mean(metric: str, mean: Estimate) -> str:
     elif show(metric, 1.0).endswith("%"):
         unit, scale = " %", 0.01
     best, half = mean.best / scale, half / scale
-    significant = (6 if metric.startswith("slowdown") else 4) - math.floor(math.log10(abs(best))) - 1 if best else 4
+    significant = (5 if metric.startswith("slowdown") else 4) - math.floor(math.log10(abs(best))) - 1 if best else 4
     digits = max(min(math.ceil(-math.log10(half)), max(significant, 0)), 0)
     spread = f"{half:.{digits}f}"
-    return f"{best:.{digits}f}{f' ± {spread}' if float(spread) else ''}{unit}"
+    return f"{best:.{digits}f} ± {spread}{unit}" if float(spread) else show(metric, mean.best)
 
 
 def show(metric: str, value: float) -> str:
     """A value of a metric as people read it.
 
     Examples:
-        >>> show("table_bytes", 1_675_200), show("slowdown", 1.00377), show("tlb_reach_loss", 0.0977), show("vm_lost", 0.0)
-        ('1.598 MiB', '1.00377', '9.77 %', '0 %')
+        >>> show("table_bytes", 1_675_200), show("slowdown", 1.00377), show("tlb_reach_loss", 0.0977)
+        ('1.598 MiB', '1.00377', '9.77 %')
     """
     if metric.endswith("_bytes"):
         return format_bytes(value)
@@ -133,7 +133,9 @@ def _times(ratio: Estimate | None) -> str:
     if ratio.low <= 1 <= ratio.high:
         return "~as much"
     less = ratio.best < 1
-    best, near, far = (1 / ratio.best, 1 / ratio.high, 1 / max(ratio.low, 1e-300)) if less else (ratio.best, ratio.low, ratio.high)
+    best, near, far = (
+        (1 / ratio.best, 1 / ratio.high, 1 / max(ratio.low, 1e-300)) if less else (ratio.best, ratio.low, ratio.high)
+    )
     half = (far - near) / 2
     spread = f" ± {half:,.{0 if best >= 100 else 2}f}" if half > 0.5 * 10 ** -(0 if best >= 100 else 2) else ""
     return f"{best:,.{0 if best >= 100 else 2}f}{spread} times {'less' if less else 'more'}"

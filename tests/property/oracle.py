@@ -310,6 +310,7 @@ def stateless_states(plan: Plan, policy: Policy, trial: I64, page: I64, fate: F6
     vm, host, sizes, pages = plan.scenario.vm, plan.scenario.host, plan.ladder.sizes, plan.ladder.pages
     path, whole_vm = path_to_unmap(policy, sizes)
     last = path[-1]
+    assert vm.on_loss == "count"
     key = trial * vm.n_base_pages + page
     # In each leaf of the last level the first event is acted on; every later one falls into the hole that it made.
     first = np.unique(key // pages[last], return_index=True)[1]
@@ -335,7 +336,7 @@ def stateless_states(plan: Plan, policy: Policy, trial: I64, page: I64, fate: F6
     leaves = [np.zeros(n_trials, np.int64) for _ in sizes]
     leaves[0] = np.full(n_trials, vm.n_regions)
     for above, below in pairwise(path):
-        split = leaves[above] * (n_acted > 0) if whole_vm else hit(pages[above])
+        split = vm.n_regions * (n_acted > 0) if whole_vm and above == 0 else hit(pages[above])
         leaves[above] = leaves[above] - split
         leaves[below] = leaves[below] + split * (pages[above] // pages[below])
         columns["table_pages"] = columns["table_pages"] + split * plan.ladder.table_pages(above, below)
@@ -354,15 +355,16 @@ def stateless_states(plan: Plan, policy: Policy, trial: I64, page: I64, fate: F6
 
 
 def path_to_unmap(policy: Policy, sizes: Sequence[str]) -> tuple[list[int], bool]:
-    """Levels that a hit leaf goes through until it is unmapped, and whether the whole VM goes with it."""
+    """Levels that a hit leaf goes through until it is unmapped, and whether the whole VM takes the first step too."""
     path, whole_vm = [0], False
     while True:
-        action = next(rule.action for rule in policy.rules if covers(sizes, rule.size, path[-1]))
+        action = next(rule.action for rule in policy.rules if covers(sizes, rule.size, path[-1]) and not rule.guard)
+        if action is UNMAP:
+            return path, whole_vm
         if isinstance(action, SizedAct):
+            assert action.act is Act.SPLIT_TO or path == [0]
             whole_vm = whole_vm or action.act is Act.SPLIT_VM_TO
             path.append(level_of(sizes, action.size))
-        elif action is SPLIT:
-            path.append(path[-1] + 1)
         else:
-            assert action is UNMAP
-            return path, whole_vm
+            assert action is SPLIT
+            path.append(path[-1] + 1)

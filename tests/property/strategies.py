@@ -7,41 +7,50 @@ so that another process can make the same cases.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from oracle import Event, level_of
 
 from poisonsim.engine.block import Paths, follow
 from poisonsim.engine.plan import Plan, make_plan
 from poisonsim.faults.history import History
 from poisonsim.memory import Ladder, ladder
-from poisonsim.policy.rules import (
-    BACKING, BASE, KEEP, MIGRATE, OPERATORS, SPLIT, SPLIT_TO, SPLIT_VM_TO, UNMAP, Act, Policy, Rule, SizedAct, on,
-)  # fmt: skip
+from poisonsim.policy import (
+    BACKING,
+    BASE,
+    KEEP,
+    MIGRATE,
+    SPLIT,
+    SPLIT_TO,
+    SPLIT_VM_TO,
+    UNMAP,
+    load_policy,
+    on,
+    policy_names,
+)
+from poisonsim.policy.rules import OPERATORS, Act, Policy, Rule, SizedAct
 from poisonsim.scenario import Horizon, Host, Scenario, Vm
-from poisonsim.units import page_bytes
+from poisonsim.units import DAYS_PER_YEAR, page_bytes
 
 VMS = (
     ("x86-64", "2M", False, 8), ("x86-64", "2M", False, 1030), ("x86-64", "1G", False, 3), ("arm64", "1G", True, 2),
     ("arm64", "32M", True, 4), ("arm64", "2M", True, 6), ("arm64", "64K", False, 8), ("arm64-16k", "1G", True, 3),
     ("arm64-16k", "32M", True, 5), ("arm64-64k", "512M", True, 4),
 )  # fmt: skip
-"""Architecture, backing, contiguous entries, most regions. 1,030 regions of 2M lie in three chunks of the direct map."""
+"""Architecture, backing, contiguous entries, most regions. 1,030 regions of 2M span three chunks of the direct map."""
 
-SHIPPED = ("unmap1g", "unmap1g-private", "hgm4k", "hgm2m", "hgm4k-vma", "migrate1g", "migrate-then-hgm2m")
 STEPS_PER_HORIZON = 4
-NEAR = (0, 0, 1, 2, 15, 16, 511, 512, 8191)
+FATES = (0.0, 0.0001, 0.01, 0.3, 0.7, 0.99, 0.999999)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A scenario, one policy, and the events of some trials; none of the trials is without any."""
+    """A scenario, one policy, and the events of those trials that have any."""
 
     scenario: Scenario
     policy: Policy
@@ -87,83 +96,111 @@ def seeded_case(seed: int) -> Case:
 
 def random_case(rng: Random) -> Case:
     """A case whose every choice is `rng`'s; one in four has a shipped policy."""
-    arch, backing, contiguous, most_regions = rng.choice(VMS)
-    years = rng.choice((1.0, 2.0, 5.0))
-    scenario = Scenario(
+    scenario = random_scenario(rng, rng.choice(VMS))
+    if rng.randrange(4) == 0:
+        policy = load_policy(rng.choice(policy_names()))
+    else:
+        policy = random_policy(rng, scenario)
+    return Case(scenario, policy, random_trials(rng, scenario, rng.randint(1, 3), 12))
+
+
+def random_scenario(rng: Random, kind: tuple[str, str, bool, int]) -> Scenario:
+    """A small VM of one of the `VMS` kinds, on a host with few spares."""
+    arch, backing, contiguous, most_regions = kind
+    years = rng.choice((1.0, 2.0, 4.0))  # whose steps are exact in binary
+    return Scenario(
         vm=Vm(
             memory=rng.randint(1, most_regions) * page_bytes(backing),
             backing=backing,
             arch=arch,  # type: ignore[arg-type]
             contiguous=contiguous,
             guest_page="4K",
-            on_loss=rng.choice(("count", "count", "end")),  # type: ignore[arg-type]
+            on_loss=rng.choice(("count", "count", "end")),
             unrecoverable=rng.choice((0.0, 0.0001, 0.02, 0.5)),
         ),
         host=Host(
             cpu="sapphire-rapids" if arch == "x86-64" else "neoverse-n1",
             spares=rng.randint(0, 3),
-            mapping=rng.choice(("shared", "private")),  # type: ignore[arg-type]
+            mapping=rng.choice(("shared", "private")),
             page_tables=rng.randint(1, 2),
         ),
         horizon=Horizon(years=years, grid=years / STEPS_PER_HORIZON),
     )
-    if rng.randrange(4) == 0:
-        policy = load_policy(rng.choice(SHIPPED))
-    else:
-        policy = random_policy(rng, scenario, ladder(arch, backing, contiguous=contiguous))
-    return Case(scenario, policy, tuple(random_trial(rng, scenario) for _ in range(rng.randint(1, 3))))
 
 
-def random_trial(rng: Random, scenario: Scenario) -> tuple[Event, ...]:
-    """Up to a dozen events, most of them near one another, in time order; some at the same time, some on the grid."""
+def rungs_of(scenario: Scenario) -> Ladder:
+    """Leaf sizes of the scenario's VM."""
+    vm = scenario.vm
+    return ladder(vm.arch, vm.backing, contiguous=vm.contiguous)
+
+
+def random_trials(rng: Random, scenario: Scenario, n_trials: int, most_events: int) -> tuple[tuple[Event, ...], ...]:
+    """Trials of up to so many events in time order, most in leaves hit before; some coincide, some lie on the grid."""
     vm, horizon = scenario.vm, scenario.horizon
-    homes = [rng.randrange(vm.n_base_pages) for _ in range(rng.randint(1, 2))]
-    pages: list[int] = []
-    for _ in range(rng.randint(1, 12)):
-        where = rng.randrange(6)
-        if where == 0 and pages:
-            page = rng.choice(pages)
-        elif where == 1:
-            page = rng.randrange(vm.n_base_pages)
-        elif where == 2:
-            page = rng.choice(homes) + vm.pages_per_region
-        else:
-            page = rng.choice(homes) + rng.choice(NEAR)
-        pages.append(page % vm.n_base_pages)
-    quarters = sorted(rng.randrange(4 * horizon.n_steps) for _ in pages)
+    spans = (*rungs_of(scenario).pages, vm.n_base_pages)
     step_years = horizon.years / horizon.n_steps
-    fates = (0.0, 0.0001, 0.01, 0.3, 0.7, 0.99, 0.999999)
-    return tuple(Event(p, step_years * q / 4, rng.choice(fates)) for p, q in zip(pages, quarters, strict=True))
+    trials = []
+    for _ in range(n_trials):
+        pages = [rng.randrange(vm.n_base_pages)]
+        for _ in range(rng.randrange(most_events)):
+            span_pages = rng.choice(spans)
+            first = rng.choice(pages) // span_pages * span_pages
+            pages.append(first + rng.randrange(min(span_pages, 4) if rng.randrange(2) else span_pages))
+        quarters = sorted(rng.randrange(4 * horizon.n_steps) for _ in pages)
+        events = (Event(p, step_years * q / 4, rng.choice(FATES)) for p, q in zip(pages, quarters, strict=True))
+        trials.append(tuple(events))
+    return tuple(trials)
 
 
-def random_policy(rng: Random, scenario: Scenario, rungs: Ladder) -> Policy:
-    """A policy with a closed rule table: guards over every counter, every action, no dead rule."""
-    spares = rng.randint(0, 3) if rng.randrange(2) else None
-    limit = rng.randint(0, 6)
-    guards = Guards(scenario, scenario.host.spares if spares is None else spares, limit)
-    base = len(rungs.sizes) - 1
-    rules: list[Rule] = []
-    reachable = {0}
+def random_policy(rng: Random, scenario: Scenario) -> Policy:
+    """A policy that the checker accepts: every case closed, no rule dead, any guard over any counter."""
+    sizes = rungs_of(scenario).sizes
+    base = len(sizes) - 1
+    may_migrate = rng.randrange(3) > 0
+    by_hit = rng.randrange(2) == 0  # an action for each of the first hits: the quickest way through all orders of them
+    params = {"limit": rng.randint(0, 6)}
+    if may_migrate and rng.randrange(2):
+        params["spares"] = rng.randint(0, 3)
+    spares = params.get("spares", scenario.host.spares) if may_migrate else 0
+    bounds = {
+        "spares_left": (0, spares),
+        "hits_in_region": (1, 5),
+        "hits_in_vm": (1, 6),
+        "regions_split": (0, min(scenario.vm.n_regions, 4)),
+        "leaked_regions": (0, min(scenario.vm.n_regions + spares, 4)),
+        "table_pages": (0, rng.choice((3, 40, 1100))),
+        "age_days": (0, int(scenario.horizon.years * DAYS_PER_YEAR)),
+    }
+
+    def guard() -> str:
+        return random_guard(rng, bounds, params["limit"])
+
+    def action(level: int) -> Act | SizedAct:
+        return random_action(rng, sizes, level, may_migrate)
+
+    everywhere: list[Rule] = []
     if rng.randrange(3) == 0:
-        action = rng.choice((SPLIT, UNMAP, KEEP, MIGRATE, SPLIT_TO(BASE), SPLIT_VM_TO(BASE)))
-        rules.append(on(">BASE", when=guards.draw(rng)).do(action))
-        reachable |= {*range(base + 1)} if action is SPLIT else {base} if isinstance(action, SizedAct) else set()
+        everywhere = [on(">BASE", when=guard()).do(rng.choice((SPLIT, UNMAP, KEEP, SPLIT_TO(BASE), SPLIT_VM_TO(BASE))))]
+    rules = list(everywhere)
+    reachable = {0}
     for level in range(base + 1):
         if level not in reachable:
             continue
-        size = random_size(rng, rungs, level)
-        for _ in range(rng.randrange(3)):
-            rules.append(on(size, when=guards.draw(rng)).do(random_action(rng, rungs, level)))
-        if rng.randrange(4) == 0:
-            rules.append(on(size).do(MIGRATE))
-        last = random_action(rng, rungs, level)
-        rules.append(on(size).do(UNMAP if last is MIGRATE else last))
-        for rule in rules:
+        size = random_size(rng, sizes, level)
+        by_guard = [guard() for _ in range(rng.randrange(3))]
+        guards = [f"hits_in_vm == {hit}" for hit in range(1, 6)] if by_hit else by_guard
+        here = [on(size, when=when).do(action(level)) for when in guards]
+        if may_migrate and (level == 0 or rng.randrange(4) == 0):
+            here.insert(rng.randint(0, len(here)), on(size, when=rng.choice(("", guard()))).do(MIGRATE))
+        last = action(level)
+        here.append(on(size).do(UNMAP if last is MIGRATE else last))
+        for rule in (*(everywhere if level < base else ()), *here):
             if isinstance(rule.action, SizedAct):
-                reachable.add(level_of(rungs.sizes, rule.action.size))
-            elif rule.action is SPLIT and rule.size != ">BASE":
+                reachable.add(level_of(sizes, rule.action.size))
+            elif rule.action is SPLIT:
                 reachable.add(level + 1)
-    body: dict[str, Any] = {
+        rules += here
+    body = {
         "__module__": __name__,
         "__annotations__": {"limit": int},
         "limit": 3,
@@ -171,5 +208,93 @@ def random_policy(rng: Random, scenario: Scenario, rungs: Ladder) -> Policy:
         "mapping": rng.choice((None, None, "shared", "private")),
     }
     made: type[Policy] = type("Drawn", (Policy,), body)
-    takes_spares = any(rule.action is MIGRATE for rule in rules)
-    return made(limit=limit, **({"spares": spares} if spares is not None and takes_spares else {}))
+    return made(**params)
+
+
+def random_guard(rng: Random, bounds: Mapping[str, tuple[int, int]], limit: int) -> str:
+    """One to four comparisons, none of them always true or always false; some with the parameter `limit`."""
+    counters = [name for name, (low, high) in bounds.items() if low < high]
+    parts = []
+    for name in rng.sample(counters, rng.choice((1, 1, 1, 2, 2, 3, 4))):
+        low, high = bounds[name]
+        compare = rng.choice(OPERATORS)
+        least, most = low + (compare in ("<", ">=")), high - (compare in ("<=", ">"))
+        by_name = least <= limit <= most and rng.randrange(2)
+        parts.append(f"{name} {compare} {'limit' if by_name else rng.randint(least, most)}")
+    return " and ".join(parts)
+
+
+def random_action(rng: Random, sizes: Sequence[str], level: int, may_migrate: bool) -> Act | SizedAct:
+    """Any action that makes sense for a leaf of `level`."""
+    actions: list[Act | SizedAct] = [UNMAP, KEEP, *([MIGRATE] if may_migrate else [])]
+    if level < len(sizes) - 1:
+        smaller = rng.choice((sizes[level + 1], *sizes[level + 1 :]))
+        actions += [UNMAP, SPLIT, SPLIT_TO(smaller), SPLIT_VM_TO(smaller), SPLIT_VM_TO(smaller)]
+    return rng.choice(actions)
+
+
+def random_size(rng: Random, sizes: Sequence[str], level: int) -> str:
+    """One of the spellings for leaves of exactly this level."""
+    spellings = [sizes[level]]
+    if level == 0:
+        spellings += [BACKING, f">{sizes[1]}"]
+    if level == len(sizes) - 1:
+        spellings += [BASE, f"<{sizes[level - 1]}"]
+    return rng.choice(spellings)
+
+
+class SplitsInCode(Policy):
+    """`hgm2m` as a function."""
+
+    @staticmethod
+    def decide(c: Any, p: Any) -> int:
+        return UNMAP if c.leaf_level == c.base_level else SPLIT
+
+
+class MovesInCode(Policy):
+    """Every counter and a parameter, as a function."""
+
+    limit: int = 1
+
+    @staticmethod
+    def decide(c: Any, p: Any) -> int:
+        if c.leaf_level == 0 and c.spares_left > 0 and c.hits_in_region > p.limit:
+            return MIGRATE
+        if c.leaf_level == 0 and c.hits_in_vm < 3:
+            return KEEP
+        if c.leaf_level == 0 and c.regions_split >= p.limit and c.leaked_regions < 3:
+            return UNMAP
+        if c.leaf_level < c.base_level and c.table_pages < 40:
+            return SPLIT
+        if c.leaf_level < c.base_level:
+            return UNMAP
+        if c.age_days > 300:
+            return KEEP
+        return UNMAP
+
+
+class MovesByRules(Policy):
+    """What `MovesInCode` does, as rules."""
+
+    limit: int = 1
+    rules = [
+        on(BACKING, when="spares_left > 0 and hits_in_region > limit").do(MIGRATE),
+        on(BACKING, when="hits_in_vm < 3").do(KEEP),
+        on(BACKING, when="regions_split >= limit and leaked_regions < 3").do(UNMAP),
+        on(">BASE", when="table_pages < 40").do(SPLIT),
+        on(">BASE").do(UNMAP),
+        on(BASE, when="age_days > 300").do(KEEP),
+        on(BASE).do(UNMAP),
+    ]
+
+
+def fingerprint(n_cases: int) -> str:
+    """SHA-256 over all that the engine makes of the cases of the first seeds, and of policies in code."""
+    seeded = [seeded_case(seed) for seed in range(n_cases)]
+    coded = [replace(case, policy=policy()) for case in seeded[:20] for policy in (SplitsInCode, MovesInCode)]
+    digest = hashlib.sha256()
+    for case in (*seeded, *coded):
+        paths = case.follow()
+        for array in (paths.states, paths.start, paths.grid, paths.state):
+            digest.update(np.ascontiguousarray(array, np.int64).tobytes())
+    return digest.hexdigest()

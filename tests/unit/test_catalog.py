@@ -67,7 +67,8 @@ def test_scenarios_are_short_and_every_source_is_that_of_the_value_in_use(name: 
     assert len(text.splitlines()) <= 40 and text.startswith("#")
     resolved = resolve_scenario(name)
     by_key = {number.key: number.value for number in catalog.numbers("scenarios", name)}
-    assert {number.key: number.value for number in resolved.numbers if resolved.origins[number.key] != "default"} == by_key
+    in_use = {number.key: number.value for number in resolved.numbers if resolved.origins[number.key] != "default"}
+    assert in_use == by_key
 
 
 def test_the_hundred_errors_are_an_assumption_of_the_thread() -> None:

@@ -1,4 +1,5 @@
 """Fault tables against the published counts they were summed from."""
+# ruff: noqa: E501 - a message that is expected stays on one line
 
 from __future__ import annotations
 
@@ -174,7 +175,9 @@ def test_all_problems_of_a_table_are_listed(tmp_path: Path) -> None:
 
 def test_a_table_without_an_uncorrected_error_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "none.toml"
-    path.write_text(OWN.replace("n_ue_permanent = 1", "n_ue_permanent = 0").replace("n_ue_transient = 1", "n_ue_transient = 0"))
+    path.write_text(
+        OWN.replace("n_ue_permanent = 1", "n_ue_permanent = 0").replace("n_ue_transient = 1", "n_ue_transient = 0")
+    )
     with pytest.raises(ScenarioError, match="modes: no fault led to an uncorrected error"):
         load_fault_table(path)
 

@@ -1,4 +1,5 @@
 """Scenarios in code: values, derived figures, and what is said of wrong ones."""
+# ruff: noqa: E501 - a message that is expected stays on one line
 
 from __future__ import annotations
 
@@ -138,6 +139,7 @@ def test_replace_checks_again() -> None:
         (lambda: Host(page_tables=0), "host.page_tables: 0 is not between 1 and 64"),
         (lambda: CountFaults(errors=10**40), "faults.errors: an integer of 133 bits is not between 0 and 100,000,000"),
         (lambda: CountFaults(ue_per_tib_year=1), 'faults.ue_per_tib_year: belongs to model = "rate", but model is "count"'),
+        (lambda: CountFaults(shape=1.0), 'faults.shape: belongs to model = "rate" or "field", but model is "count"'),
         (lambda: RateFaults(), 'faults.ue_per_tib_year: missing; model = "rate" needs it'),
         (lambda: RateFaults(ue_per_tib_year=math.inf), "faults.ue_per_tib_year: inf is not a rate between 0 and 1e12 per year"),
         (lambda: FieldFaults(errors=3), 'faults.errors: belongs to model = "count", but model is "field"'),
@@ -262,7 +264,11 @@ def test_tables_have_a_fixed_order_and_plain_values() -> None:
 
 def test_equal_values_written_differently_give_equal_tables() -> None:
     one = {"vm": {"memory": "2TiB"}, "horizon": {"years": 2}, "faults": {"model": "rate", "ue_per_tib_year": 12}}
-    two = {"vm": {"memory": 2 * TIB}, "horizon": {"years": "24months"}, "faults": {"model": "rate", "ue_per_tib_year": "1/month"}}
+    two = {
+        "vm": {"memory": 2 * TIB},
+        "horizon": {"years": "24months"},
+        "faults": {"model": "rate", "ue_per_tib_year": "1/month"},
+    }
     assert json.dumps(Scenario.from_dict(one).to_dict()) == json.dumps(Scenario.from_dict(two).to_dict())
 
 

@@ -1,4 +1,5 @@
 """Scenario files, overrides, and where values come from."""
+# ruff: noqa: E501 - a message that is expected stays on one line
 
 from __future__ import annotations
 
@@ -189,8 +190,9 @@ def test_switching_the_model_drops_what_the_new_one_does_not_have(write: Any) ->
     scenario = load_scenario(write(text))
     assert scenario.faults == RateFaults(ue_per_tib_year=12.0)
     assert scenario.workload.access == "uniform" and "alpha" not in scenario.to_dict()["workload"]
-    switched = load_scenario(write(text), overrides={"faults.model": "count"})
-    assert switched.faults == CountFaults()
+    switched = resolve_scenario(write(text), overrides={"faults.model": "count"})
+    assert switched.scenario.faults == CountFaults()
+    assert switched.origins["faults.placement"] == "default"
 
 
 def test_switching_the_model_keeps_what_both_have(write: Any) -> None:
@@ -221,20 +223,32 @@ def test_the_last_override_of_a_key_wins_and_order_does_not_matter_across_keys()
     assert isinstance(faults, RateFaults) and faults.ue_per_tib_year == pytest.approx(5.78556e-4)
 
 
+def test_one_override_may_be_plain_text() -> None:
+    assert load_scenario("seed-1t", overrides="host.spares=7").host.spares == 7
+
+
 def test_an_override_may_set_the_title() -> None:
     assert load_scenario("seed-1t", overrides=["title=12"]).title == "12"
 
 
 def test_wrong_overrides_are_reported_together_and_say_where() -> None:
-    overrides = ["vm.memry=8TiB", "memory=8TiB", "vm.memory=8T", "host.spares", "host.spares=true", "faults.scale=2", "vm=3"]
+    overrides = [
+        "vm.memry=8TiB",
+        "memory=8TiB",
+        "vm.memory=8T",
+        "host.spares",
+        "host.spares=true",
+        "faults.scale=2",
+        "vm=3",
+    ]
     assert problems_of("seed-1t", overrides=overrides, years="1m") == [
         "--set vm.memory: '8T' is ambiguous: 8TiB is 8796093022208 bytes, 8TB is 8000000000000; write one of them",
         "--set host.spares: true is not a whole number",
         '--set faults.scale: belongs to model = "field", but model is "count"',
         "--years: '1m' is ambiguous: m may be minutes or months; write 1months or 0.0166667h",
+        "--set 'host.spares': write key=value, such as vm.memory=8TiB",
         "--set vm.memry: unknown key; did you mean vm.memory?",
         "--set memory: unknown key; did you mean vm.memory?",
-        "--set 'host.spares': write key=value, such as vm.memory=8TiB",
         "--set vm: is a table; set one of its keys, such as vm.memory",
     ]
 

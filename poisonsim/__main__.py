@@ -1,0 +1,5 @@
+"""`python -m poisonsim`."""
+
+from poisonsim.cli import main
+
+main()

@@ -1,0 +1,77 @@
+"""What poison always does where a policy's rules leave it no choice, worked out once per run instead of per error."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from poisonsim.engine.codes import G_SHARED, G_STALL_UNMAP_NS, HOLE, SPLIT_TO, UNMAP
+from poisonsim.engine.state import (
+    DISSOLVED_REGIONS,
+    GUEST_FAULTS,
+    GUEST_LOST_PAGES,
+    HOST_LOST_PAGES,
+    LEAKED_REGIONS,
+    LEAVES,
+    RESTORED_REGIONS,
+    STALL_NS,
+    STRANDED_PAGES,
+    TABLE_PAGES,
+)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def give_up(s, healthy_pages, shared, was_split):
+    """The host loses a huge page: leaked while it is mapped shared, else dissolved, which restores its vmemmap."""
+    if shared:
+        s[LEAKED_REGIONS] += 1
+        s[HOST_LOST_PAGES] += healthy_pages
+    else:
+        s[DISSOLVED_REGIONS] += 1
+        s[STRANDED_PAGES] += healthy_pages
+        if not was_split:
+            s[RESTORED_REGIONS] += 1
+
+
+@njit(cache=True, nogil=True)
+def fixed_answers(rows, row_start, shift, tables, stall_split, geometry, n_columns, usable):
+    """What poison in a leaf of each level always does, where no rule on the way has a guard or needs a spare.
+
+    Returns:
+        fixed bool[n_levels]; change int64[n_levels, n_columns], what it adds to the state; becomes
+        int32[n_levels, n_levels], what the leaves on the way down become; last int64[n_levels], the level lost.
+    """
+    n_levels = len(shift)
+    fixed = np.zeros(n_levels, np.bool_)
+    change = np.zeros((n_levels, n_columns), np.int64)
+    becomes = np.zeros((n_levels, n_levels), np.int32)
+    last = np.zeros(n_levels, np.int64)
+    for level in range(n_levels if usable else 0):
+        here = level
+        while row_start[here] < row_start[here + 1]:
+            r = row_start[here]
+            act = rows[r, -2]
+            if rows[r, 0] > 0 or (act != SPLIT_TO and act != UNMAP):
+                break
+            if act == UNMAP:
+                fixed[level] = True
+                change[level, LEAVES + here] -= 1
+                change[level, GUEST_LOST_PAGES] += np.int64(1) << shift[here]
+                change[level, HOST_LOST_PAGES] += 1
+                change[level, GUEST_FAULTS] += 1
+                change[level, STALL_NS] += geometry[G_STALL_UNMAP_NS]
+                if here == 0:
+                    give_up(change[level], (np.int64(1) << shift[0]) - 1, geometry[G_SHARED], False)
+                becomes[level, here] = HOLE
+                last[level] = here
+                break
+            target = rows[r, -1]
+            change[level, LEAVES + here] -= 1
+            change[level, LEAVES + target] += np.int64(1) << (shift[here] - shift[target])
+            change[level, TABLE_PAGES] += tables[here, target]
+            change[level, STALL_NS] += stall_split[here, target]
+            if here == 0:
+                change[level, RESTORED_REGIONS] += 1
+            becomes[level, here] = target
+            here = target
+    return fixed, change, becomes, last

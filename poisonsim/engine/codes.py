@@ -1,0 +1,17 @@
+"""Integer codes that the plan and the compiled kernel share."""
+
+from __future__ import annotations
+
+from poisonsim.policy import Act
+
+# geometry: what the kernel knows of the VM and its host
+(G_REGIONS, G_VM_PAGES, G_SPARES, G_SHARED, G_END_AT_LOSS, G_HAS_DECIDE, G_DIRECT_MAP, G_GROUP_SHIFT, G_CHUNK_SHIFT,
+ G_STALL_UNMAP_NS, G_STALL_MIGRATE_NS) = range(11)  # fmt: skip
+N_GEOMETRY = 11
+
+# what can be done with a leaf, as plain integers
+SPLIT, UNMAP, KEEP, MIGRATE, SPLIT_TO, SPLIT_VM_TO = (int(act) for act in Act)
+NO_MATCH = 0
+
+# what became of a leaf: 0 = still mapped by one entry, > 0 = split to that level
+HOLE = -1

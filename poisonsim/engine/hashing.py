@@ -1,0 +1,44 @@
+"""Open-addressing tables of integer keys whose entries go stale when the stamp changes, for the compiled kernels."""
+
+from __future__ import annotations
+
+from numba import njit
+from numpy import int64
+
+
+@njit(cache=True, nogil=True, inline="always")
+def slot_of(keys, stamps, mask, key, stamp):
+    """Index of `key` in the table, or of the free place where it belongs."""
+    i = (key * int64(-7046029254386353131) >> int64(20)) & mask
+    while stamps[i] == stamp and keys[i] != key:
+        i = (i + 1) & mask
+    return i
+
+
+@njit(cache=True, nogil=True, inline="always")
+def claim(keys, stamps, mask, key, stamp):
+    """Whether `key` is new in the table; from now on it is there."""
+    i = slot_of(keys, stamps, mask, key, stamp)
+    if stamps[i] == stamp:
+        return False
+    keys[i] = key
+    stamps[i] = stamp
+    return True
+
+
+@njit(cache=True, nogil=True)
+def bits_for(n):
+    """log2 of a table size, at least 16, that holds `n` keys at half load."""
+    bits = 4
+    while (1 << bits) < 2 * n:
+        bits += 1
+    return bits
+
+
+@njit(cache=True, nogil=True)
+def longest_run(start):
+    """Most events of any trial, at least 1, given where each begins."""
+    longest = 1
+    for t in range(len(start) - 1):
+        longest = max(longest, start[t + 1] - start[t])
+    return longest

@@ -1,0 +1,159 @@
+"""What a result rests on: the scenario, every catalogue number in use with its source, and what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from poisonsim import catalog
+from poisonsim.errors import ScenarioError
+from poisonsim.scenario import FieldFaults, Scenario, load_scenario
+from poisonsim.translation.cpus import load_cpu
+from poisonsim.translation.walks import model_numbers
+from poisonsim.units import format_bytes
+
+NOT_MODELLED = (
+    "Each uncorrected error poisons one base page.",
+    "Poison that stays mapped is not consumed again, and poison in a hole is met once.",
+    "VMs are not migrated to another host, and not restarted.",
+    "Corrected errors start nothing: no policy acts before an uncorrected error.",
+    "Split mappings are never collapsed back to larger leaves.",
+)
+"""What the results leave out, in plain words."""
+
+_PACKAGES = ("poisonsim", "numpy", "scipy", "numba", "pandas", "pydantic", "matplotlib", "jinja2")
+_DEFAULTS = "seed-1t"
+
+
+@dataclass(frozen=True)
+class InUse:
+    """A number that a result depends on.
+
+    Attributes:
+        where: The part of the catalogue it is from, such as `CPU sapphire-rapids`.
+        quality: One of `catalog.QUALITIES`.
+    """
+
+    where: str
+    key: str
+    value: str
+    source: str
+    quality: str
+
+    @property
+    def assumed(self) -> bool:
+        """Whether nothing measured or published stands behind it."""
+        return self.quality == "assumed"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value of the resolved scenario; `quality` is empty where nothing states one."""
+
+    key: str
+    value: str
+    quality: str
+
+
+def numbers_in_use(scenario: Scenario) -> list[InUse]:
+    """Every sourced number that a run of `scenario` uses, the assumed ones first.
+
+    Examples:
+        >>> rows = numbers_in_use(load_scenario("seed-1t"))
+        >>> rows[0].assumed, rows[-1].assumed
+        (True, False)
+        >>> sorted({row.where for row in rows})
+        ['CPU sapphire-rapids', 'costs linux', 'run-time model', 'scenario']
+    """
+    return sorted(_numbers(scenario), key=lambda row: not row.assumed)
+
+
+def settings(scenario: Scenario) -> list[Setting]:
+    """The resolved scenario, one row per key.
+
+    Examples:
+        >>> [s for s in settings(load_scenario("seed-1t")) if s.key in ("vm.memory", "host.hvo")]
+        [Setting(key='vm.memory', value='1 TiB', quality='assumed'), Setting(key='host.hvo', value='true', quality='')]
+    """
+    quality = {row.key: row.quality for row in _scenario_numbers(scenario)}
+    return [Setting(key, _plain(key, value), quality.get(key, "")) for key, value in _flat(scenario.to_dict()).items()]
+
+
+def cpu_notes(scenario: Scenario) -> tuple[str, ...]:
+    """What the CPU's numbers leave out; empty where the CPU's file is no longer there."""
+    try:
+        return load_cpu(scenario.host.cpu).notes
+    except ScenarioError:
+        return ()
+
+
+def software() -> dict[str, str]:
+    """Versions of what computed and drew the result."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _numbers(scenario: Scenario) -> Iterator[InUse]:
+    yield from _scenario_numbers(scenario)
+    faults, costs, cpu = scenario.faults, scenario.host.costs, scenario.host.cpu
+    if isinstance(faults, FieldFaults):
+        if faults.table in catalog.names("faults"):
+            for n in catalog.numbers("faults", faults.table):
+                yield InUse(f"faults {faults.table}", n.key, _number(n.value, n.unit), n.source, n.quality)
+        else:
+            yield InUse(f"faults {faults.table}", "every number", "", "stated in that file", "")
+    try:
+        for number in load_cpu(cpu).numbers:
+            yield InUse(f"CPU {cpu}", number.key, _number(number.value, number.unit), number.source, number.quality)
+    except ScenarioError:
+        yield InUse(f"CPU {cpu}", "every number", "", "stated in that file", "")
+    for number in model_numbers():
+        if number.key != "cycles_per_access":  # the scenario's workload sets it
+            value = _number(number.value, number.unit)
+            yield InUse("run-time model", number.key, value, number.source, number.quality)
+    for n in catalog.numbers("costs", costs):
+        yield InUse(f"costs {costs}", n.key, _number(n.value, n.unit), n.source, n.quality)
+
+
+def _scenario_numbers(scenario: Scenario) -> list[InUse]:
+    """Values that the scenario shares with the catalogue scenario of its title, or with the defaults."""
+    values = _flat(scenario.to_dict())
+    titled = [name for name in catalog.names("scenarios") if catalog.load("scenarios", name).get("title") == scenario.title]
+    found: dict[str, InUse] = {}
+    for name in dict.fromkeys([*titled, _DEFAULTS]):
+        stated = _flat(load_scenario(name).to_dict())
+        for number in catalog.numbers("scenarios", name):
+            key = number.key
+            if key in values and key not in found and values[key] == stated.get(key):
+                found[key] = InUse("scenario", key, _plain(key, values[key]), number.source, number.quality)
+    return list(found.values())
+
+
+def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted key, without the title."""
+    return {
+        f"{name}.{key}": value for name, table in tables.items() if isinstance(table, Mapping) for key, value in table.items()
+    }
+
+
+def _plain(key: str, value: object) -> str:
+    """A value of a scenario as its file would spell it."""
+    if key in ("vm.memory", "faults.dimm") and isinstance(value, int):
+        return format_bytes(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return ", ".join(f"{size}: {share:g}" for size, share in value.items())
+    return _number(value, "") if isinstance(value, (int, float)) else str(value)
+
+
+def _number(value: object, unit: str) -> str:
+    text = f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{text} {unit}".strip()

@@ -1,0 +1,184 @@
+"""Numbers in words: estimates with as many digits as they bear, and one sentence per policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, floor, log10
+from typing import TYPE_CHECKING
+
+from poisonsim.results.statistics import Estimate
+from poisonsim.units import GIB, KIB, MIB, TIB
+
+if TYPE_CHECKING:
+    from poisonsim.results.result import Result
+
+_BYTE_UNITS = (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB), ("B", 1))
+_MOST_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An estimate as text.
+
+    Attributes:
+        interval: `"95.2–95.4"`, without the unit; empty where it is no wider than the last digit.
+    """
+
+    value: str
+    interval: str
+    unit: str
+
+    @property
+    def none(self) -> bool:
+        """Whether nothing is left of the value at this many digits."""
+        return not self.value.strip("0.")
+
+    def __str__(self) -> str:
+        return f"{self.value}{f' ({self.interval})' if self.interval else ''} {self.unit}"
+
+
+def in_bytes(estimate: Estimate) -> Shown:
+    """An estimate of bytes, in the unit that keeps it readable.
+
+    Examples:
+        >>> print(in_bytes(Estimate(102.20e9, 102.29e9, 102.39e9, "bytes")))
+        95.26 (95.18–95.36) GiB
+        >>> print(in_bytes(Estimate(409600, 409600, 409600, "bytes")))
+        400 KiB
+    """
+    largest = max(abs(estimate.best), abs(estimate.high) / 10)
+    unit, scale = next(((unit, scale) for unit, scale in _BYTE_UNITS if largest >= scale), _BYTE_UNITS[-1])
+    return _shown(estimate, 1 / scale, unit)
+
+
+def in_percent(estimate: Estimate, *, unit: str = "%", most_places: int = 2) -> Shown:
+    """An estimate of a share, times 100.
+
+    Args:
+        most_places: Digits after the point that still mean something.
+
+    Examples:
+        >>> print(in_percent(Estimate(0, 0, 0.00184, "1")))
+        0 (0–0.18) %
+        >>> print(in_percent(Estimate(-0.0002, 0.0001, 0.0004, "1")))
+        0.01 (−0.02 to 0.04) %
+    """
+    return _shown(estimate, 100, unit, most_places)
+
+
+def as_probability(estimate: Estimate, *, unit: str = "%") -> Shown:
+    """A probability, times 100; the small ones keep their digits, since many VMs may be exposed to them.
+
+    Examples:
+        >>> print(as_probability(Estimate(0.000011, 0.000018, 0.000028, "1")))
+        0.0018 (0.0011–0.0028) %
+    """
+    return in_percent(estimate, unit=unit, most_places=9 if 0 < abs(estimate.best) < 0.001 else 2)
+
+
+def minus(text: str) -> str:
+    """`text` with a proper minus sign."""
+    return text.replace("-", "−")
+
+
+def _shown(estimate: Estimate, factor: float, unit: str, most_places: int = 9) -> Shown:
+    low, best, high = (value * factor for value in (estimate.low, estimate.best, estimate.high))
+    largest = max(abs(best), abs(high) if best == 0 else 0.0)
+    if largest == 0:
+        return Shown("0", "", unit)
+    relative_width = max((high - low) / largest, 10.0**-_MOST_DIGITS)
+    digits = min(max(ceil(-log10(relative_width)) + 1, 2), _MOST_DIGITS)
+    order = floor(log10(largest))
+    places = max(min(digits - 1 - order, most_places), 0)
+    if all(value == round(value) for value in (low, best, high)):
+        places = 0
+    words = ["0" if value == 0 else _fixed(value, places) for value in (low, best, high)]
+    interval = "" if words[0] == words[1] == words[2] else f"{words[0]}{' to ' if low < 0 else '–'}{words[2]}"
+    return Shown(words[1], interval, unit)
+
+
+def _fixed(value: float, places: int) -> str:
+    text = f"{value:,.{places}f}"
+    return minus(text) if float(text.replace(",", "")) else text.lstrip("-")
+
+
+def verdict(result: Result, policy: str, means: Mapping[str, Estimate]) -> str:
+    """What a policy does to guest and host by the end of the horizon, against the first policy of the run.
+
+    Args:
+        means: Mean of each deciding metric under this policy.
+    """
+    reference = result.policies[0]
+    guest, host = in_bytes(means["guest_lost_bytes"]), in_bytes(means["capacity_cost_bytes"])
+    slowdown, lost = means["slowdown"], as_probability(means["vm_lost"])
+    faster = slowdown.best < 1
+    change = in_percent(
+        Estimate(1 - slowdown.high, 1 - slowdown.best, 1 - slowdown.low, "1")
+        if faster
+        else Estimate(slowdown.low - 1, slowdown.best - 1, slowdown.high - 1, "1")
+    )
+    speed = "the VM runs as fast as without errors"
+    if not change.none:
+        speed = f"the VM runs {change} {'faster' if faster else 'slower'} than without errors"
+    if policy == reference:
+        return f"The guest loses {guest} of memory, the policy costs the host {host}, {speed}, and {lost} of VMs are lost."
+    gaps = {name: _gap(result, policy, name) for name in means}
+    instead = in_bytes(result.distribution(reference, "guest_lost_bytes").mean())
+    same = gaps["guest_lost_bytes"].same
+    clauses = [
+        f"The guest loses {gaps['guest_lost_bytes'].sign}{guest} of memory"
+        + (", the same" if same else f" instead of {instead.value} {instead.unit}"),
+        f"the policy costs the host {host}, {gaps['capacity_cost_bytes'].words('less', 'more')}",
+        f"{speed}, {gaps['slowdown'].words('faster', 'slower')} than under {reference}"
+        if not gaps["slowdown"].same
+        else f"{speed}, the same",
+        f"and {lost} of VMs are lost, {gaps['vm_lost'].words('fewer', 'more')}",
+    ]
+    return "; ".join(clauses) + "."
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A paired difference of means.
+
+    Attributes:
+        estimate: Policy minus reference, with its interval.
+        percent: Whether it is of shares, told in percentage points.
+    """
+
+    estimate: Estimate
+    percent: bool
+
+    @property
+    def same(self) -> bool:
+        """Whether no trial differs."""
+        return self.estimate.low == self.estimate.high == 0
+
+    @property
+    def sign(self) -> str:
+        """`~` where the interval spans zero, so that the difference may be none."""
+        return "~" if not self.same and self.estimate.low <= 0 <= self.estimate.high else ""
+
+    def words(self, below: str, above: str) -> str:
+        """The difference in words, such as `79.3 (79.2–79.4) GiB less`.
+
+        Examples:
+            >>> Gap(Estimate(-0.15, -0.13, -0.11, "1"), True).words("fewer", "more")
+            '13 (11–15) points fewer'
+            >>> Gap(Estimate(-0.01, 0.02, 0.05, "1"), True).words("fewer", "more")
+            '~2.0 (−1.0 to 5.0) points more'
+        """
+        if self.same:
+            return "the same"
+        low, best, high = self.estimate.low, self.estimate.best, self.estimate.high
+        if best < 0:
+            low, best, high = -high, -best, -low
+        size = Estimate(low, best, high, self.estimate.unit)
+        shown = in_percent(size, unit="points") if self.percent else in_bytes(size)
+        return f"{self.sign}{'less than 0.01 points' if shown.none else shown} {below if self.estimate.best < 0 else above}"
+
+
+def _gap(result: Result, policy: str, metric: str) -> Gap:
+    difference = result.compare(policy, to=result.policies[0]).differences(metric)
+    return Gap(difference.mean(), percent=not metric.endswith("_bytes"))

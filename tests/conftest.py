@@ -1,0 +1,102 @@
+"""What several test files share: golden files, policy files, the command line in this process, one run."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import poisonsim_policies
+import pytest
+from typer.testing import CliRunner
+
+import poisonsim as ps
+from poisonsim.results.result import Result
+
+GOLDEN = Path(__file__).parent / "golden"
+SHIPPED = tuple(
+    sorted(
+        path.stem.replace("_", "-")
+        for path in Path(poisonsim_policies.__path__[0]).glob("*.py")
+        if path.stem != "__init__"
+    )
+)
+POLICY_HEADER = "from typing import Annotated\n\nfrom poisonsim.policy import *\n\n\n"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="Rewrite tests/golden/*.txt. Default: compare.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes seconds; deselect with -m 'not slow'")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compares text with tests/golden/NAME.txt, or writes it there under --update-golden."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / f"{name}.txt"
+        if request.config.getoption("--update-golden"):
+            path.write_text(text)
+        known = path.read_text() if path.exists() else ""
+        if text != known:
+            diff = difflib.unified_diff(known.splitlines(), text.splitlines(), str(path), "now", lineterm="")
+            pytest.fail("\n".join([*diff, "if this is meant: pytest tests/golden --update-golden"]), pytrace=False)
+
+    return check
+
+
+@pytest.fixture
+def policy_file(tmp_path: Path) -> Callable[..., str]:
+    """Writes a policy file, with the usual imports before its body, and returns its path."""
+
+    def write(body: str, name: str = "mine", header: str = POLICY_HEADER) -> str:
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(header + body)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
+    """Runs a command line in this process, from an empty directory."""
+    from poisonsim.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="session")
+def distinct() -> Result:
+    """Every shipped policy on 100 errors in 100 different 1 GiB pages: all trials must come out the same."""
+    return ps.run("seed-1t-distinct", policies=[*SHIPPED, "migrate1g:spares=0"], trials=1000, seed=7)
+
+
+@pytest.fixture(scope="session")
+def uniform() -> Result:
+    """Every shipped policy on 100 errors anywhere."""
+    return ps.run("seed-1t", policies=[*SHIPPED, "migrate1g:spares=0"], trials=1500, seed=11)
+
+
+@pytest.fixture(scope="session")
+def statistical_seed() -> int:
+    """Fixed, so that CI never fails by chance; POISONSIM_TEST_SEED sets another one."""
+    return int(os.environ.get("POISONSIM_TEST_SEED", "20261123"))
+
+
+@pytest.fixture(scope="session")
+def hashes() -> Callable[[Path], dict[str, str]]:
+    """SHA-256 of every file below a folder, by its path there."""
+
+    def of(folder: Path) -> dict[str, str]:
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    return of

@@ -1,0 +1,417 @@
+"""From rules to a table: what the kernel gets, and every mistake that is found before it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import pytest
+
+from poisonsim.errors import PolicyError
+from poisonsim.memory import ladder
+from poisonsim.policy import (
+    BACKING,
+    BASE,
+    COUNTERS,
+    KEEP,
+    MIGRATE,
+    SPLIT,
+    SPLIT_TO,
+    SPLIT_VM_TO,
+    UNMAP,
+    Act,
+    CompiledPolicy,
+    Policy,
+    Range,
+    Rule,
+    Situation,
+    compile_policy,
+    load_policy,
+    on,
+)
+
+X86 = Situation(ladder("x86-64"), n_regions=1024, spares=4, mapping="shared", horizon_days=1826)
+END = [on(">BASE").do(SPLIT), on(BASE).do(UNMAP)]
+
+
+def policy_of(*rules: Rule, **attributes: Any) -> Policy:
+    made: Policy = type("Mine", (Policy,), {"__doc__": "Mine.", "rules": list(rules), **attributes})()
+    return made
+
+
+def problems_of(policy: Policy, situation: Situation = X86) -> tuple[str, ...]:
+    with pytest.raises(PolicyError) as caught:
+        compile_policy(policy, situation)
+    return caught.value.problems
+
+
+def compiled(spec: str | Policy, situation: Situation = X86) -> CompiledPolicy:
+    return compile_policy(load_policy(spec), situation)
+
+
+def actions(policy: CompiledPolicy, level: int) -> list[tuple[int, int, int]]:
+    """(conditions, action, target level) of the rows of one leaf level."""
+    rows = policy.rows[policy.row_start[level] : policy.row_start[level + 1]]
+    return [(int(row[0]), int(row[-2]), int(row[-1])) for row in rows]
+
+
+# ------------------------------------------------------------------------------------------------- tables
+
+
+def test_hgm2m_is_a_step_down_at_a_time() -> None:
+    table = compiled("hgm2m")
+    assert [actions(table, level) for level in range(3)] == [
+        [(0, Act.SPLIT_TO, 1)],
+        [(0, Act.SPLIT_TO, 2)],
+        [(0, Act.UNMAP, -1)],
+    ]
+    assert (table.uses_hgm, table.takes_spares, table.spares, table.shared) == (True, False, 0, True)
+
+
+def test_hgm4k_skips_the_middle_size() -> None:
+    table = compiled("hgm4k")
+    assert actions(table, 0) == [(0, Act.SPLIT_TO, 2)]
+    assert actions(table, 1) == []  # no 2M leaf ever arises
+    assert actions(table, 2) == [(0, Act.UNMAP, -1)]
+
+
+def test_rules_follow_the_ladder_of_the_architecture() -> None:
+    arm = dataclasses.replace(X86, ladder=ladder("arm64", "1G", contiguous=True))
+    assert arm.ladder.sizes == ("1G", "32M", "2M", "64K", "4K")
+    assert [actions(compiled("hgm2m", arm), level)[0][2] for level in range(5)] == [1, 2, 3, 4, -1]
+
+
+def test_guards_become_counter_operator_value() -> None:
+    rule = on(BACKING, when="hits_in_region >= 3 and leaked_regions < 7").do(UNMAP)
+    table = compile_policy(policy_of(rule, on(BACKING).do(KEEP)), X86)
+    names = list(COUNTERS)
+    assert table.rows[0, :7].tolist() == [2, names.index("hits_in_region"), 3, 3, names.index("leaked_regions"), 0, 7]
+    assert table.rows[1, 0] == 0
+
+
+def test_a_parameter_in_a_guard_has_its_value_there() -> None:
+    class Patient(Policy):
+        """Waits."""
+
+        limit: Annotated[int, Range(1, 64)] = 3
+        rules = [on(BACKING, when="hits_in_region >= limit").do(UNMAP), on(BACKING).do(KEEP)]
+
+    assert compile_policy(Patient(), X86).rows[0, 3] == 3
+    assert compile_policy(Patient(limit=9), X86).rows[0, 3] == 9
+    assert compile_policy(Patient(limit=9), X86).params == {"limit": 9}
+
+
+def test_a_comparison_that_always_holds_is_dropped() -> None:
+    table = compile_policy(policy_of(on(BACKING, when="hits_in_vm >= 1 and age_days <= 1826").do(UNMAP)), X86)
+    assert actions(table, 0) == [(0, Act.UNMAP, -1)]
+
+
+@pytest.mark.parametrize(("host", "given", "expected"), [(4, None, 4), (9, None, 9), (4, 8, 8), (4, 0, 0)])
+def test_spares_are_the_hosts_unless_they_are_given(host: int, given: int | None, expected: int) -> None:
+    spec = "migrate1g" if given is None else f"migrate1g:spares={given}"
+    table = compiled(spec, dataclasses.replace(X86, spares=host))
+    assert (table.spares, table.params["spares"], table.takes_spares) == (expected, expected, True)
+
+
+def test_a_policy_that_declares_spares_has_its_own_default() -> None:
+    class Own(Policy):
+        """Own spares."""
+
+        spares: Annotated[int, Range(0, 100)] = 17
+        rules = [on(BACKING).do(MIGRATE), on(BACKING).do(UNMAP)]
+
+    assert compile_policy(Own(), X86).spares == 17
+
+
+def test_spares_that_no_rule_can_take_are_not_held() -> None:
+    assert compiled("hgm2m").spares == 0
+    assert compiled("unmap1g").spares == 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "host", "shared"),
+    [
+        ("unmap1g", "private", True),
+        ("unmap1g-private", "shared", False),
+        ("migrate1g", "shared", True),
+        ("migrate1g", "private", False),
+    ],
+)
+def test_a_policy_may_override_the_hosts_mapping(spec: str, host: str, shared: bool) -> None:
+    assert compiled(spec, dataclasses.replace(X86, mapping=host)).shared is shared
+
+
+def test_a_mapping_that_does_not_exist_is_refused() -> None:
+    assert "sharde" in problems_of(policy_of(on(BACKING).do(UNMAP), mapping="sharde"))[0]
+
+
+# ------------------------------------------------------------------------------------------------- digests
+
+
+def test_a_digest_is_a_pure_function_of_what_can_change_an_outcome() -> None:
+    digest = compiled("migrate1g").digest
+    assert len(digest) == 64
+    assert compiled("migrate1g").digest == digest
+    assert compiled("migrate1g:spares=4").digest == digest  # the host's value, spelled out
+    assert compiled("migrate1g:spares=5").digest != digest
+    assert compiled("migrate1g", dataclasses.replace(X86, spares=5)).digest != digest
+    assert compiled("migrate1g", dataclasses.replace(X86, mapping="private")).digest != digest
+    assert compiled("migrate1g", dataclasses.replace(X86, ladder=ladder("x86-64", "2M"))).digest != digest
+
+
+def test_two_ways_to_write_the_same_rules_have_one_digest() -> None:
+    spelled_out = policy_of(on("1G").do(SPLIT_TO("2M")), on("2M").do(SPLIT_TO("4K")), on("4K").do(UNMAP))
+    assert compile_policy(spelled_out, X86).digest == compiled("hgm2m").digest
+
+
+def test_every_shipped_policy_has_its_own_digest() -> None:
+    specs = ["unmap1g", "unmap1g-private", "hgm4k", "hgm2m", "hgm4k-vma", "migrate1g", "migrate-then-hgm2m"]
+    assert len({compiled(spec).digest for spec in specs}) == len(specs)
+
+
+def test_a_table_survives_being_written_down() -> None:
+    import json
+
+    table = compiled("migrate-then-hgm2m:spares=3")
+    again = CompiledPolicy.from_dict(json.loads(json.dumps(table.to_dict())))
+    assert again.to_dict() == table.to_dict()
+    assert again.digest == table.digest
+    assert np.array_equal(again.rows, table.rows) and np.array_equal(again.row_start, table.row_start)
+
+
+def test_a_table_that_was_edited_has_another_digest() -> None:
+    data = compiled("hgm2m").to_dict()
+    data["rows"][-1][-2] = int(KEEP)
+    assert CompiledPolicy.from_dict(data).digest != data["digest"]
+
+
+# ------------------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("rules", "fragments"),
+    [
+        pytest.param([], ["it has no rules", "add rules = [on(...).do(...), ...]"], id="no rules"),
+        pytest.param(
+            [on(">BASE").do(SPLIT)],
+            ["rules leave one case open: poison in a 4K leaf", 'end with on("4K").do(UNMAP)'],
+            id="open at the base page",
+        ),
+        pytest.param(
+            [on(BACKING, when="hits_in_vm > 3").do(UNMAP)],
+            ["rules leave one case open: poison in a 1G leaf"],
+            id="open behind a guard",
+        ),
+        pytest.param(
+            [on(BACKING).do(MIGRATE)],
+            ["rules leave one case open: poison in a 1G leaf", "MIGRATE needs a spare"],
+            id="open when spares run out",
+        ),
+        pytest.param(
+            [on(BACKING).do(SPLIT), on("4K").do(UNMAP)],
+            ["rules leave one case open: poison in a 2M leaf"],
+            id="open in the middle",
+        ),
+        pytest.param(
+            [on(BACKING).do(UNMAP), on(BACKING).do(KEEP)],
+            ["rule 2 is dead: on(BACKING): KEEP", "an earlier rule always acts first"],
+            id="shadowed",
+        ),
+        pytest.param(
+            [on(BACKING, when="hits_in_vm >= 1").do(UNMAP), on(BACKING).do(KEEP)],
+            ["rule 2 is dead"],
+            id="shadowed by a guard that always holds",
+        ),
+        pytest.param(
+            [on(BACKING).do(UNMAP), on("2M").do(UNMAP)],
+            ["rule 2 is dead: on(2M): UNMAP", "no leaf of that size ever arises"],
+            id="a size that never arises",
+        ),
+        pytest.param(
+            [on(">BACKING").do(SPLIT), on(BACKING).do(UNMAP)],
+            ["rule 1 is dead: on(>BACKING): SPLIT"],
+            id="larger than the largest",
+        ),
+        pytest.param(
+            [on(BACKING, when="hits_in_region < 1").do(KEEP), on(BACKING).do(UNMAP)],
+            ["the guard on hits_in_region can never hold", "lies between 1 and 262144"],
+            id="never holds",
+        ),
+        pytest.param(
+            [on(BACKING, when="spares_left > 4").do(MIGRATE), on(BACKING).do(UNMAP)],
+            ["the guard on spares_left can never hold (spares_left lies between 0 and 4)"],
+            id="more spares than there are",
+        ),
+        pytest.param(
+            [on(BACKING, when="age_days > 1826").do(KEEP), on(BACKING).do(UNMAP)],
+            ["the guard on age_days can never hold (age_days lies between 0 and 1826)"],
+            id="older than the horizon",
+        ),
+        pytest.param(
+            [on(BACKING, when="hits_in_vm < 3 and hits_in_vm > 5").do(KEEP), on(BACKING).do(UNMAP)],
+            ["the guard on hits_in_vm can never hold"],
+            id="contradiction",
+        ),
+        pytest.param(
+            [on(BACKING, when="hits_in_vm > 3 and hits_in_vm < 4").do(KEEP), on(BACKING).do(UNMAP)],
+            ["the guard on hits_in_vm can never hold"],
+            id="contradiction between neighbours",
+        ),
+        pytest.param(
+            [on(BACKING, when="regions_split == 3 and regions_split != 3").do(KEEP), on(BACKING).do(UNMAP)],
+            ["the guard on regions_split can never hold"],
+            id="equal and unequal",
+        ),
+        pytest.param(
+            [on(BACKING, when="hits_in_regoin > 3").do(KEEP), on(BACKING).do(UNMAP)],
+            ["unknown counter 'hits_in_regoin'; did you mean hits_in_region?", "counters: spares_left"],
+            id="unknown counter",
+        ),
+        pytest.param(
+            [on(BACKING, when="hits_in_vm > limit").do(KEEP), on(BACKING).do(UNMAP)],
+            ["'limit' is neither a number nor a parameter", "parameters: none"],
+            id="unknown parameter",
+        ),
+        pytest.param(
+            [on(BACKING, when="hits_in_vm").do(KEEP), on(BACKING).do(UNMAP)],
+            ["guard 'hits_in_vm' is not `counter operator number-or-parameter`"],
+            id="no comparison",
+        ),
+        pytest.param(
+            [
+                on(
+                    BACKING,
+                    when="hits_in_vm > 1 and hits_in_vm > 2 and hits_in_vm > 3 and hits_in_vm > 4 and hits_in_vm > 5",
+                ).do(KEEP),
+                on(BACKING).do(UNMAP),
+            ],
+            ["5 comparisons in one guard", "at most 4"],
+            id="too many comparisons",
+        ),
+        pytest.param(
+            [on(">BASE").do(SPLIT), on(BASE).do(SPLIT)],
+            ["on(BASE): SPLIT: SPLIT at the base page 4K", "use UNMAP or KEEP"],
+            id="SPLIT at the base page",
+        ),
+        pytest.param(
+            [on("2M").do(SPLIT_TO("1G")), *END],
+            ["on(2M): SPLIT_TO(1G): a 2M leaf cannot be split to 1G", "name a smaller size"],
+            id="SPLIT_TO a larger size",
+        ),
+        pytest.param(
+            [on("2M").do(SPLIT_TO("2M")), *END],
+            ["a 2M leaf cannot be split to 2M"],
+            id="SPLIT_TO the same size",
+        ),
+        pytest.param(
+            [on(BASE).do(SPLIT_VM_TO(BACKING)), *END],
+            ["a 4K leaf cannot be split to 1G"],
+            id="SPLIT_VM_TO a larger size",
+        ),
+        pytest.param(
+            [on("3M").do(UNMAP), on(BACKING).do(UNMAP)],
+            ["'3M' is no leaf size of x86-64", "allowed: BACKING, BASE, 1G, 2M, 4K, and > or < before one of them"],
+            id="no such size",
+        ),
+        pytest.param(
+            [on("BAKING").do(UNMAP), on(BACKING).do(UNMAP)],
+            ["'BAKING' is no leaf size of x86-64; did you mean BACKING?"],
+            id="misspelt size",
+        ),
+        pytest.param([on(">").do(UNMAP), on(BACKING).do(UNMAP)], ["'' is no leaf size"], id="half a size"),
+        pytest.param(
+            [on(BACKING).do(SPLIT_TO("64K")), on("<1G").do(UNMAP)],
+            ["'64K' is no leaf size of x86-64"],
+            id="SPLIT_TO no such size",
+        ),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(rules: Sequence[Rule], fragments: list[str]) -> None:
+    text = "\n".join(problems_of(policy_of(*rules)))
+    assert [fragment for fragment in fragments if fragment not in text] == []
+    assert all(line.startswith("policy mine: ") for line in text.splitlines())
+
+
+def test_every_mistake_is_reported_at_once() -> None:
+    found = problems_of(
+        policy_of(
+            on("3M").do(UNMAP),
+            on(BACKING, when="hitz > 1").do(KEEP),
+            on(BASE).do(SPLIT),
+            on(BACKING).do(UNMAP),
+        )
+    )
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("spares", [0, 1])
+def test_a_guard_on_spares_is_no_mistake_where_the_host_has_none(spares: int) -> None:
+    rules = [on(BACKING, when="spares_left > 0").do(MIGRATE), on(BACKING).do(UNMAP)]
+    assert compile_policy(policy_of(*rules), dataclasses.replace(X86, spares=spares)).spares == spares
+
+
+def test_a_ladder_of_two_sizes_needs_no_middle() -> None:
+    small = dataclasses.replace(X86, ladder=ladder("x86-64", "2M"))
+    assert [actions(compiled("hgm2m", small), level) for level in (0, 1)] == [
+        [(0, Act.SPLIT_TO, 1)],
+        [(0, Act.UNMAP, -1)],
+    ]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        pytest.param([on(BACKING)], id="do(...) forgotten"),
+        pytest.param(["UNMAP"], id="text"),
+        pytest.param(on(BACKING).do(UNMAP), id="one rule, no list"),
+        pytest.param(None, id="None"),
+    ],
+)
+def test_rules_that_are_no_rules_are_refused_in_words(rules: object) -> None:
+    class Mine(Policy):
+        """Mine."""
+
+    Mine.rules = rules  # type: ignore[assignment]
+    assert "rules" in problems_of(Mine())[0]
+
+
+def test_a_guard_that_is_no_text_is_refused_in_words() -> None:
+    assert "3" in problems_of(policy_of(on(BACKING, when=3).do(UNMAP), on(BACKING).do(KEEP)))[0]  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------- decide
+
+
+def test_decide_is_kept_and_needs_no_rules() -> None:
+    class Coded(Policy):
+        """In code."""
+
+        @staticmethod
+        def decide(c: Any, p: Any) -> int:
+            return UNMAP
+
+    table = compile_policy(Coded(), X86)
+    assert table.decide is not None
+    assert table.text == ("decide(c, p)",)
+    assert table.takes_spares and table.uses_hgm  # it might
+    assert table.to_dict()["has_decide"] is True
+
+
+@pytest.mark.parametrize(
+    ("attributes", "fragment"),
+    [
+        ({"decide": staticmethod(lambda c: UNMAP)}, "decide must be a @staticmethod with the arguments (c, p)"),
+        ({"decide": staticmethod(lambda p, c: UNMAP)}, "decide must be a @staticmethod with the arguments (c, p)"),
+        ({"decide": lambda self, c, p: UNMAP}, "decide must be a @staticmethod with the arguments (c, p)"),
+        ({"decide": 3}, "decide must be a @staticmethod with the arguments (c, p)"),
+        (
+            {"decide": staticmethod(lambda c, p: UNMAP), "rules": [on(BACKING).do(UNMAP)]},
+            "has both rules and decide; keep one of them",
+        ),
+    ],
+)
+def test_a_wrong_decide_is_refused(attributes: dict[str, Any], fragment: str) -> None:
+    policy = type("Mine", (Policy,), {"__doc__": "Mine.", **attributes})()
+    assert fragment in problems_of(policy)[0]
