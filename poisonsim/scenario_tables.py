@@ -152,7 +152,8 @@ class Host:
         spares: Free huge pages kept in the pool.
         mapping: Whether the memory is mapped shared (a page given up is leaked) or private (it is dissolved).
         page_tables: Process page tables that map the memory: the VMM's, and one per further process.
-        hvo: Whether the hugetlb vmemmap optimisation is on.
+        hvo: Whether the hugetlb vmemmap optimisation is on. Linux on arm64 has had none since commit 060a2c92d1b6
+            (2022), so true asks there what it would change.
         hvo_with_hgm: What high-granularity mapping does to it: off for the whole pool, off for the pages
             that are split, or kept.
         costs: Name of a table of time costs in the catalogue.

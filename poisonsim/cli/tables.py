@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import typer
+from scipy.special import gammaincinv
 
 from poisonsim.cli.common import print_table
 from poisonsim.faults.arrivals import arrivals_of
-from poisonsim.faults.tables import load_fault_table
+from poisonsim.faults.tables import FaultTable, load_fault_table
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.verdict import Cell, five_metrics, paired_sentence
+from poisonsim.results.verdict import Cell, five_metrics, paired_sentence, show_mean
 from poisonsim.scenario import FieldFaults, ResolvedScenario
 from poisonsim.units import format_bytes
 
@@ -32,7 +35,7 @@ def print_result(result: Result, resolved: ResolvedScenario, *, vms: int) -> Non
     )
     reference = result.policies[0]
     for policy in result.policies[1:]:
-        typer.echo(paired_sentence(result, policy, to=reference))
+        typer.echo(textwrap.fill(paired_sentence(result, policy, to=reference), width=118, subsequent_indent="  "))
     _print_fleet(result, vms)
 
 
@@ -61,20 +64,24 @@ def _print_fleet(result: Result, vms: int) -> None:
     for policy in result.policies:
         lost = result.when_hit(policy, "guest_lost_bytes").mean("bytes")
         cost = result.distribution(policy, "capacity_cost_bytes").mean("bytes")
+        fleet_cost = Estimate(cost.low * vms, cost.best * vms, cost.high * vms, "bytes")
         dead = result.distribution(policy, "vm_lost")
-        dead_share = dead.share(dead.values == 1)
-        rows.append(
-            [
-                policy,
-                f"{format_bytes(lost.best)} ({format_bytes(lost.low)}–{format_bytes(lost.high)})",
-                f"{format_bytes(cost.best * vms)} ({format_bytes(cost.low * vms)}–{format_bytes(cost.high * vms)})",
-                _of(vms, dead_share),
-            ]
-        )
+        cells = [show_mean("guest_lost_bytes", lost), show_mean("capacity_cost_bytes", fleet_cost)]
+        rows.append([policy, *cells, _of(vms, dead.share(dead.values == 1))])
     print_table(["policy", "guest memory lost per VM hit", f"host memory cost of {vms:,} VMs", "VMs lost"], rows)
     if isinstance(scenario.faults, FieldFaults):
-        table = load_fault_table(scenario.faults.table)
-        typer.echo(f"rates: {table.title}; intervals are from the number of trials, not of the rates")
+        _print_source(load_fault_table(scenario.faults.table))
+
+
+def _print_source(table: FaultTable) -> None:
+    """Where the rates are from, and how well the tickets behind them pin them down (exact Poisson interval)."""
+    n = table.n_ue_tickets
+    low, high = gammaincinv(n, 0.025) / n - 1, gammaincinv(n + 1, 0.975) / n - 1
+    typer.echo(f"rates: {table.title}, {n} failures by UEs in {table.n_server_months:,} server-months")
+    typer.echo(
+        f"the intervals are from the number of trials; the rate itself is known to {low:+.0%} to {high:+.0%}; "
+        f"see poisonsim catalog show {table.name}"
+    )
 
 
 def _of(vms: int, share: Estimate) -> str:

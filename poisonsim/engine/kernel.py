@@ -212,7 +212,7 @@ def simulate(
                 level = 0
                 became = regions[region, R_SPLIT_TO]
                 while became > 0 or (became == 0 and level < vm_level):
-                    level = max(became, vm_level) if became == 0 else became
+                    level = became if became > 0 else level + 1  # holes from before the VM was split stay holes
                     if level == base:
                         became = 0
                         break

@@ -125,7 +125,8 @@ def _numbers(scenario: Scenario) -> Iterator[InUse]:
 def _scenario_numbers(scenario: Scenario) -> list[InUse]:
     """Values that the scenario shares with the catalogue scenario of its title, or with the defaults."""
     values = _flat(scenario.to_dict())
-    titled = [name for name in catalog.names("scenarios") if catalog.load("scenarios", name).get("title") == scenario.title]
+    known = {name: catalog.load("scenarios", name).get("title") for name in catalog.names("scenarios")}
+    titled = [name for name, title in known.items() if title == scenario.title]
     found: dict[str, InUse] = {}
     for name in dict.fromkeys([*titled, _DEFAULTS]):
         stated = _flat(load_scenario(name).to_dict())
@@ -138,9 +139,8 @@ def _scenario_numbers(scenario: Scenario) -> list[InUse]:
 
 def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
     """Values by dotted key, without the title."""
-    return {
-        f"{name}.{key}": value for name, table in tables.items() if isinstance(table, Mapping) for key, value in table.items()
-    }
+    inner = {name: table for name, table in tables.items() if isinstance(table, Mapping)}
+    return {f"{name}.{key}": value for name, table in inner.items() for key, value in table.items()}
 
 
 def _plain(key: str, value: object) -> str:

@@ -26,15 +26,15 @@ PAPER = "#ffffff"
 TEXT_SIZE = 12.5
 _PIXELS_PER_POINT = 2
 
-_OWN_SETTINGS = {"font.family": ["DejaVu Sans"], "svg.fonttype": "none", "svg.hashsalt": "poisonsim", "svg.id": None}
+_OWN_SETTINGS = {"font.family": ["DejaVu Sans"], "svg.fonttype": "none", "svg.hashsalt": "poisonsim"}
 
 
 @contextmanager
 def fixed_settings() -> Iterator[None]:
     """While it is entered, figures come out the same whatever the user's matplotlib settings are."""
-    standard = {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith(("backend", "datapath"))}
-    known = {key: value for key, value in _OWN_SETTINGS.items() if key in mpl.rcParamsDefault}
-    with warnings.catch_warnings(), mpl.rc_context({**standard, **known}):
+    settings: dict[Any, Any] = {key: mpl.rcParamsDefault[key] for key in mpl.rcParamsDefault if "backend" not in key}
+    settings |= _OWN_SETTINGS
+    with warnings.catch_warnings(), mpl.rc_context(settings):
         # A scenario's title may hold letters that the font lacks; they are boxes in the PNG and right on the page.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
         yield
@@ -74,11 +74,14 @@ class Canvas:
         axes.axhline(y.limits[0], color=INK, alpha=0.55, linewidth=1, zorder=1)
         if isinstance(y, Linear) and y.limits[0] < 0:
             axes.axhline(0, color=INK, alpha=0.55, linewidth=1, zorder=1)
+        breaks = {"color": INK, "alpha": 0.55, "linewidth": 1, "linestyle": (0, (1, 3)), "zorder": 1}
         for scale, line in ((x, axes.axvline), (y, axes.axhline)):
             if isinstance(scale, LogBytes) and scale.zero is not None:
-                line((scale.zero + scale.first) / 2, color=INK, alpha=0.55, linewidth=1, linestyle=(0, (1, 3)), zorder=1)
+                line((scale.zero + scale.first) / 2, **breaks)
 
-    def text(self, x: float, y: float, words: str, *, series: int | None = None, colour: str = INK, **kwargs: Any) -> None:
+    def text(
+        self, x: float, y: float, words: str, *, series: int | None = None, colour: str = INK, **kwargs: Any
+    ) -> None:
         """Writes `words` at a place in points, taken literally: no markup is understood in them."""
         self.figure.text(
             x, y, words, transform=self.points, color=colour, parse_math=False, gid=group(series),
@@ -115,14 +118,16 @@ class Canvas:
         inner = re.sub(r' d="[^"]*"', lambda m: re.sub(r"(\.\d\d)\d+", r"\1", m[0]), inner)
         inner = re.sub(r"\n\s*", "\n", inner)
         width, height = self.size
-        return f'<svg class="{css_class}" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(description)}">{inner}</svg>'
+        frame = f'class="{css_class}" viewBox="0 0 {width:g} {height:g}"'
+        return f'<svg {frame} role="img" aria-label="{escape(description)}">{inner}</svg>'
 
     def png(self, metadata: Mapping[str, str]) -> bytes:
         """The drawing on white as a PNG file, with `metadata` as text in it."""
         self._unclip()
         FigureCanvasAgg(self.figure)
         out = io.BytesIO()
-        self.figure.savefig(out, format="png", dpi=72 * _PIXELS_PER_POINT, facecolor=PAPER, metadata={"Software": None, **metadata})
+        texts = {"Software": None, **metadata}
+        self.figure.savefig(out, format="png", dpi=72 * _PIXELS_PER_POINT, facecolor=PAPER, metadata=texts)
         return out.getvalue()
 
     def _unclip(self) -> None:
@@ -138,7 +143,8 @@ def group(series: int | None) -> str | None:
 
 def text_width(words: str, size: float = TEXT_SIZE) -> float:
     """Width in points of `words`."""
-    width, _, _ = text_to_path.get_text_width_height_descent(words, FontProperties(["DejaVu Sans"], size=size), False)
+    font = FontProperties(family="DejaVu Sans", size=size)
+    width, _, _ = text_to_path.get_text_width_height_descent(words, font, False)
     return float(width)
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from poisonsim.report.canvas import INK, TEXT_SIZE, Canvas, group, line_style, text_width
+from poisonsim.report.canvas import INK, Canvas, group, line_style, text_width
 from poisonsim.report.scales import Linear, LogBytes, Ticks, fixed_ticks
 from poisonsim.report.style import Style
 
 F64 = NDArray[np.float64]
+Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
 _LABEL_HEIGHT = 15.0
@@ -93,7 +94,7 @@ def trade(marks: Sequence[Mark], frame: Frame) -> Canvas:
     """Host memory that each policy costs (log) against how much it slows the VM: medians, with lines to the 99 %."""
     spreads = [(mark.cost_bytes, mark.slowdown_pct) for mark in marks]
     x = LogBytes([v for cost, _ in spreads for v in (cost.p50, cost.p99) if v is not None])
-    y = Linear.holding([v for _, slowdown in spreads for v in (slowdown.p50, slowdown.p99) if v is not None])
+    y = Linear.holding([v for _, slow in spreads for v in (slow.p50, slow.p99) if v is not None], least_high=0.1)
     x_ticks, y_ticks = x.ticks(4 if frame.narrow else 8), y.ticks(8)
     left = 14 + max(map(text_width, y_ticks.texts))
     canvas = Canvas((frame.width, frame.height), (left, 28, frame.top, 52))
@@ -117,7 +118,7 @@ def trade(marks: Sequence[Mark], frame: Frame) -> Canvas:
         looks = {"color": mark.style.light, "gid": group(i)}
         canvas.axes.plot([at[0], tail[0]], [at[1], at[1]], linewidth=1.6, solid_capstyle="butt", zorder=3, **looks)
         canvas.axes.plot([at[0], at[0]], [at[1], tail[1]], linewidth=1.6, solid_capstyle="butt", zorder=3, **looks)
-        canvas.axes.plot([at[0]], [at[1]], marker=mark.style.marker, markersize=_MARKER_SIZE, linestyle="", zorder=4, **looks)
+        canvas.axes.plot([at[0]], [at[1]], mark.style.marker, markersize=_MARKER_SIZE, zorder=4, **looks)
         (px, py), (qx, qy) = canvas.place(*at), canvas.place(*tail)
         centres.append((px, py))
         taken += [
@@ -125,8 +126,9 @@ def trade(marks: Sequence[Mark], frame: Frame) -> Canvas:
             (min(px, qx), py - 2, max(px, qx), py + 2),
             (px - 2, min(py, qy), px + 2, max(py, qy)),
         ]
+    labels: list[Box] = []
     for i, (mark, centre) in enumerate(zip(marks, centres, strict=True)):
-        _label_mark(canvas, i, mark, centre, taken, must=not frame.narrow)
+        _label_mark(canvas, i, mark, centre, taken, labels, must=not frame.narrow)
     return canvas
 
 
@@ -143,23 +145,24 @@ def curves(series: Sequence[Curve], frame: Frame, title: str, scale: LogBytes | 
     _write_titles(canvas, frame, title, "Years since the VM started")
     stride = max(len(years) // 6, 1)
     for i, curve in enumerate(series):
+        # Lines that coincide stay told apart: their markers take turns along the line.
+        turns = (stride * (2 * i + 1) // (2 * len(series)), stride)
         looks = {"color": curve.style.light, "gid": group(i)}
         low, high = scale.place(curve.p05), scale.place(curve.p95)
         if np.isfinite(low).any():
             canvas.axes.fill_between(years, low, high, alpha=0.16, linewidth=0, zorder=2, **looks)
         canvas.axes.plot(years, scale.place(curve.mean), linewidth=1.1, linestyle=(0, (1, 2.2)), zorder=3, **looks)
-        # Lines that coincide stay told apart: their markers take turns along the line.
         canvas.axes.plot(
             years, scale.place(curve.p50), linewidth=2.1, linestyle=line_style(curve.style), zorder=4,
-            marker=curve.style.marker, markersize=6.5, markevery=(stride * (2 * i + 1) // (2 * len(series)), stride), **looks,
+            marker=curve.style.marker, markersize=6.5, markevery=turns, **looks,
         )  # fmt: skip
     ends = [canvas.place(years[-1], _last(scale.place(c.p50), scale.place(c.mean))) for c in series]
-    low, high = canvas.box[1], canvas.box[3]
-    heights = spread_apart([y for _, y in ends], _LABEL_HEIGHT, low, high)
+    heights = spread_apart([y for _, y in ends], _LABEL_HEIGHT, canvas.box[1], canvas.box[3])
     for i, (label, (x, y), height) in enumerate(zip(labels, ends, heights, strict=False)):
-        looks = {"color": series[i].style.light, "series": i}
-        canvas.line([x + 3, x + 9, x + 19, x + 22], [y, y, height, height], linewidth=0.9, alpha=0.8, **looks)
-        canvas.text(x + 25, height, label, colour=series[i].style.light, series=i)
+        colour = series[i].style.light
+        bend = [x + 3, x + 9, x + 19, x + 22], [y, y, height, height]
+        canvas.line(*bend, series=i, color=colour, linewidth=0.9, alpha=0.8)
+        canvas.text(x + 25, height, label, series=i, colour=colour)
     return canvas
 
 
@@ -190,7 +193,8 @@ def spread_apart(wanted: Sequence[float], gap: float, low: float, high: float) -
         return []
     gap = min(gap, (high - low) / max(n - 1, 1))
     order = sorted(range(n), key=lambda i: (wanted[i], -i))
-    pools: list[tuple[float, int]] = []  # means of neighbours that touch: isotonic regression once the gaps are taken off
+    # Isotonic regression, once the gaps are taken off: means of neighbours that touch, and how many they are.
+    pools: list[tuple[float, int]] = []
     for rank, i in enumerate(order):
         pools.append((float(wanted[i] - rank * gap), 1))
         while len(pools) > 1 and pools[-2][0] >= pools[-1][0]:
@@ -207,28 +211,41 @@ def _write_titles(canvas: Canvas, frame: Frame, y_title: str, x_title: str) -> N
     top = frame.height - frame.top
     canvas.text(2, top + 20, y_title, ha="left", fontweight="bold" if frame.heading else "normal")
     canvas.text((canvas.box[0] + canvas.box[2]) / 2, 12, x_title, ha="center")
-    for words, drop, size in zip(frame.heading, (18, 40), (16.0, 11.5), strict=False):
-        canvas.text(2, frame.height - drop, words, fontsize=size, ha="left", fontweight="bold" if drop == 18 else "normal")
+    for words, (drop, size, weight) in zip(frame.heading, ((18, 16.0, "bold"), (40, 11.5, "normal")), strict=False):
+        canvas.text(2, frame.height - drop, words, ha="left", fontsize=size, fontweight=weight)
 
 
-def _label_mark(canvas: Canvas, series: int, mark: Mark, centre: tuple[float, float], taken: list[Box], *, must: bool) -> None:
-    """Writes a label where it covers nothing, as near to its mark as that allows; `taken` gets its box."""
-    width = text_width(mark.label)
+def _label_mark(
+    canvas: Canvas, series: int, mark: Mark, centre: Point, taken: list[Box], labels: list[Box], *, must: bool
+) -> None:
+    """Writes a label where it covers nothing, as near to its mark as that allows; adds to what is taken."""
     inside = (canvas.box[0], canvas.box[1], canvas.size[0] - 4, canvas.box[3] + 8)
-    reach = 200 if must else 44
-    free = [box for box in _places_around(centre, width, reach) if _within(box, inside) and not any(_overlap(box, b) for b in taken)]
-    if not free and not must:
+    places = list(_places_around(centre, text_width(mark.label), 200 if must else 44))
+    free = (
+        box
+        for box in places
+        if _within(box, inside) and _clear([box], taken) and _clear(_along(_leader(centre, box)), labels)
+    )
+    box = next(free, places[0] if must else None)
+    if box is None:
         return
-    box = free[0] if free else next(_places_around(centre, width, reach))
-    taken.append(box)
+    labels.append(box)
+    leader = _leader(centre, box)
+    taken += [box, *_along(leader)]
+    if leader:
+        looks = {"color": mark.style.light, "linewidth": 0.9, "alpha": 0.7, "zorder": 1}
+        canvas.line(*zip(*leader, strict=True), series=series, **looks)
+    canvas.text(box[0] + 2, (box[1] + box[3]) / 2, mark.label, series=series, colour=mark.style.light)
+
+
+def _leader(centre: Point, box: Box) -> list[Point]:
+    """Ends of the line from a mark to a label too far off to be read as its own; none where it is near."""
     (x, y), (low_x, low_y, high_x, high_y) = centre, box
     near = min(max(x, low_x), high_x), min(max(y, low_y), high_y)
-    if np.hypot(near[0] - x, near[1] - y) > 16:
-        canvas.line([x, near[0]], [y, near[1]], series=series, color=mark.style.light, linewidth=0.9, alpha=0.7, zorder=1)
-    canvas.text(low_x + 2, (low_y + high_y) / 2, mark.label, series=series, colour=mark.style.light)
+    return [centre, near] if np.hypot(near[0] - x, near[1] - y) > 16 else []
 
 
-def _places_around(centre: tuple[float, float], width: float, reach: float) -> Iterator[Box]:
+def _places_around(centre: Point, width: float, reach: float) -> Iterator[Box]:
     """Boxes for a label around a mark, the nearest first."""
     (x, y), width, height = centre, width + 4, _LABEL_HEIGHT + 1
     for radius in (r for r in (10, 18, 30, 44, 60, 78, 98, 120, 144, 170, 200) if r <= reach):
@@ -239,7 +256,7 @@ def _places_around(centre: tuple[float, float], width: float, reach: float) -> I
             yield low_x, low_y, low_x + width, low_y + height
 
 
-def _along(corners: Sequence[tuple[float, float]]) -> Iterator[Box]:
+def _along(corners: Sequence[Point]) -> Iterator[Box]:
     """Small boxes along a line, so that labels keep off it."""
     for (x0, y0), (x1, y1) in pairwise(corners):
         n = int(np.hypot(x1 - x0, y1 - y0) / 4) + 1
@@ -251,8 +268,9 @@ def _within(box: Box, outer: Box) -> bool:
     return box[0] >= outer[0] and box[1] >= outer[1] and box[2] <= outer[2] and box[3] <= outer[3]
 
 
-def _overlap(a: Box, b: Box) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _clear(boxes: Iterable[Box], taken: Sequence[Box]) -> bool:
+    """Whether no box overlaps one that is taken."""
+    return not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for a in boxes for b in taken)
 
 
 def _last(first_choice: F64, second_choice: F64) -> float:

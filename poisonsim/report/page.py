@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from textwrap import shorten
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -83,9 +84,11 @@ def render(result: Result, *, command: str) -> tuple[str, dict[str, bytes]]:
     notices = [str(w.message) for w in caught if issubclass(w.category, PoisonsimWarning)]
     at_horizon = summary[summary["year"] == result.years[-1]].set_index(["policy", "metric"])
     provenance = {"Command": command, "Run-Id": plan.run_id, "Seed": str(plan.seed), "Trials": str(result.n_trials)}
-    title = plan.scenario.title or f"Memory errors in a {format_bytes(plan.scenario.vm.memory_bytes)} VM"
+    untitled = f"Memory errors in a {format_bytes(plan.scenario.vm.memory_bytes)} VM"
+    title = " ".join(plan.scenario.title.split()) or untitled
+    subtitle = f"{shorten(title, 90, placeholder=' …')} · run {plan.run_id[:12]}"
     with fixed_settings():
-        drawn = pictures(result, looks, at_horizon, subtitle=f"{title} · run {plan.run_id[:12]}", provenance=provenance)
+        drawn = pictures(result, looks, at_horizon, subtitle=subtitle, provenance=provenance)
     numbers = numbers_in_use(plan.scenario)
     template = _environment().get_template("report.html")
     html = template.render(
@@ -143,7 +146,7 @@ def _table(result: Result, at_horizon: pd.DataFrame) -> list[Row]:
     estimates = {
         policy: {name: _mean(at_horizon.loc[(policy, name)]) for name in DECIDING} for policy in result.policies
     }
-    least = {name: _least(result, name, {p: means[name].best for p, means in estimates.items()}) for name in DECIDING}
+    least = {name: _least(result, name, {p: means[name] for p, means in estimates.items()}) for name in DECIDING}
     rows = []
     for policy in result.policies:
         cells = tuple(_cell(policy, name, at_horizon, policy in least[name]) for name in DECIDING)
@@ -161,7 +164,7 @@ def _cell(policy: str, metric: str, at_horizon: pd.DataFrame, least: bool) -> Ce
     if metric == "slowdown":
         ends = sorted(float(at_horizon.loc[(policy, name), "mean"]) for name in ("slowdown_low", "slowdown_high"))
         low, high = (_shown(metric, Estimate(end, end, end, "1")).value for end in ends)
-        band = low if low == high else f"{low} to {high}"
+        band = "" if low == high else f"{low} to {high}"
     return Cell(metric, _shown(metric, _mean(row)), float(row["mean"]), p99, raw_p99, band, least)
 
 
@@ -177,11 +180,12 @@ def _shown(metric: str, estimate: Estimate) -> Shown:
     return in_bytes(estimate) if metric.endswith("_bytes") else in_percent(estimate)
 
 
-def _least(result: Result, metric: str, means: dict[str, float]) -> set[str]:
-    """Policies with the lowest mean, and those whose paired difference from it may be none; none where all are equal."""
-    best = min(means, key=lambda policy: means[policy])
-    found = {best}
-    for policy in means:
+def _least(result: Result, metric: str, means: Mapping[str, Estimate]) -> set[str]:
+    """Policies with the lowest mean, as far as digits shown and paired differences tell; none where that is all."""
+    best = min(means, key=lambda policy: means[policy].best)
+    least = str(_shown(metric, means[best]))
+    found = {policy for policy, mean in means.items() if str(_shown(metric, mean)) == least}
+    for policy in means.keys() - found:
         difference = result.compare(policy, to=best).differences(metric).mean()
         if difference.low <= 0 <= difference.high:
             found.add(policy)
@@ -218,8 +222,8 @@ def unbroken(text: str) -> str:
     """`text` with its numbers held together with their units and intervals at the end of a line.
 
     Examples:
-        >>> unbroken("79 (78–80) GiB less").encode("ascii", "backslashreplace")
-        b'79\\xa0(78\\u2060\\u2013\\u206080)\\xa0GiB less'
+        >>> ascii(unbroken("79 GiB less"))
+        "'79\\\\xa0GiB less'"
     """
     text = re.sub(r"(?<=[\d)]) (?=%|[KMGT]?i?B\b|points\b|\([\d−])", "\N{NO-BREAK SPACE}", text)
     return text.replace("–", "\N{WORD JOINER}–\N{WORD JOINER}")

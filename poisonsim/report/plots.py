@@ -14,6 +14,7 @@ from poisonsim.report.figures import Curve, Frame, Mark, Spread, bytes_scale, cu
 from poisonsim.report.style import Style
 from poisonsim.report.words import minus
 from poisonsim.results.result import Result
+from poisonsim.results.statistics import trials_needed
 from poisonsim.units import format_bytes
 
 _QUANTILES = ("p05", "p50", "p95", "p99")
@@ -77,27 +78,32 @@ class _Pen:
 def _trade(result: Result, looks: Sequence[Style], at_horizon: pd.DataFrame, pen: _Pen) -> Picture:
     marks = []
     for label, style in zip(result.policies, looks, strict=True):
-        cost, slowdown = (_spread(at_horizon.loc[(label, name)]) for name in ("capacity_cost_bytes", "slowdown"))
-        percent = Spread(_round(100 * (slowdown.p50 - 1)), None if slowdown.p99 is None else _round(100 * (slowdown.p99 - 1)))
-        marks.append(Mark(label, style, cost, percent))
+        cost = _spread(at_horizon.loc[(label, "capacity_cost_bytes")], float)
+        slowdown = _spread(at_horizon.loc[(label, "slowdown")], lambda ratio: _round(100 * (ratio - 1)))
+        marks.append(Mark(label, style, cost, slowdown))
     best = [marks[i].label for i in undominated(marks)]
     if len(marks) == 1:
         finding = "One policy only: name a second one to see a trade."
     elif len(best) == 1:
         finding = f"{best[0]} costs the host least and slows the VM least."
+    elif len(best) == len(marks):
+        finding = "No policy beats another on both counts."
     else:
-        finding = f"The choice is between {_listed(best)}: no other policy costs less memory without costing more speed."
+        finding = f"The choice is between {_listed(best)}; every other policy is beaten by one of these."
     alternative = "Host memory and slowdown at the median: " + "; ".join(
         f"{m.label} {format_bytes(m.cost_bytes.p50)}, {minus(f'{m.slowdown_pct.p50:.3g}')} per cent" for m in marks
     )
-    few = "" if marks[0].cost_bytes.p99 is not None else " There are too few trials for the worst 1 %."
+    lines = "lines from it: to the value that 1 % of VMs exceed"
+    if marks[0].cost_bytes.p99 is None:
+        lines = "there are too few trials for the worst 1 %"
     caption = (
-        f"After {result.years[-1]:g} years. Marker: the median VM; lines from it: to the value that 1 % of VMs exceed. "
+        f"After {result.years[-1]:g} years. Marker: {_middle(result)}; {lines}. "
         "Dashed: policies that no other beats in both. Host memory is page tables, vmemmap given up, direct map, "
         "memory lost and spares held. Slowdown is run time over that of the same VM without errors; it is below 0 "
-        f"where the guest has less memory left to touch.{few}"
+        "where the guest has less memory left to touch."
     )
-    return pen.picture("trade", "Memory cost against slowdown", finding, caption, alternative, lambda f: trade(marks, f))
+    heading = "Memory cost against slowdown"
+    return pen.picture("trade", heading, finding, caption, alternative, lambda frame: trade(marks, frame))
 
 
 def _reach(result: Result, looks: Sequence[Style], pen: _Pen) -> Picture:
@@ -108,10 +114,11 @@ def _reach(result: Result, looks: Sequence[Style], pen: _Pen) -> Picture:
         shares[name] = 100 * (1 - table[mirrored])
     series = _curves(result, looks, shares, lambda value: f"{abs(value):.1f} %")
     caption = (
-        "Share of the TLB reach of the same VM without errors. Line: the median VM; band: 5 % to 95 % of VMs; dotted: "
-        "the mean. The TLB holds the smaller of guest page and host leaf, so splits down to the guest's own page size "
-        "cost no reach."
+        f"Share of the TLB reach of the same VM without errors. {_lines(result)} The TLB holds the smaller of guest "
+        "page and host leaf, so splits down to the guest's own page size cost no reach."
     )
+    if max(float(np.nanmax([c.mean, c.p50])) for c in series) > 100.05:
+        caption += " The reach rises above 100 % where small leaves use TLB entries that large ones cannot."
     alternative = "TLB reach left at the horizon: " + "; ".join(f"{c.label} {c.end}" for c in series)
     scale, ticks = reach_scale(series)
     return pen.picture(
@@ -133,7 +140,7 @@ def _tables(result: Result, looks: Sequence[Style], pen: _Pen) -> Picture:
     n_tables = result.plan.scenario.host.page_tables
     caption = (
         f"Page tables added since the start: {n_tables} process table{'s' if n_tables > 1 else ''}, stage 2 and KVM's "
-        "own data for it, in one sum. Line: the median VM; band: 5 % to 95 % of VMs; dotted: the mean."
+        f"own data for it, in one sum. {_lines(result)}"
     )
     if scale.zero is not None:
         caption += " The axis is logarithmic above the dotted line; 0 has the place below it."
@@ -159,7 +166,7 @@ def _reach_in_words(result: Result, loss: pd.DataFrame) -> str:
     if loss["p99"].isna().all():
         return "There are too few trials to tell when the worst 1 % of VMs fall below 90 %."
     if loss[["p05", "p99"]].abs().max(axis=None) < 0.01:
-        return "No policy changes the TLB reach by as much as 1 % in all but the most unlucky 1 % of VMs."
+        return "In 99 % of VMs no policy changes the TLB reach by as much as 1 %."
     crossed = []
     for label in result.policies:
         own = loss[loss["policy"] == label]
@@ -171,14 +178,27 @@ def _reach_in_words(result: Result, loss: pd.DataFrame) -> str:
     return "Under no policy do the worst 1 % of VMs fall below 90 % of the reach."
 
 
+def _middle(result: Result) -> str:
+    return "the median VM" if trials_needed(0.5) <= result.n_trials else "the mean VM (too few trials for a median)"
+
+
+def _lines(result: Result) -> str:
+    """How to read a figure of curves."""
+    if trials_needed(0.5) > result.n_trials:
+        return "Dotted: the mean; there are too few trials for a median."
+    if trials_needed(0.05) > result.n_trials:
+        return "Line: the median VM; dotted: the mean; there are too few trials for a band."
+    return "Line: the median VM; band: 5 % to 95 % of VMs; dotted: the mean."
+
+
 def _time(years: float) -> str:
     months = round(12 * years)
     return f"{years:.3g} years" if years > 2 else f"{months} months" if months > 1 else "a month"
 
 
-def _spread(row: pd.Series) -> Spread:
+def _spread(row: pd.Series, unit: Callable[[float], float]) -> Spread:
     p50, p99 = float(row["p50"]), float(row["p99"])
-    return Spread(float(row["mean"]) if np.isnan(p50) else p50, None if np.isnan(p99) else p99)
+    return Spread(unit(float(row["mean"]) if np.isnan(p50) else p50), None if np.isnan(p99) else unit(p99))
 
 
 def _round(value: float) -> float:

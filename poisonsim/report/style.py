@@ -41,7 +41,9 @@ MARKER_PATHS = {
 }
 """SVG outline of each marker, centred on the origin, for the legend."""
 
-_DASHES: tuple[tuple[float, ...], ...] = ((), (5, 1.6), (1.4, 1.4), (6, 1.6, 1.4, 1.6), (10, 3), (3, 1.5, 1.4, 1.5, 1.4, 1.5))
+_DASHES: tuple[tuple[float, ...], ...] = (
+    (), (5, 1.6), (1.4, 1.4), (6, 1.6, 1.4, 1.6), (10, 3), (3, 1.5, 1.4, 1.5, 1.4, 1.5),
+)  # fmt: skip
 
 # Tones that differ for the colour-blind as well: every two of a row are at least 15 units of CIE Lab apart under
 # protanopia, deuteranopia and tritanopia, and every tone has a contrast of at least 4.5 with its page.

@@ -111,44 +111,50 @@ def verdict(result: Result, policy: str, means: Mapping[str, Estimate]) -> str:
     """
     reference = result.policies[0]
     guest, host = in_bytes(means["guest_lost_bytes"]), in_bytes(means["capacity_cost_bytes"])
-    slowdown, lost = means["slowdown"], as_probability(means["vm_lost"])
-    faster = slowdown.best < 1
-    change = in_percent(
-        Estimate(1 - slowdown.high, 1 - slowdown.best, 1 - slowdown.low, "1")
-        if faster
-        else Estimate(slowdown.low - 1, slowdown.best - 1, slowdown.high - 1, "1")
-    )
-    speed = "the VM runs as fast as without errors"
-    if not change.none:
-        speed = f"the VM runs {change} {'faster' if faster else 'slower'} than without errors"
+    speed, lost = _speed(means["slowdown"]), as_probability(means["vm_lost"])
     if policy == reference:
-        return f"The guest loses {guest} of memory, the policy costs the host {host}, {speed}, and {lost} of VMs are lost."
-    gaps = {name: _gap(result, policy, name) for name in means}
+        return (
+            f"The guest loses {guest} of memory, the policy costs the host {host}, the VM runs {speed}, "
+            f"and {lost} of VMs are lost."
+        )
+    gaps = {name: Gap.of(result, policy, name) for name in means}
+    loss = gaps["guest_lost_bytes"]
+    faster, slower = (f"{word} than under {reference}" for word in ("faster", "slower"))
     instead = in_bytes(result.distribution(reference, "guest_lost_bytes").mean())
-    same = gaps["guest_lost_bytes"].same
     clauses = [
-        f"The guest loses {gaps['guest_lost_bytes'].sign}{guest} of memory"
-        + (", the same" if same else f" instead of {instead.value} {instead.unit}"),
+        f"The guest loses {loss.sign}{guest} of memory"
+        + (", the same" if loss.same else f" instead of {instead.value} {instead.unit}"),
         f"the policy costs the host {host}, {gaps['capacity_cost_bytes'].words('less', 'more')}",
-        f"{speed}, {gaps['slowdown'].words('faster', 'slower')} than under {reference}"
-        if not gaps["slowdown"].same
-        else f"{speed}, the same",
+        f"the VM runs {speed}, {gaps['slowdown'].words(faster, slower)}",
         f"and {lost} of VMs are lost, {gaps['vm_lost'].words('fewer', 'more')}",
     ]
     return "; ".join(clauses) + "."
 
 
+def _speed(slowdown: Estimate) -> str:
+    low, best, high = slowdown.low - 1, slowdown.best - 1, slowdown.high - 1
+    change = in_percent(Estimate(-high, -best, -low, "1") if best < 0 else Estimate(low, best, high, "1"))
+    if change.none:
+        return "as fast as without errors"
+    return f"{change} {'faster' if best < 0 else 'slower'} than without errors"
+
+
 @dataclass(frozen=True)
 class Gap:
-    """A paired difference of means.
+    """A paired difference of the means of two policies.
 
     Attributes:
+        metric: Decides the unit: bytes, or points of per cent.
         estimate: Policy minus reference, with its interval.
-        percent: Whether it is of shares, told in percentage points.
     """
 
+    metric: str
     estimate: Estimate
-    percent: bool
+
+    @classmethod
+    def of(cls, result: Result, policy: str, metric: str) -> Gap:
+        """How `policy` differs from the first policy of the run at the end of the horizon."""
+        return cls(metric, result.compare(policy, to=result.policies[0]).differences(metric).mean())
 
     @property
     def same(self) -> bool:
@@ -164,21 +170,21 @@ class Gap:
         """The difference in words, such as `79.3 (79.2–79.4) GiB less`.
 
         Examples:
-            >>> Gap(Estimate(-0.15, -0.13, -0.11, "1"), True).words("fewer", "more")
+            >>> Gap("vm_lost", Estimate(-0.15, -0.13, -0.11, "1")).words("fewer", "more")
             '13 (11–15) points fewer'
-            >>> Gap(Estimate(-0.01, 0.02, 0.05, "1"), True).words("fewer", "more")
-            '~2.0 (−1.0 to 5.0) points more'
+            >>> Gap("vm_lost", Estimate(-0.011, 0.02, 0.051, "1")).words("fewer", "more")
+            '~2.0 (−1.1 to 5.1) points more'
+            >>> Gap("slowdown", Estimate(1e-6, 2e-6, 3e-6, "1")).words("faster", "slower")
+            'the same to 0.01 points'
         """
         if self.same:
             return "the same"
         low, best, high = self.estimate.low, self.estimate.best, self.estimate.high
-        if best < 0:
-            low, best, high = -high, -best, -low
-        size = Estimate(low, best, high, self.estimate.unit)
-        shown = in_percent(size, unit="points") if self.percent else in_bytes(size)
-        return f"{self.sign}{'less than 0.01 points' if shown.none else shown} {below if self.estimate.best < 0 else above}"
-
-
-def _gap(result: Result, policy: str, metric: str) -> Gap:
-    difference = result.compare(policy, to=result.policies[0]).differences(metric)
-    return Gap(difference.mean(), percent=not metric.endswith("_bytes"))
+        size = Estimate(-high, -best, -low, self.estimate.unit) if best < 0 else self.estimate
+        if self.metric.endswith("_bytes"):
+            shown = in_bytes(size)
+        elif self.metric == "vm_lost":
+            shown = as_probability(size, unit="points")
+        else:
+            shown = in_percent(size, unit="points")
+        return "the same to 0.01 points" if shown.none else f"{self.sign}{shown} {below if best < 0 else above}"

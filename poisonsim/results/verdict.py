@@ -17,6 +17,8 @@ _TITLES = {
     "vm_lost": "VM lost",
 }
 
+_SAME_SPEED = 1e-4  # differences below this are far below what the walk-cost model can tell
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -117,12 +119,13 @@ def paired_sentence(result: Result, policy: str, *, to: str) -> str:
     cost = comparison.differences("capacity_cost_bytes").mean()
     speed = comparison.differences("slowdown").mean()
     more = "more" if cost.best >= 0 else "less"
-    clauses = [
-        f"{policy} loses {_times(ratio)} guest memory than {to} on the same errors",
-        f"costs the host {_uncertain(cost)}{format_bytes(abs(cost.best))} {more}",
-        f"and runs {_uncertain(speed)}{abs(100 * speed.best):.2g} % {'slower' if speed.best >= 0 else 'faster'}",
-    ]
-    return ", ".join(clauses[:2]) + " " + clauses[2]
+    pace = f"{_uncertain(speed)}{abs(100 * speed.best):.2g} % {'slower' if speed.best >= 0 else 'faster'}"
+    if max(abs(speed.low), abs(speed.high)) < _SAME_SPEED:
+        pace = f"at the same speed within {100 * _SAME_SPEED:g} %"
+    return (
+        f"{policy} loses {_times(ratio)} guest memory than {to} on the same errors, "
+        f"costs the host {_uncertain(cost)}{format_bytes(abs(cost.best))} {more} and runs {pace}"
+    )
 
 
 def _times(ratio: Estimate | None) -> str:

@@ -1,0 +1,56 @@
+"""Every command, program and file that the README shows does what the README says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from poisonsim.scenario import load_scenario
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+@pytest.mark.parametrize("block", blocks("console"), ids=lambda block: block.partition("\n")[0])
+def test_a_console_block_prints_what_it_shows(block: str, tmp_path: Path) -> None:
+    command, _, shown = block.removeprefix("$ poisonsim ").partition("\n")
+    environment = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-m", "poisonsim", *command.split()],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.rstrip() == shown.rstrip()
+
+
+def test_the_capacity_script_prints_what_is_shown() -> None:
+    (script,) = [block for block in blocks("python") if "spares_exhausted" in block]
+    assert sum(bool(line.strip()) for line in script.splitlines()) <= 15
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert printed.rstrip() == blocks("text")[0].rstrip()
+
+
+def test_the_policy_shown_is_the_shipped_one() -> None:
+    assert (ROOT / "policies" / "hgm2m.py").read_text() in blocks("python")
+
+
+def test_the_scenario_file_shown_loads(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(blocks("toml")[0])
+    assert load_scenario(str(path)).vm.n_regions == 6 * 1024
+
+
+def test_the_rate_it_quotes_is_the_catalogue_s() -> None:
+    from poisonsim.faults.tables import load_fault_table
+
+    rate = load_fault_table("ddr4-alibaba").ue_per_tib_year(32 << 30)
+    assert f"give {rate:.4f} UEs" in README
+    assert f"some {round(100 / (5 * rate), -2):,.0f} times fewer" in README
