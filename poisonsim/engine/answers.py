@@ -1,4 +1,4 @@
-"""What poison always does where a policy's rules leave it no choice, worked out once per run instead of per error."""
+"""How rules answer: guards, what giving up a huge page means, and what poison always does where no guard is asked."""
 
 from __future__ import annotations
 
@@ -18,6 +18,22 @@ from poisonsim.engine.state import (
     STRANDED_PAGES,
     TABLE_PAGES,
 )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def holds(x, operator, value):
+    """Whether `x operator value`, the operator given by its place in `poisonsim.policy.rules.OPERATORS`."""
+    if operator == 0:
+        return x < value
+    if operator == 1:
+        return x <= value
+    if operator == 2:
+        return x > value
+    if operator == 3:
+        return x >= value
+    if operator == 4:
+        return x == value
+    return x != value
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -42,3 +42,14 @@ def longest_run(start):
     for t in range(len(start) - 1):
         longest = max(longest, start[t + 1] - start[t])
     return longest
+
+
+@njit(cache=True, nogil=True)
+def rebuild_index(index, mask, hashes, n_states):
+    """Fills the part of `index` below `mask` with the first states again, by their hashes."""
+    index[: mask + 1] = -1
+    for state in range(1, n_states):
+        i = hashes[state] & mask
+        while index[i] >= 0:
+            i = (i + 1) & mask
+        index[i] = state

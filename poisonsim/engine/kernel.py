@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from poisonsim.engine.answers import fixed_answers, give_up
+from poisonsim.engine.answers import fixed_answers, give_up, holds
 from poisonsim.engine.codes import (
     G_CHUNK_SHIFT,
     G_DIRECT_MAP,
@@ -40,7 +40,7 @@ from poisonsim.engine.events import (
     KEY_CHUNK,
     KEY_GROUP,
 )
-from poisonsim.engine.hashing import bits_for, claim, longest_run, slot_of
+from poisonsim.engine.hashing import bits_for, claim, longest_run, rebuild_index, slot_of
 from poisonsim.engine.state import (
     DIRECT_MAP_PAGES,
     ERRORS,
@@ -66,21 +66,6 @@ L_POISONS, L_TABLES, L_LOST, L_VM_LEVEL, L_LEAVES = range(5)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _holds(x, operator, value):
-    if operator == 0:
-        return x < value
-    if operator == 1:
-        return x <= value
-    if operator == 2:
-        return x > value
-    if operator == 3:
-        return x >= value
-    if operator == 4:
-        return x == value
-    return x != value
-
-
-@njit(cache=True, nogil=True, inline="always")
 def _split_down(counts, first, target, shift):
     """Turns every leaf above `target` in `counts`, which starts at column `first`, into leaves of `target`."""
     for above in range(target):
@@ -96,17 +81,6 @@ def _pages_to_split_down(counts, first, target, pages):
     for above in range(target):
         total += counts[first + above] * pages[above, target]
     return total
-
-
-@njit(cache=True, nogil=True)
-def _rebuild(index, mask, hashes, n_states):
-    """Fills the part of `index` below `mask` with the first states again, by their hashes."""
-    index[: mask + 1] = -1
-    for state in range(1, n_states):
-        i = hashes[state] & mask
-        while index[i] >= 0:
-            i = (i + 1) & mask
-        index[i] = state
 
 
 @njit(cache=True, nogil=True)
@@ -164,7 +138,7 @@ def simulate(
     n_states = 1
     index = np.empty(1 << max(bits_for(2 * n_events), 12), np.int32)  # grows in place: only as much as needed is used
     index_mask = np.int64((1 << 12) - 1)
-    _rebuild(index, index_mask, hashes, n_states)
+    rebuild_index(index, index_mask, hashes, n_states)
 
     record_start = np.empty(n_trials + 1, np.int64)
     record_grid = np.empty(n_events, np.int32)
@@ -234,12 +208,8 @@ def simulate(
                         top, level = level, last_level[level]
                         for k in range(n_columns):
                             s[k] += change[top, k]
-                        if top == 0:
+                        if top == 0:  # then every answer is fixed: nobody asks how many regions are split or lost
                             regions[region, R_SPLIT_TO] = becomes[0, 0]
-                            if level == 0:
-                                region_holes += 1
-                            else:
-                                regions_split += 1
                         for between in range(max(top, 1), min(level + 1, base)):
                             if becomes[top, between] != 0:
                                 key = ((here >> shift[between]) << 4) | between
@@ -277,13 +247,13 @@ def simulate(
                         if act == SPLIT:
                             act = SPLIT_TO
                     for r in range(row_start[level], row_start[level + 1]):
-                        holds = True
+                        matches = True
                         for c in range(rows[r, 0]):
-                            holds &= _holds(counters[rows[r, 1 + 3 * c]], rows[r, 2 + 3 * c], rows[r, 3 + 3 * c])
-                        if holds and rows[r, -2] == MIGRATE and spares_left <= 0:
+                            matches &= holds(counters[rows[r, 1 + 3 * c]], rows[r, 2 + 3 * c], rows[r, 3 + 3 * c])
+                        if matches and rows[r, -2] == MIGRATE and spares_left <= 0:
                             s[SPARES_EXHAUSTED] = 1
-                            holds = False
-                        if holds:
+                            matches = False
+                        if matches:
                             act, target = rows[r, -2], rows[r, -1]
                             break
 
@@ -394,7 +364,7 @@ def simulate(
             h ^= h >> 32
             if 4 * n_states > index_mask and 2 * n_states < len(index):
                 index_mask = min(4 * index_mask + 3, np.int64(len(index) - 1))
-                _rebuild(index, index_mask, hashes, n_states)
+                rebuild_index(index, index_mask, hashes, n_states)
             i = h & index_mask
             while True:
                 found = index[i]

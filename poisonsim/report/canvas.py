@@ -109,7 +109,7 @@ class Canvas:
         FigureCanvasSVG(self.figure)
         out = io.StringIO()
         self.figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-        inner = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", out.getvalue(), flags=re.DOTALL)
+        inner = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", out.getvalue(), flags=re.DOTALL)
         inner = inner[inner.index(">", inner.index("<svg")) + 1 : inner.rindex("</svg>")]
         inner = re.sub(r'\bid="series-(\d+)"', r'data-series="\1"', inner)
         shared = set(re.findall(r'href="#([^"]+)"', inner))

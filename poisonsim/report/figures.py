@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -18,6 +19,14 @@ Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
 _LABEL_HEIGHT = 15.0
+# Angles from a mark to its label, and which part of the label is there: from 0, its left end, to 1, its right end.
+_DIRECTIONS = [
+    (math.radians(degrees), align)
+    for degrees, align in (
+        (0, 0), (40, 0), (-40, 0), (180, 1), (140, 1), (-140, 1), (90, 0.5), (-90, 0.5),
+        (90, 0), (90, 1), (-90, 0), (-90, 1), (65, 0), (115, 1), (-65, 0), (-115, 1), (20, 0), (160, 1),
+    )
+]  # fmt: skip
 _MARKER_SIZE = 9.0
 
 
@@ -221,20 +230,17 @@ def _label_mark(
     """Writes a label where it covers nothing, as near to its mark as that allows; adds to what is taken."""
     inside = (canvas.box[0], canvas.box[1], canvas.size[0] - 4, canvas.box[3] + 8)
     places = list(_places_around(centre, text_width(mark.label), 200 if must else 44))
-    free = (
-        box
-        for box in places
-        if _within(box, inside) and _clear([box], taken) and _clear(_along(_leader(centre, box)), labels)
-    )
-    box = next(free, places[0] if must else None)
+    free = [box for box in places if _within(box, inside) and _clear([box], taken)]
+    neat = (box for box in free if _clear(_along(_leader(centre, box)), labels))
+    box = next(neat, None) or (next(iter(free or places)) if must else None)
     if box is None:
         return
     labels.append(box)
     leader = _leader(centre, box)
     taken += [box, *_along(leader)]
     if leader:
-        looks = {"color": mark.style.light, "linewidth": 0.9, "alpha": 0.7, "zorder": 1}
-        canvas.line(*zip(*leader, strict=True), series=series, **looks)
+        xs, ys = zip(*leader, strict=True)
+        canvas.line(xs, ys, series=series, color=mark.style.light, linewidth=0.9, alpha=0.7, zorder=1)
     canvas.text(box[0] + 2, (box[1] + box[3]) / 2, mark.label, series=series, colour=mark.style.light)
 
 
@@ -246,13 +252,12 @@ def _leader(centre: Point, box: Box) -> list[Point]:
 
 
 def _places_around(centre: Point, width: float, reach: float) -> Iterator[Box]:
-    """Boxes for a label around a mark, the nearest first."""
+    """Boxes for a label around a mark, the nearest first; beside it, then above and below."""
     (x, y), width, height = centre, width + 4, _LABEL_HEIGHT + 1
     for radius in (r for r in (10, 18, 30, 44, 60, 78, 98, 120, 144, 170, 200) if r <= reach):
-        for dx, dy in ((1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1), (-1, 0), (0, 1), (0, -1)):
-            shrink = 0.75 if dx and dy else 1.0
-            low_x = x + radius * shrink * dx - width * (1 - dx) / 2
-            low_y = y + radius * shrink * dy - height * (1 - dy) / 2
+        for angle, align in _DIRECTIONS:
+            low_x = x + radius * math.cos(angle) - width * align
+            low_y = y + radius * math.sin(angle) - height * (1 - math.sin(angle)) / 2
             yield low_x, low_y, low_x + width, low_y + height
 
 

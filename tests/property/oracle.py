@@ -2,7 +2,8 @@
 
 `life` keeps one byte per base page (the leaf that maps it) and sets of pages, and after every event counts the state
 afresh from them. `stateless_states` answers without time at all: for a policy without guards or spares the state is a
-function of the set of distinct poisoned pages. Neither shares code with the engine.
+function of the set of distinct poisoned pages. Neither shares code with the kernel; what a split takes
+and how likely a loss is fatal come from the plan.
 """
 
 from __future__ import annotations

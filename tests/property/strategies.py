@@ -219,8 +219,12 @@ def random_guard(rng: Random, bounds: Mapping[str, tuple[int, int]], limit: int)
         low, high = bounds[name]
         compare = rng.choice(OPERATORS)
         least, most = low + (compare in ("<", ">=")), high - (compare in ("<=", ">"))
+        value = rng.randint(least, most)
+        if name == "age_days":
+            quarter = rng.randint(1, 4 * STEPS_PER_HORIZON - 1)  # events come at these, so the day itself matters
+            value = min(max(most * quarter // (4 * STEPS_PER_HORIZON) + rng.randint(0, 1), least), most)
         by_name = least <= limit <= most and rng.randrange(2)
-        parts.append(f"{name} {compare} {'limit' if by_name else rng.randint(least, most)}")
+        parts.append(f"{name} {compare} {'limit' if by_name else value}")
     return " and ".join(parts)
 
 

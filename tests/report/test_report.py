@@ -1,0 +1,404 @@
+"""The report: what is on the page, what must not be on it, and that a browser shows it."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from PIL import Image
+
+import poisonsim as ps
+from poisonsim.errors import FewTailTrials, RunFolderError
+from poisonsim.policy import BACKING, KEEP, UNMAP, Policy, on
+from poisonsim.report import render, write_report
+from poisonsim.report.assumptions import numbers_in_use, settings
+from poisonsim.report.canvas import fixed_settings
+from poisonsim.report.figures import Frame, Mark, Spread, spread_apart, trade
+from poisonsim.report.scales import Linear, LogBytes
+from poisonsim.report.style import MARKER_PATHS, SHIPPED, styles
+from poisonsim.report.words import Gap
+from poisonsim.results.result import Result
+from poisonsim.results.statistics import Estimate
+
+COMMAND = 'poisonsim run seed-1t --policy hgm2m --trials 2000 --seed 7 --set title="a & <b>"'
+POLICIES = ["unmap1g", "hgm4k", "hgm2m", "migrate1g"]
+DECIDING = ("guest_lost_bytes", "capacity_cost_bytes", "slowdown", "tlb_reach_loss", "vm_lost")
+Rendered = tuple[str, dict[str, bytes]]
+VOID = {"meta", "link", "br", "path", "line", "use"}
+
+
+class Lazy(Policy):
+    """Keep the poison once, then lose the huge page."""
+
+    name = "<script>alert(1)</script>"
+    rules = [on(BACKING, when="hits_in_region < 2").do(KEEP), on(BACKING).do(UNMAP)]
+
+
+class Dollar(Policy):
+    """Lose $x^2$ and \\frac{."""
+
+    name = "cost$\\frac{$"
+    rules = [on(BACKING).do(UNMAP)]
+
+
+class Page(HTMLParser):
+    """Every start tag with its attributes, the text, and whether tags nest."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {key: value or "" for key, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {key: value or "" for key, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def having(self, key: str) -> list[dict[str, str]]:
+        return [attrs for _, attrs in self.tags if key in attrs]
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    return ps.run("seed-1t", policies=POLICIES, trials=2000, seed=7)
+
+
+@pytest.fixture(scope="module")
+def rendered(result: Result) -> Rendered:
+    return render(result, command=COMMAND)
+
+
+@pytest.fixture(scope="module")
+def crowded() -> Result:
+    labels = ["unmap1g", "unmap1g-private", "hgm4k", "hgm4k-vma", "hgm2m", "migrate1g:spares=2"]
+    scenario = ps.load_scenario("seed-1t", overrides=["vm.guest_page=1G", "faults.errors=20"])
+    return ps.run(
+        scenario, policies=[*labels, "migrate1g:spares=16", "migrate-then-hgm2m:spares=32", Lazy], trials=300, seed=1
+    )
+
+
+def test_sections_stand_in_their_order_and_every_figure_says_what_it_shows(
+    rendered: Rendered,
+) -> None:
+    page = Page(rendered[0])
+    sections = [attrs["id"] for tag, attrs in page.tags if tag == "section"]
+    assert sections == ["verdict", "trade", "reach", "tables", "policies", "assumptions", "reproduce"]
+    figures = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
+    assert len(figures) == 6  # three figures, each for a page and for a telephone
+    for attrs in figures:
+        assert all(label in attrs["aria-label"] for label in POLICIES)
+    ids = [attrs["id"] for attrs in page.having("id")]
+    assert len(ids) == len(set(ids))
+    assert rendered[0].index("1 TiB VM, 100 uniform errors in 5 years") < rendered[0].index('id="verdict"')
+
+
+def test_one_sentence_per_policy_compares_with_the_first(rendered: Rendered) -> None:
+    text = Page(rendered[0]).text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{WORD JOINER}", "")
+    assert "The guest loses 400 KiB of memory instead of 95.27 GiB; the policy costs the host 15.97 GiB" in text
+    assert text.count("slower than under unmap1g") == 3
+    assert text.count("of VMs are lost") == len(POLICIES)
+
+
+def test_page_needs_nothing_but_itself(rendered: Rendered) -> None:
+    html = rendered[0]
+    assert len(html.encode()) < 1_500_000
+    for _, attrs in Page(html).tags:
+        assert "src" not in attrs and "srcset" not in attrs
+        for key in ("href", "xlink:href"):
+            assert attrs.get(key, "#").startswith(("#", "data:,"))
+    assert re.findall(r"url\((?!data:)", html) == []
+    assert "@import" not in html and "//" not in html.split("<main>")[0]
+    assert html.count("<script") == html.count("<style") == 1
+
+
+def test_rendering_again_gives_the_same_bytes_whatever_matplotlib_is_set_to(result: Result, rendered: Rendered) -> None:
+    with mpl.rc_context({"font.size": 30, "axes.grid": True, "svg.fonttype": "path", "savefig.bbox": "tight"}):
+        before = dict(mpl.rcParams)
+        again = render(result, command=COMMAND)
+        assert dict(mpl.rcParams) == before
+    assert again == rendered
+
+
+def test_verdict_table_holds_the_summary_to_the_last_bit(result: Result, rendered: Rendered) -> None:
+    summary = result.summary()
+    rows = summary[summary["year"] == 5].set_index(["policy", "metric"])
+    cells = Page(rendered[0]).having("data-value")
+    found = {(c["data-policy"], c["data-metric"], c["data-stat"]): float(c["data-value"]) for c in cells}
+    assert len(found) == len(cells) == len(POLICIES) * (5 + 4)  # five means; p99 of all but the probability
+    for (policy, metric, stat), value in found.items():
+        assert value == rows.loc[(policy, metric), stat]
+    assert {metric for _, metric, _ in found} == set(DECIDING)
+
+
+def test_png_files_say_how_to_make_them_again(result: Result, rendered: Rendered) -> None:
+    assert sorted(rendered[1]) == ["reach.png", "tables.png", "trade.png"]
+    for data in rendered[1].values():
+        texts = Image.open(io.BytesIO(data)).text  # type: ignore[attr-defined]
+        assert texts["Command"] == COMMAND
+        assert texts["Run-Id"] == result.plan.run_id
+        assert set(texts) == {"Title", "Command", "Run-Id", "Seed", "Trials"}
+
+
+def test_names_and_titles_are_text_never_markup() -> None:
+    scenario = ps.Scenario(title="""Tom's "big" <b>VM</b> & $x^2$ {{ 7*7 }}""", faults=ps.CountFaults(errors=5))
+    result = ps.run(scenario, policies=["unmap1g", Lazy, Dollar], trials=50, seed=1)
+    html, _ = render(result, command="poisonsim run '</pre><img src=x onerror=alert(2)>'")
+    page = Page(html)
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert {"img", "b"}.isdisjoint(tag for tag, _ in page.tags)
+    assert scenario.title in page.text
+    assert "<script>alert(1)</script>" in page.text
+    assert page.text.count("cost$\\frac{$") > 5
+    shown = [attrs["data-policy"] for attrs in page.having("data-policy")]
+    assert Lazy.name in shown
+    assert "49" not in page.text.split("Verdict")[0]
+
+
+@pytest.mark.parametrize(
+    ("policies", "errors", "trials"),
+    [(["hgm2m"], 0, 2000), (["hgm2m"], 3, 15), (["unmap1g", "hgm2m", "migrate1g"], 0, 300)],
+)
+def test_small_and_empty_runs_render(policies: list[str], errors: int, trials: int) -> None:
+    scenario = ps.Scenario(faults=ps.CountFaults(errors=errors))
+    html, images = render(ps.run(scenario, policies=policies, trials=trials, seed=1), command="x")
+    page = Page(html)
+    assert len(images) == 3
+    assert "nan" not in page.text.lower()
+    assert ("reference" in html.split("<main>")[1].split("<section")[1]) == (len(policies) > 1)
+
+
+def test_too_few_trials_leave_out_p99_and_say_so(file: Path) -> None:
+    page = Page(file.read_text())
+    assert "p99 needs at least 1,000" in page.text
+    assert not [c for c in page.having("data-value") if c["data-stat"] == "p99"]
+    assert re.search(r"\d+ assumed values in use", page.text)
+
+
+def test_write_report_leaves_whole_files_only(tmp_path: Path) -> None:
+    result = ps.run("seed-1t", policies=["hgm2m"], trials=20, seed=1)
+    page = write_report(result, tmp_path / "new" / "folder", command="x")
+    assert page.name == "report.html"
+    assert sorted(p.name for p in page.parent.iterdir()) == ["reach.png", "report.html", "tables.png", "trade.png"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        write_report(result, tmp_path / "file", command="x")
+
+
+def test_policies_tell_their_status_but_no_file_is_run_for_it(rendered: Rendered, tmp_path: Path) -> None:
+    text = Page(rendered[0]).text
+    assert "on(>BASE): SPLIT" in text and "patches, not merged" in text and "spares = 4" in text
+    mine = tmp_path / "mine.py"
+    rules = "from poisonsim.policy import *\nclass Mine(Policy):\n    '''Mine.\n\n    Status: secret.\n    '''\n"
+    mine.write_text(rules + "    rules = [on(BACKING).do(UNMAP)]\n")
+    run = ps.run(ps.Scenario(faults=ps.CountFaults(errors=1)), policies=[str(mine)], trials=20, seed=1)
+    assert "secret" not in render(run, command="x")[0]
+
+
+def test_assumed_numbers_come_first_and_chosen_values_lose_their_source() -> None:
+    rows = numbers_in_use(ps.load_scenario("cloud-1t-ddr4"))
+    assumed = [row.assumed for row in rows]
+    assert assumed == sorted(assumed, reverse=True)
+    assert {"faults ddr4-alibaba", "costs linux", "CPU sapphire-rapids", "scenario"} <= {row.where for row in rows}
+    assert all(row.source for row in rows)
+    changed = {s.key: s for s in settings(ps.load_scenario("seed-1t", overrides=["host.spares=9"]))}
+    assert (changed["host.spares"].value, changed["host.spares"].quality) == ("9", "")
+    assert changed["host.page_tables"].quality == "assumed"
+
+
+def test_differences_that_may_be_none_are_marked() -> None:
+    unclear = Gap("capacity_cost_bytes", Estimate(-1 << 30, 2 << 30, 5 << 30, "bytes"))
+    assert unclear.words("less", "more") == "~2 (−1 to 5) GiB more"
+    assert not Gap("vm_lost", Estimate(0.01, 0.02, 0.03, "1")).words("fewer", "more").startswith("~")
+    assert Gap("vm_lost", Estimate(0, 0, 0, "1")).words("fewer", "more") == "the same"
+
+
+def test_labels_of_the_trade_do_not_cover_each_other(crowded: Result) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FewTailTrials)
+        summary = crowded.summary()
+    at = summary[summary["year"] == 5].set_index(["policy", "metric"])
+    looks = styles(crowded.policies)
+    marks = [
+        Mark(
+            label,
+            look,
+            Spread(at.loc[(label, "capacity_cost_bytes"), "p50"], None),
+            Spread(100 * (at.loc[(label, "slowdown"), "p50"] - 1), None),
+        )
+        for label, look in zip(crowded.policies, looks, strict=True)
+    ]
+    same = [Mark(m.label, m.style, Spread(1 << 30, None), Spread(0.5, None)) for m in marks]
+    for case in (marks, same):
+        with fixed_settings():
+            canvas = trade(case, Frame(860, 400))
+            boxes = [text.get_window_extent() for text in canvas.figure.texts if text.get_text() in crowded.policies]
+        assert len(boxes) == len(crowded.policies)
+        for a, b in itertools.combinations(boxes, 2):
+            assert not a.overlaps(b)
+        assert all(box.x0 >= 0 and box.x1 <= 860 for box in boxes)
+
+
+def test_places_spread_apart_keep_order_gap_and_bounds() -> None:
+    rng = np.random.default_rng(3)
+    for n in range(1, 30):
+        wanted = list(rng.uniform(-20, 320, n))
+        places = spread_apart(wanted, 12, 0, 300)
+        by_wish = np.array(places)[np.argsort(wanted)]
+        assert by_wish.min() >= -1e-9 and by_wish.max() <= 300 + 1e-9
+        assert np.all(np.diff(by_wish) >= min(12, 300 / max(n - 1, 1)) - 1e-9)
+
+
+@pytest.mark.parametrize("values", [[], [0], [0, 0.001], [5], [4096, 4097], [1e-30, 1e15], [0, 1 << 40]])
+def test_byte_axes_hold_what_they_are_given(values: list[float]) -> None:
+    axis = LogBytes(values)
+    low, high = axis.limits
+    assert low < high
+    places = axis.place(values)
+    assert np.all((places >= low) & (places <= high))
+    ticks = axis.ticks(8)
+    assert 2 <= len(ticks.positions) <= 8
+    assert all(low <= position <= high for position in ticks.positions)
+    assert ("0" in ticks.texts) == any(v == 0 for v in values)
+
+
+@pytest.mark.parametrize("values", [[], [0], [-0.3, 0.9], [1e-15], [250]])
+def test_linear_axes_hold_zero(values: list[float]) -> None:
+    low, high = Linear.holding(values).limits
+    assert low <= min([0, *values]) and high >= max([0, *values]) and low < high
+    assert "0" in Linear.holding(values).ticks(6).texts
+
+
+def test_looks_depend_on_the_name_only_and_never_coincide() -> None:
+    assert styles(["hgm2m"]) == styles(["unmap1g", "hgm2m"])[1:] == (SHIPPED["hgm2m"],)
+    assert styles(["mine", "hgm2m"])[0] == styles(["hgm4k", "mine"])[1]
+    many = styles([*SHIPPED, *(f"hgm2m:n={i}" for i in range(20)), *(f"mine{i}" for i in range(20))])
+    assert len(set(many)) == len(many)
+    assert {style.marker for style in many} <= set(MARKER_PATHS)
+
+
+def test_shipped_colours_can_be_read_and_told_apart_by_the_colour_blind() -> None:
+    for tones, page in (("light", "#ffffff"), ("dark", "#14181d")):
+        colours = [getattr(style, tones) for style in SHIPPED.values()]
+        for style in styles([*SHIPPED, "a", "b", "c", "d"]):
+            lights = sorted(_linear(c) @ [0.2126, 0.7152, 0.0722] + 0.05 for c in (getattr(style, tones), page))
+            assert lights[1] / lights[0] >= 4.5
+        for matrix in _COLOUR_BLIND:
+            seen = [_lab(np.array(matrix) @ _linear(colour)) for colour in colours]
+            assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 15
+
+
+# G. M. Machado et al., A physiologically-based model for simulation of color vision deficiency, IEEE TVCG 15(6),
+# 2009, severity 1.0: protanopia, deuteranopia, tritanopia; and normal sight.
+_COLOUR_BLIND = (
+    ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+    ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+)
+
+
+def _linear(colour: str) -> Any:
+    c = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+
+
+def _lab(rgb: Any) -> Any:
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x = to_xyz @ np.clip(rgb, 0, 1) / [0.9505, 1, 1.089]
+    f = np.where(x > 0.008856, np.cbrt(x), 7.787 * x + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+# --- in a browser -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no chromium, chromium-browser or google-chrome on this machine")
+    with playwright.sync_playwright() as p:
+        running = p.chromium.launch(executable_path=path, args=["--headless", "--no-sandbox", "--disable-gpu"])
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory, crowded: Result) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FewTailTrials)  # the page tells; the caller is not told again
+        return write_report(crowded, tmp_path_factory.mktemp("report"), command=COMMAND)
+
+
+SHOWN = """series => [...document.querySelectorAll(`svg.wide [data-series="${series}"]`)]
+    .filter(part => getComputedStyle(part).display !== "none").length"""
+
+
+def test_browser_shows_the_page_and_toggles_policies(browser: Any, file: Path) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    page = context.new_page()
+    seen: list[str] = []
+    page.on("request", lambda request: seen.append(request.url))
+    page.on("console", lambda message: seen.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: seen.append(f"error: {error}"))
+    page.goto(file.as_uri())
+    assert page.title().startswith("1 TiB VM, 100 uniform errors")
+    assert page.evaluate(SHOWN, 1) > 5 and page.evaluate(SHOWN, 2) > 5
+    buttons = page.locator('button[data-toggle="1"]')
+    assert buttons.count() == 3
+    buttons.first.click()
+    assert [buttons.nth(i).get_attribute("aria-pressed") for i in range(3)] == ["false"] * 3
+    assert page.evaluate(SHOWN, 1) == 0 and page.evaluate(SHOWN, 2) > 5
+    buttons.last.focus()
+    page.keyboard.press("Space")
+    assert buttons.first.get_attribute("aria-pressed") == "true" and page.evaluate(SHOWN, 1) > 5
+    page.keyboard.press("Enter")
+    assert buttons.first.get_attribute("aria-pressed") == "false" and page.evaluate(SHOWN, 1) == 0
+    assert seen == [file.as_uri()]
+    context.close()
+
+
+def test_browser_needs_no_sideways_scrolling_and_figures_follow_the_theme(browser: Any, file: Path) -> None:
+    context = browser.new_context(offline=True, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    for width, scheme in itertools.product((390, 1280), ("light", "dark")):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        shown, hidden = ("narrow", "wide") if width < 700 else ("wide", "narrow")
+        assert page.locator(f"svg.{shown}").first.is_visible() and not page.locator(f"svg.{hidden}").first.is_visible()
+        fill = page.evaluate(f"getComputedStyle(document.querySelector('svg.{shown} text')).fill")
+        assert fill == page.evaluate("getComputedStyle(document.body).color")
+        assert (sum(map(int, re.findall(r"\d+", fill)[:3])) > 380) == (scheme == "dark")
+    assert page.locator("button[data-toggle]").first.is_disabled()  # without its script the page only lists policies
+    context.close()
