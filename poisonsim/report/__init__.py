@@ -2,6 +2,8 @@
 
     from poisonsim.report import write_report
     write_report(result, Path("reports/q3"), command="poisonsim run --policy hgm2m")
+
+Importing this package imports matplotlib and jinja2; nothing else in poisonsim does.
 """
 
 from poisonsim.report.page import render, write_report

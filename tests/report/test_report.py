@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import poisonsim as ps
-from poisonsim.errors import FewTailTrials, RunFolderError
+from poisonsim.errors import FewTailTrials
 from poisonsim.policy import BACKING, KEEP, UNMAP, Policy, on
 from poisonsim.report import render, write_report
 from poisonsim.report.assumptions import numbers_in_use, settings
@@ -202,24 +202,21 @@ def test_too_few_trials_leave_out_p99_and_say_so(file: Path) -> None:
     assert re.search(r"\d+ assumed values in use", page.text)
 
 
-def test_write_report_leaves_whole_files_only(tmp_path: Path) -> None:
-    result = ps.run("seed-1t", policies=["hgm2m"], trials=20, seed=1)
+def test_write_report_leaves_whole_files_only_and_runs_no_policy_file(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    text = "from poisonsim.policy import *\nclass Mine(Policy):\n    'Mine.\\n\\nStatus: secret.'\n"
+    mine.write_text(text + "    rules = [on(BACKING).do(UNMAP)]\n")
+    result = ps.run(ps.Scenario(faults=ps.CountFaults(errors=1)), policies=[str(mine)], trials=20, seed=1)
+    mine.unlink()
     page = write_report(result, tmp_path / "new" / "folder", command="x")
     assert page.name == "report.html"
     assert sorted(p.name for p in page.parent.iterdir()) == ["reach.png", "report.html", "tables.png", "trade.png"]
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match="cannot be written"):
-        write_report(result, tmp_path / "file", command="x")
+    assert "Mine." in page.read_text() and "secret" not in page.read_text()
 
 
-def test_policies_tell_their_status_but_no_file_is_run_for_it(rendered: Rendered, tmp_path: Path) -> None:
+def test_policies_tell_rules_parameters_and_status(rendered: Rendered) -> None:
     text = Page(rendered[0]).text
     assert "on(>BASE): SPLIT" in text and "patches, not merged" in text and "spares = 4" in text
-    mine = tmp_path / "mine.py"
-    rules = "from poisonsim.policy import *\nclass Mine(Policy):\n    '''Mine.\n\n    Status: secret.\n    '''\n"
-    mine.write_text(rules + "    rules = [on(BACKING).do(UNMAP)]\n")
-    run = ps.run(ps.Scenario(faults=ps.CountFaults(errors=1)), policies=[str(mine)], trials=20, seed=1)
-    assert "secret" not in render(run, command="x")[0]
 
 
 def test_assumed_numbers_come_first_and_chosen_values_lose_their_source() -> None:
