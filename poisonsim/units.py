@@ -7,6 +7,7 @@ integer count of base pages, so this module is only ever used where text meets n
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 HOURS_PER_YEAR = 8766.0
 DAYS_PER_YEAR = 365.25
@@ -42,15 +43,15 @@ _YEAR_UNITS = {
     "hour": 1 / HOURS_PER_YEAR,
     "hours": 1 / HOURS_PER_YEAR,
 }
-_NUMBER = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S*)\s*")
+_NUMBER = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)\s*(\S*)\s*")
 _PAGE_SIZE = re.compile(r"(\d+)([KMG])")
 
 
-def _split(text: str, what: str, example: str) -> tuple[float, str]:
+def _split(text: str, what: str, example: str) -> tuple[str, str]:
     match = _NUMBER.fullmatch(text)
     if match is None:
         raise ValueError(f"'{text}' is not {what}; write a number and a unit, such as {example}")
-    return float(match[1].replace("_", "")), match[2]
+    return match[1].replace("_", ""), match[2]
 
 
 def parse_bytes(text: str | int) -> int:
@@ -71,14 +72,15 @@ def parse_bytes(text: str | int) -> int:
     if isinstance(text, bool) or not isinstance(text, (str, int)):
         raise ValueError(f'{text!r} is not a size; write it as text with a unit, such as "1TiB"')
     if isinstance(text, int):
-        size = float(text)
+        size = Fraction(text)
     else:
-        number, unit = _split(text, "a size", "1TiB")
+        digits, unit = _split(text, "a size", "1TiB")
+        number = Fraction(digits)
         if unit in ("K", "M", "G", "T", "P") or unit in ("k", "m", "g", "t", "p"):
             binary, decimal = unit.upper() + "iB", ("k" if unit in "kK" else unit.upper()) + "B"
             raise ValueError(
-                f"'{text}' is ambiguous: {number:g}{binary} is {number * _BYTE_UNITS[binary]:.0f} bytes, "
-                f"{number:g}{decimal} is {number * _BYTE_UNITS[decimal]:.0f}; write one of them"
+                f"'{text}' is ambiguous: {digits}{binary} is {round(number * _BYTE_UNITS[binary])} bytes, "
+                f"{digits}{decimal} is {round(number * _BYTE_UNITS[decimal])}; write one of them"
             )
         if unit not in _BYTE_UNITS:
             raise ValueError(
@@ -115,11 +117,10 @@ def parse_years(text: str | float) -> float:
     """
     if isinstance(text, bool) or not isinstance(text, (str, int, float)):
         raise ValueError(f'{text!r} is not a time; write years as a number, or text such as "18months"')
-    number, unit = (float(text), "y") if isinstance(text, (int, float)) else _split(text, "a time", "5y or 18months")
+    digits, unit = _split(text, "a time", "5y or 18months") if isinstance(text, str) else (text, "y")
+    number = float(digits)
     if unit == "m":
-        raise ValueError(
-            f"'{text}' is ambiguous: m may be minutes or months; write {number:g}months or {number / 60:g}h"
-        )
+        raise ValueError(f"'{text}' is ambiguous: m may be minutes or months; write {digits}months or {number / 60:g}h")
     if unit and unit not in _YEAR_UNITS:
         raise ValueError(f"'{text}' has unknown unit {unit!r}; allowed: y, months, weeks, d, h")
     years = number * _YEAR_UNITS[unit or "y"]
@@ -145,7 +146,8 @@ def parse_rate_per_year(text: str | float) -> float:
     if isinstance(text, (int, float)):
         rate = float(text)
     else:
-        number, unit = _split(text, "a rate", "66FIT or 1/month")
+        digits, unit = _split(text, "a rate", "66FIT or 1/month")
+        number = float(digits)
         if unit == "FIT":
             rate = number * HOURS_PER_YEAR / 1e9
         elif unit.startswith("/") and unit[1:] in _YEAR_UNITS:

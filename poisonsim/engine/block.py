@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -174,11 +175,18 @@ def compile_decide(decide: Callable[[Any, Any], int] | None, params: tuple[str, 
     try:
         return cfunc(_DECIDE)(entry)
     except NumbaError as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "unknown reason")
+        reason = _reason_of(error)
         raise PolicyError(
             f"{decide.__code__.co_filename}:{decide.__code__.co_firstlineno}: decide cannot be compiled: {reason}; "
             "use whole numbers, comparisons and the fields of c and p only"
         ) from None
+
+
+def _reason_of(error: NumbaError) -> str:
+    """The line of Numba's long message that says what is wrong."""
+    lines = [re.sub(r"\x1b\[\d+m", "", line).strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("Failed in", "During", "File", "<", "^"))]
+    return told[0].rstrip(".") if told else "Numba does not say why"
 
 
 def _never(c: Any, p: Any) -> int:

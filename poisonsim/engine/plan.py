@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,9 +28,11 @@ from poisonsim.engine.state import LEAVES
 from poisonsim.errors import PolicyError
 from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.faults.streams import STREAM_VERSION
+from poisonsim.faults.tables import load_fault_table
 from poisonsim.memory import ARCHITECTURES, Ladder, ladder
-from poisonsim.policy import CompiledPolicy, Policy, Situation, compile_policy, load_policies
-from poisonsim.scenario import Scenario
+from poisonsim.policy import CompiledPolicy, Policy, Situation, compile_policy, load_policies, load_policy
+from poisonsim.scenario import FieldFaults, Scenario
+from poisonsim.translation.cpus import load_cpu
 from poisonsim.units import DAYS_PER_YEAR, GIB, MIB
 
 I64 = NDArray[np.int64]
@@ -66,11 +68,20 @@ class Plan:
         """SHA-256 over all that can change a result; trials, threads and progress are not in it."""
         identity = {
             "scenario": self.scenario.to_dict(),
+            "inputs": self._inputs(),
             "policies": [[policy.label, policy.digest] for policy in self.policies],
             "seed": self.seed,
             "stream_version": STREAM_VERSION,
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    def _inputs(self) -> str:
+        """What the files say that the scenario only names: its CPU, costs and fault table."""
+        host, faults = self.scenario.host, self.scenario.faults
+        inputs: list[object] = [load_cpu(host.cpu), load_costs(host.costs)]
+        if isinstance(faults, FieldFaults):
+            inputs.append(load_fault_table(faults.table))
+        return repr(inputs)
 
     @cached_property
     def zero_state(self) -> I64:
@@ -119,6 +130,10 @@ class Plan:
         loss: NDArray[np.float64] = -np.expm1(pages * np.log1p(-self.scenario.vm.unrecoverable))
         return loss
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as plain data, so that a process without a policy's module can load it from its file."""
+        return restore_plan, (self.scenario, self.seed, [policy.to_dict() for policy in self.policies])
+
     def describe(self) -> dict[str, Any]:
         """Everything that a run folder must say to be recomputed, as plain data."""
         return {
@@ -165,3 +180,33 @@ def situation_of(scenario: Scenario, rungs: Ladder) -> Situation:
         mapping=scenario.host.mapping,
         horizon_days=int(scenario.horizon.years * DAYS_PER_YEAR),
     )
+
+
+def restore_plan(scenario: Scenario, seed: int, policies: Iterable[Mapping[str, Any]]) -> Plan:
+    """The plan whose policies were written by `CompiledPolicy.to_dict`.
+
+    Rules are data. A `decide` is code: it is loaded from where it was, and must not have changed.
+
+    Raises:
+        PolicyError: A `decide` that cannot be loaded, or is another one now.
+    """
+    rungs = ladder(scenario.vm.arch, scenario.vm.backing, contiguous=scenario.vm.contiguous)
+    situation = situation_of(scenario, rungs)
+    return Plan(scenario, seed, rungs, tuple(_restore_policy(entry, situation) for entry in policies))
+
+
+def _restore_policy(entry: Mapping[str, Any], situation: Situation) -> CompiledPolicy:
+    if not entry["has_decide"]:
+        return CompiledPolicy.from_dict(entry)
+    label = entry["label"]
+    if not entry["spec"]:
+        raise PolicyError(
+            f"policy {label} answers in code and was given as a class; give its file, so that it can be loaded"
+        )
+    try:
+        compiled = compile_policy(load_policy(entry["spec"]), situation)
+    except PolicyError as error:
+        raise PolicyError(f"policy {label} answers in code that cannot be loaded: {error}") from None
+    if compiled.digest != entry["digest"]:
+        raise PolicyError(f"policy {label} has changed since the run was made; run the command again")
+    return compiled

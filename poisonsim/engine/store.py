@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,9 @@ def write_whole(path: Path, data: bytes) -> None:
             except BaseException:
                 os.unlink(file.name)
                 raise
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise RunFolderError(
-            f"{path}: cannot be written ({error.strerror}); what was written before is intact; "
+            f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); what was written before is intact; "
             "choose another folder with --out"
         ) from error
 
@@ -111,5 +112,5 @@ def read_block(folder: Path, run_id: str, index: int) -> Block | None:
             tuple(arrays[f"joint_{y}"] for y in range(n_years)),
             tuple(arrays[f"joint_counts_{y}"] for y in range(n_years)),
         )
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
         return None

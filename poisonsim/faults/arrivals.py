@@ -16,6 +16,9 @@ I64 = NDArray[np.int64]
 # Above this mean most VMs see an error, and drawing every count is cheaper than finding those that do.
 _DENSE_MEAN = 1.0
 
+# Below this probability no run of any length sees an error.
+_NEVER = 1e-30
+
 
 @dataclass(frozen=True)
 class Arrivals:
@@ -53,7 +56,7 @@ class Arrivals:
         Where few trials are hit, only those are drawn: the gaps between them are geometric, and their counts are
         positive by inversion of the zero-truncated distribution. Untouched trials cost nothing.
         """
-        if self.mean <= 0:
+        if self.p_any < _NEVER:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         if self.fixed:
             return np.arange(n_trials), np.full(n_trials, int(self.mean))
@@ -92,7 +95,7 @@ def _scattered(rng: np.random.Generator, probability: float, n_trials: int) -> I
     position = -1
     while position < n_trials:
         expected = (n_trials - position) * probability
-        gaps = rng.geometric(probability, size=int(expected + 6 * expected**0.5) + 16)
+        gaps = np.minimum(rng.geometric(probability, size=int(expected + 6 * expected**0.5) + 16), n_trials + 1)
         places = position + np.cumsum(gaps)
         found.append(places)
         position = int(places[-1])

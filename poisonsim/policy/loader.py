@@ -6,7 +6,6 @@ A policy file is Python code and is run when it is loaded; nothing else that poi
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import pkgutil
 import sys
@@ -121,13 +120,13 @@ def load_policy(spec: str | Policy | type[Policy]) -> Policy:
     name, text = (head, tail) if separator and "=" in tail else (spec, "")
     params: dict[str, int] = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
-        key, _, value = part.partition("=")
+        key, _, value = (side.strip() for side in part.partition("="))
+        if key in params:
+            raise PolicyError(f"policy {name}: parameter '{key}' is given twice; give it once")
         try:
-            params[key.strip()] = int(value.replace("_", ""))
+            params[key] = int(value.replace("_", ""))
         except ValueError:
             raise PolicyError(f"policy {name}: parameter '{part}' is not name=whole-number, such as spares=8") from None
-        if text.count(f"{key}=") > 1:
-            raise PolicyError(f"policy {name}: parameter '{key}' is given twice; give it once")
     policy = find_policy(name).cls(**params)
     policy.spec = spec
     return policy
@@ -198,31 +197,32 @@ def _from_entry_point(point: EntryPoint) -> PolicySource:
         raise PolicyError(
             f"policy {point.name}: {point.value} of package {origin} is not a subclass of poisonsim.Policy"
         )
-    cls.name = point.name
-    return PolicySource(point.name, origin, cls)
+    # a subclass, because a package may offer one class under several names
+    named = type(cls.__name__, (cls,), {"name": point.name, "__doc__": cls.__doc__, "__module__": cls.__module__})
+    return PolicySource(point.name, origin, named)
 
 
-@cache
 def _from_file(path: Path, class_name: str) -> PolicySource:
     if not path.is_file():
         raise PolicyError(f"policy file {path} does not exist; give a file, or one of: {', '.join(policy_names())}")
     name = path.stem.replace("_", "-")
-    unique = f"poisonsim_policy_file_{sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(unique, path)
-    assert spec is not None and spec.loader is not None, "a path that ends in .py always has a loader"
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[unique] = module
+    module = ModuleType(f"poisonsim_policy_file_{sha256(str(path.resolve()).encode()).hexdigest()[:12]}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
     try:
-        spec.loader.exec_module(module)
+        source = path.read_text()
+        exec(compile(source, str(path), "exec"), module.__dict__)
     except PolicyError as error:
         raise PolicyError([f"{path}: {problem}" for problem in error.problems]) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = _last_line_in(path, error)
         raise PolicyError(f"{path}{line} raised {type(error).__name__} on import: {error}; mend the file") from error
-    return PolicySource(name, str(path), _the_policy_in(module, name, str(path), class_name))
+    cls = _the_policy_in(module, name, str(path), class_name)
+    cls.source = source
+    return PolicySource(name, str(path), cls)
 
 
-def _last_line_in(path: Path, error: Exception) -> str:
+def _last_line_in(path: Path, error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f":{error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]

@@ -202,6 +202,7 @@ class Policy:
     name: ClassVar[str] = "policy"
     rules: ClassVar[Sequence[Rule]] = ()
     mapping: ClassVar[str | None] = None
+    source: ClassVar[str] = ""  # text of the file it was loaded from
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -233,7 +234,11 @@ class Policy:
             PolicyError: An annotation other than `int`, a missing default, or a default out of its range.
         """
         found: dict[str, Parameter] = {}
-        for name, hint in get_type_hints(cls, include_extras=True).items():
+        try:
+            hints = get_type_hints(cls, include_extras=True)
+        except NameError as error:
+            raise PolicyError(f"policy {cls.name}: an annotation cannot be read: {error}; use int") from None
+        for name, hint in hints.items():
             if get_origin(hint) is ClassVar:
                 continue
             kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
@@ -254,7 +259,8 @@ class Policy:
     @classmethod
     def takes_spares(cls) -> bool:
         """Whether the policy can take a spare huge page (a rule says MIGRATE, or `decide` might)."""
-        return cls.has_decide() or any(rule.action is Act.MIGRATE for rule in cls.rules)
+        rules = cls.rules if isinstance(cls.rules, (list, tuple)) else ()
+        return cls.has_decide() or any(getattr(rule, "action", None) is Act.MIGRATE for rule in rules)
 
     @classmethod
     def has_decide(cls) -> bool:

@@ -55,9 +55,7 @@ class CompiledPolicy:
             value) for each, action, target level.
         row_start: int64[n_levels + 1], first row of each leaf level.
         params: Every parameter with its value, in name order.
-        spares: Spare huge pages the policy may take; 0 where no rule can.
         shared: Whether the VM's memory is mapped shared, so that a huge page given up is leaked, not dissolved.
-        uses_hgm: Whether it can map a region with smaller leaves, which needs high-granularity mapping.
         decide: The policy's own function of counters and parameters, or None.
         digest: SHA-256 over everything above that can change an outcome.
     """
@@ -69,12 +67,24 @@ class CompiledPolicy:
     rows: I64
     row_start: I64
     params: Mapping[str, int]
-    spares: int
-    takes_spares: bool
     shared: bool
-    uses_hgm: bool
     decide: Callable[[Any, Any], int] | None
     digest: str
+
+    @property
+    def takes_spares(self) -> bool:
+        """Whether it can take spare huge pages; `decide` might."""
+        return self.decide is not None or bool((self.rows[:, -2] == Act.MIGRATE).any())
+
+    @property
+    def spares(self) -> int:
+        """Spare huge pages it may take."""
+        return self.params["spares"] if self.takes_spares else 0
+
+    @property
+    def uses_hgm(self) -> bool:
+        """Whether it can map a region with smaller leaves, which needs high-granularity mapping; `decide` might."""
+        return self.decide is not None or bool(np.isin(self.rows[:, -2], (Act.SPLIT_TO, Act.SPLIT_VM_TO)).any())
 
     def to_dict(self) -> dict[str, Any]:
         """The policy as plain data; of a `decide` only the digest is kept, the code stays in its file."""
@@ -86,10 +96,7 @@ class CompiledPolicy:
             "rows": self.rows.tolist(),
             "row_start": self.row_start.tolist(),
             "params": dict(self.params),
-            "spares": self.spares,
-            "takes_spares": self.takes_spares,
             "shared": self.shared,
-            "uses_hgm": self.uses_hgm,
             "has_decide": self.decide is not None,
             "digest": self.digest,
         }
@@ -108,10 +115,7 @@ class CompiledPolicy:
             rows=rows,
             row_start=row_start,
             params=params,
-            spares=int(data["spares"]),
-            takes_spares=bool(data["takes_spares"]),
             shared=shared,
-            uses_hgm=bool(data["uses_hgm"]),
             decide=None,
             digest=_digest(rows, row_start, params, shared, ""),
         )
@@ -134,6 +138,7 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
         >>> compiled.rows[:, -2].tolist() == [UNMAP], compiled.uses_hgm
         (True, False)
     """
+    _check_declaration(policy)
     params = resolve_params(policy, situation.spares)
     decide = _decide_function(policy)
     rows_by_level: list[list[list[int]]] = [[] for _ in situation.ladder.sizes]
@@ -142,7 +147,6 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
     flat = [row for rows in rows_by_level for row in rows]
     rows = np.array(flat, dtype=np.int64).reshape(len(flat), ROW_WIDTH)
     row_start = np.cumsum([0, *(len(level_rows) for level_rows in rows_by_level)]).astype(np.int64)
-    splits = any(isinstance(rule.action, SizedAct) or rule.action is Act.SPLIT for rule in policy.rules)
     shared = (policy.mapping or situation.mapping) == "shared"
     return CompiledPolicy(
         label=policy.label,
@@ -152,13 +156,26 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
         rows=rows,
         row_start=row_start,
         params=params,
-        spares=params.get("spares", 0) if policy.takes_spares() else 0,
-        takes_spares=policy.takes_spares(),
         shared=shared,
-        uses_hgm=splits or decide is not None,
         decide=decide,
         digest=_digest(rows, row_start, params, shared, "" if decide is None else _source_of(policy, decide)),
     )
+
+
+def _check_declaration(policy: Policy) -> None:
+    """Raises PolicyError unless `rules` is a list of rules with text guards, and `mapping` a kind of mapping."""
+    problems = []
+    rules = policy.rules
+    if not isinstance(rules, (list, tuple)) or not all(isinstance(rule, Rule) for rule in rules):
+        problems.append(
+            f"policy {policy.name}: rules = {rules!r} is not a list of rules; write rules = [on(...).do(...), ...]"
+        )
+    elif wrong := [rule.guard for rule in rules if not isinstance(rule.guard, str)]:
+        problems.append(f'policy {policy.name}: guard {wrong[0]!r} is not text; write it as when="hits_in_region >= 3"')
+    if policy.mapping not in (None, "shared", "private"):
+        problems.append(f"policy {policy.name}: mapping = {policy.mapping!r} is not 'shared' or 'private'")
+    if problems:
+        raise PolicyError(problems)
 
 
 def _digest(rows: I64, row_start: I64, params: Mapping[str, int], shared: bool, source: str) -> str:
@@ -186,6 +203,8 @@ def _decide_function(policy: Policy) -> Callable[[Any, Any], int] | None:
 
 def _source_of(policy: Policy, decide: Callable[[Any, Any], int]) -> str:
     """Source text of the module that `decide` lives in, so that a changed helper changes the digest too."""
+    if policy.source:
+        return policy.source
     module = inspect.getmodule(decide)
     for part in (module, type(policy), decide):
         try:

@@ -133,9 +133,11 @@ class Result:
             Columns policy, trial, then one per metric.
 
         Raises:
-            MetricError: The year is not on the grid.
+            MetricError: The year is not on the grid, or no trials are asked for.
         """
         point = self._point_of(year)
+        if trials is not None and trials < 1:
+            raise MetricError(f"trials = {trials} is not a whole number of at least 1")
         wanted = self.n_trials if trials is None else min(trials, self.n_trials)
         frames = []
         indices = [StateIndex(states) for states in self.tally.states]

@@ -9,15 +9,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from poisonsim.engine.block import year_points
+from poisonsim.engine.block import run_block, year_points
 from poisonsim.engine.merge import Merger
-from poisonsim.engine.plan import Plan, make_plan
+from poisonsim.engine.plan import Plan, make_plan, restore_plan
 from poisonsim.engine.run import Progress, block_sizes, simulate_plan
 from poisonsim.engine.store import SCHEMA, read_block, read_manifest, write_json, write_whole
-from poisonsim.errors import PoisonsimError, RunFolderError, ScenarioError
+from poisonsim.errors import PolicyError, RunFolderError, ScenarioError
 from poisonsim.faults.arrivals import arrivals_of
-from poisonsim.memory import ladder
-from poisonsim.policy import CompiledPolicy, Policy, compile_policy, load_policy
+from poisonsim.policy import Policy
 from poisonsim.results.result import Result
 from poisonsim.scenario import Scenario, load_scenario
 
@@ -120,13 +119,13 @@ def open_run(folder: str | Path) -> Result:
     manifest = read_manifest(folder)
     try:
         scenario = Scenario.from_dict(manifest["scenario"])
-        vm = scenario.vm
-        rungs = ladder(vm.arch, vm.backing, contiguous=vm.contiguous)
-        bare = Plan(scenario, int(manifest["seed"]), rungs, ())
-        policies = tuple(_reload(entry, bare) for entry in manifest["policies"])
-        plan = Plan(scenario, bare.seed, rungs, policies)
+        plan = restore_plan(scenario, int(manifest["seed"]), manifest["policies"])
         trials, run_id = int(manifest["trials"]), str(manifest["run_id"])
-    except (KeyError, TypeError, ValueError, ScenarioError) as error:
+        if trials < 1:
+            raise ValueError(f"trials = {trials}")
+    except PolicyError as error:
+        raise RunFolderError([f"{folder}: {problem}" for problem in error.problems]) from None
+    except (KeyError, TypeError, ValueError, AttributeError, ScenarioError) as error:
         raise RunFolderError(
             f"{folder / 'run.json'}: is not as it was written ({error}); run the command again"
         ) from None
@@ -139,8 +138,10 @@ def open_run(folder: str | Path) -> Result:
     missing = []
     for index, size in enumerate(block_sizes(plan, trials)):
         block = read_block(folder, run_id, index)
-        if block is None or block.n_trials != size:
+        if block is None or block.n_trials < size:
             missing.append(str(index))
+        elif block.n_trials > size:  # the folder holds a longer run as well, whose last block cannot be cut
+            merger.add(run_block(plan, index, size))
         else:
             merger.add(block)
     if missing:
@@ -166,27 +167,18 @@ def manifest_of(plan: Plan, trials: int, command: str) -> dict[str, Any]:
 
 def _claim_folder(folder: Path, plan: Plan) -> None:
     """Refuses a folder that holds another run, so that nothing is overwritten."""
-    if (folder / "run.json").exists():
+    try:
+        has_run, is_there = (folder / "run.json").exists(), folder.exists()
+    except (OSError, ValueError) as error:
+        raise RunFolderError(
+            f"{str(folder)[:80]!r}: no folder can be called so ({error}); choose another with --out"
+        ) from None
+    if has_run:
         other = read_manifest(folder).get("run_id")
         if other != plan.run_id:
             raise RunFolderError(
                 f"{folder}: holds another run ({str(other)[:12]}, this one is {plan.run_id[:12]}); "
                 "choose another folder"
             )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif is_there and (not folder.is_dir() or any(folder.iterdir())):
         raise RunFolderError(f"{folder}: exists and is no run folder; choose another with --out")
-
-
-def _reload(entry: dict[str, Any], bare: Plan) -> CompiledPolicy:
-    """A policy of a manifest: rules are data; a `decide` is loaded from where it was and must not have changed."""
-    if not entry["has_decide"]:
-        return CompiledPolicy.from_dict(entry)
-    from poisonsim.engine.plan import situation_of
-
-    try:
-        compiled = compile_policy(load_policy(entry["spec"]), situation_of(bare.scenario, bare.ladder))
-    except PoisonsimError as error:
-        raise RunFolderError(f"policy {entry['label']} answers in code that cannot be loaded: {error}") from None
-    if compiled.digest != entry["digest"]:
-        raise RunFolderError(f"policy {entry['label']} has changed since the run was made; run the command again")
-    return compiled

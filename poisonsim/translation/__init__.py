@@ -7,7 +7,23 @@ from .tlb import TlbArray
 from .walks import model_numbers, walk_accesses, walk_references
 
 __all__ = [
-    "AccessPattern", "CatalogueNumber", "Cpu", "HotCold", "Sequential", "SlowdownBand", "TlbArray", "Translation",
-    "TranslationStates", "Translator", "Uniform", "Zipf", "cpu_names", "load_cpu", "model_numbers", "parse_cpu",
-    "translate", "walk_accesses", "walk_references",
+    "AccessPattern",
+    "CatalogueNumber",
+    "Cpu",
+    "HotCold",
+    "Sequential",
+    "SlowdownBand",
+    "TlbArray",
+    "Translation",
+    "TranslationStates",
+    "Translator",
+    "Uniform",
+    "Zipf",
+    "cpu_names",
+    "load_cpu",
+    "model_numbers",
+    "parse_cpu",
+    "translate",
+    "walk_accesses",
+    "walk_references",
 ]

@@ -270,8 +270,13 @@ def translate(
         largest_bytes = page_bytes(sizes[0])
         memory_bytes = -(-sum(n * page_bytes(size) for size, n in leaves.items()) // largest_bytes) * largest_bytes
     translator = Translator(
-        cpu=cpu, memory_bytes=memory_bytes, access=access, leaf_sizes=sizes, guest_page=guest_page,
-        cycles_per_access=cycles_per_access, accesses_per_page_visit=accesses_per_page_visit,
+        cpu=cpu,
+        memory_bytes=memory_bytes,
+        access=access,
+        leaf_sizes=sizes,
+        guest_page=guest_page,
+        cycles_per_access=cycles_per_access,
+        accesses_per_page_visit=accesses_per_page_visit,
     )
     states = translator.evaluate(np.array([[leaves[size] for size in sizes]]))
     # Where splits help, the costliest walk gives the smallest ratio.

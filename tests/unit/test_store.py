@@ -21,12 +21,18 @@ from poisonsim.engine.store import block_path, read_block, write_whole
 from poisonsim.errors import RunFolderError
 from poisonsim.results.result import Result
 from poisonsim.results.runs import plan_run
-from poisonsim.scenario import FieldFaults, RateFaults, Scenario
+from poisonsim.scenario import CountFaults, FieldFaults, Horizon, Scenario
 
-SCENARIO = Scenario(faults=RateFaults(ue_per_tib_year=4.0))
+# Many errors per trial make small blocks; a region of its own for each, and a coarse grid, make few different states.
+SCENARIO = Scenario(
+    faults=CountFaults(errors=1000, placement="distinct-regions"), horizon=Horizon(years=2, grid="6months")
+)
 POLICIES = ["unmap1g", "hgm2m", "migrate1g:spares=2"]
 BLOCK = plan_run(SCENARIO, policies=POLICIES, seed=3).block_trials
 TRIALS = 2 * BLOCK + BLOCK // 3
+
+# Quantiles are not what these tests are about.
+pytestmark = pytest.mark.filterwarnings("ignore::poisonsim.errors.FewTailTrials")
 
 Hashes = Callable[[Path], dict[str, str]]
 
@@ -103,7 +109,10 @@ def test_a_manifest_says_all_that_is_needed_and_nothing_of_the_machine(made: Pat
     assert manifest["schema"] == "poisonsim.run/1"
     assert (manifest["seed"], manifest["trials"], manifest["block_trials"]) == (3, TRIALS, BLOCK)
     assert {"poisonsim", "numpy", "numba", "python"} <= set(manifest["software"])
-    assert os.uname().nodename not in text and str(made) not in text and str(Path.home()) not in text
+    assert set(manifest) == {
+        "schema", "trials", "command", "run_id", "seed", "stream_version", "block_trials", "scenario", "policies", "software",
+    }  # fmt: skip
+    assert not [place for place in (made, Path.home(), Path.cwd()) if str(place) in text]
 
 
 def test_a_manifest_computes_the_run_again(made: Path, tmp_path: Path, hashes: Hashes) -> None:
@@ -313,7 +322,7 @@ def test_opening_knows_guards_parameters_and_mappings(policy_file: Callable[...,
         "    wait: Annotated[int, Range(1, 99)] = 3\n"
         "    mapping = 'private'\n"
         "    rules = [\n"
-        "        on(BACKING, when='hits_in_vm < wait and age_days < 900').do(KEEP),\n"
+        "        on(BACKING, when='hits_in_vm < wait and age_days < 400').do(KEEP),\n"
         "        on(BACKING, when='spares_left > 1').do(MIGRATE),\n"
         "        on('>BASE', when='regions_split < 5').do(SPLIT),\n"
         "        on(BACKING).do(UNMAP), on('2M').do(SPLIT), on(BASE).do(UNMAP),\n"
@@ -321,7 +330,7 @@ def test_opening_knows_guards_parameters_and_mappings(policy_file: Callable[...,
         name="guarded",
     )
     specs = [f"{guarded}:wait=2,spares=3", "hgm4k-vma", "unmap1g-private", "migrate-then-hgm2m"]
-    made = run(tmp_path / "run", policies=specs, trials=1000)
+    made = run(tmp_path / "run", policies=specs, trials=100)
     opened = ps.open_run(tmp_path / "run")
     Path(guarded).unlink()  # rules are data: the file is not needed any more
     assert ps.open_run(tmp_path / "run").policies == ("guarded:spares=3,wait=2", *specs[1:])
@@ -334,22 +343,22 @@ DECIDE = 'class Mine(Policy):\n    """In code."""\n\n    @staticmethod\n    def 
 
 def test_a_decide_is_loaded_again_and_must_be_the_same(policy_file: Callable[..., str], tmp_path: Path) -> None:
     path = policy_file(DECIDE)
-    made = run(tmp_path / "run", policies=[path, "hgm2m"], trials=1000)
+    made = run(tmp_path / "run", policies=[path, "hgm2m"], trials=100)
     pd.testing.assert_frame_equal(ps.open_run(tmp_path / "run").summary(), made.summary(), check_exact=True)
     policy_file(DECIDE.replace("UNMAP", "KEEP"))
     os.utime(path, (1, 1))
     with pytest.raises(RunFolderError, match="policy mine has changed since the run was made"):
         ps.open_run(tmp_path / "run")
     with pytest.raises(RunFolderError, match="holds another run"):
-        run(tmp_path / "run", policies=[path, "hgm2m"], trials=1000)
+        run(tmp_path / "run", policies=[path, "hgm2m"], trials=100)
 
 
 def test_an_edited_decide_in_the_same_process_runs_as_edited(policy_file: Callable[..., str], tmp_path: Path) -> None:
     path = policy_file(DECIDE)
-    before = run(tmp_path / "a", policies=[path], trials=1000)
+    before = run(tmp_path / "a", policies=[path], trials=100)
     policy_file(DECIDE.replace("UNMAP", "KEEP"))
     os.utime(path, (1, 1))
-    after = run(tmp_path / "b", policies=[path], trials=1000)
+    after = run(tmp_path / "b", policies=[path], trials=100)
     assert before.plan.policies[0].digest != after.plan.policies[0].digest
     lost = [res.samples()["guest_lost_bytes"].max() for res in (before, after)]
     assert lost[0] > 1 << 30 > lost[1]
@@ -357,7 +366,7 @@ def test_an_edited_decide_in_the_same_process_runs_as_edited(policy_file: Callab
 
 def test_a_decide_that_is_gone_is_missed(policy_file: Callable[..., str], tmp_path: Path) -> None:
     path = policy_file(DECIDE, name="sub/gone")
-    run(tmp_path / "run", policies=[path], trials=1000)
+    run(tmp_path / "run", policies=[path], trials=100)
     Path(path).unlink()
     with pytest.raises(RunFolderError, match="policy gone"):
         ps.open_run(tmp_path / "run")
@@ -368,7 +377,7 @@ def test_a_decide_is_found_from_another_directory(
 ) -> None:
     policy_file(DECIDE, name="here/elsewhere")
     monkeypatch.chdir(tmp_path / "here")
-    made = run(tmp_path / "run", policies=["./elsewhere.py"], trials=1000)
+    made = run(tmp_path / "run", policies=["./elsewhere.py"], trials=100)
     monkeypatch.chdir(tmp_path)
     from poisonsim.policy import loader
 
@@ -457,8 +466,8 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path, hashes: Hashes) -
 
 
 def test_an_empty_folder_will_do(tmp_path: Path) -> None:
-    run(tmp_path, trials=1000)
-    assert ps.open_run(tmp_path).n_trials == 1000
+    run(tmp_path, trials=100)
+    assert ps.open_run(tmp_path).n_trials == 100
 
 
 @pytest.mark.parametrize("place", ["file", "file/run", "file/a/b", "x" * 300, "a\0b"])
@@ -496,5 +505,5 @@ def test_an_edited_fault_table_is_another_run(tmp_path: Path) -> None:
 def test_the_title_is_not_what_a_run_is() -> None:
     """Kept: two scenarios that differ in their title only share histories."""
     titled = dataclasses.replace(SCENARIO, title="another")
-    a, b = (ps.run(s, policies=["hgm2m"], trials=1000, seed=3).samples() for s in (SCENARIO, titled))
+    a, b = (ps.run(s, policies=["hgm2m"], trials=100, seed=3).samples() for s in (SCENARIO, titled))
     assert a.equals(b)

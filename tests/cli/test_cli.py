@@ -1,0 +1,509 @@
+"""Commands that work: what goes to which stream, which files are made, and what is never loaded or computed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import Result as CliResult
+
+import poisonsim as ps
+from poisonsim.cli import app, common, main, progress
+from poisonsim.policy import policy_names
+
+Cli = Callable[..., CliResult]
+Hashes = Callable[[Path], dict[str, str]]
+POISONSIM = [sys.executable, "-P", "-m", "poisonsim"]
+QUICK = ("--trials", "1000", "--no-report")
+COMMANDS = [
+    (),
+    ("run",),
+    ("report",),
+    ("policies",),
+    ("policies", "list"),
+    ("policies", "show"),
+    ("policies", "check"),
+    ("policies", "new"),
+    ("catalog",),
+    ("catalog", "list"),
+    ("catalog", "show"),
+]
+
+
+def folder_of(result: CliResult) -> Path:
+    """The run folder that a command named on either stream."""
+    found = re.search(r"^run folder  (.*)$", result.stdout + result.stderr, re.MULTILINE)
+    assert found is not None
+    return Path(found[1])
+
+
+# ------------------------------------------------------------------------------------------------- run
+
+
+def test_run_prints_a_table_names_its_folder_and_the_next_command(cli: Cli) -> None:
+    result = cli("run", "--policy", "hgm2m", *QUICK)
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("seed-1t: 1 TiB VM, 1G pages, 5 years, 1,000 trials, seed 1, run ")
+    [header] = [line for line in lines if line.startswith("policy ")]
+    assert all(title in header for title in ("guest lost", "host cost", "slowdown", "reach lost", "VM lost"))
+    rows = [line.split()[0] for line in lines if line.startswith(("unmap1g ", "hgm2m "))]
+    assert rows[:2] == ["unmap1g", "hgm2m"]  # the status quo runs beside it, first
+    assert "hgm2m loses" in result.stdout and "than unmap1g on the same errors" in result.stdout
+    assert "400 KiB [400 KiB]" in result.stdout
+    folder = folder_of(result)
+    assert folder.parent == Path("reports") and folder.name.startswith("seed-1t-")
+    assert sorted(path.name for path in folder.iterdir()) == ["blocks", "run.json", "summary.csv"]
+
+
+def test_the_status_quo_runs_once(cli: Cli) -> None:
+    result = cli("run", "--policy", "hgm2m", "--policy", "unmap1g", "--json", *QUICK)
+    assert list(dict.fromkeys(row["policy"] for row in json.loads(result.stdout)["summary"])) == ["hgm2m", "unmap1g"]
+
+
+def test_without_a_policy_four_are_compared(cli: Cli) -> None:
+    result = cli("run", "seed-1t-distinct", "--json", *QUICK)
+    found = dict.fromkeys(row["policy"] for row in json.loads(result.stdout)["summary"])
+    assert list(found) == ["unmap1g", "hgm4k", "hgm2m", "migrate1g"]
+
+
+def test_a_report_is_written_and_named(cli: Cli) -> None:
+    result = cli("run", "--policy", "hgm2m", "--trials", "1000")
+    assert (result.exit_code, result.stderr) == (0, "")
+    folder = folder_of(result)
+    assert f"open        {folder / 'report.html'}" in result.stdout
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert [path.read_bytes()[:4] for path in sorted(folder.glob("*.png"))] == [b"\x89PNG"] * 3
+
+
+def test_the_same_seed_gives_the_same_bytes_on_any_number_of_threads(cli: Cli, hashes: Hashes) -> None:
+    found = []
+    for threads in (1, 2):
+        out = f"out{threads}"
+        result = cli("run", "--policy", "hgm2m", "--trials", "1000", "--threads", threads, "--out", out)
+        assert result.exit_code == 0
+        found.append((hashes(Path(out)), result.stdout.replace(out, "out")))
+    assert found[0] == found[1]
+    assert "report.html" in found[0][0] and any(name.endswith(".png") for name in found[0][0])
+
+
+def test_a_report_can_be_written_again(cli: Cli, hashes: Hashes) -> None:
+    folder = folder_of(cli("run", "--policy", "migrate1g:spares=2", "--trials", "1000"))
+    before = hashes(folder)
+    for path in [*folder.glob("*.png"), folder / "report.html"]:
+        path.unlink()
+    result = cli("report", folder)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.strip() == str(folder / "report.html")
+    assert hashes(folder) == before
+
+
+def test_json_is_all_there_is_on_stdout(cli: Cli) -> None:
+    result = cli("run", "cloud-1t-ddr4", "--policy", "hgm2m", "--json", "--seed", 5, "--years", 3, *QUICK)
+    assert result.exit_code == 0
+    data = json.loads(result.stdout)
+    assert list(data) == ["schema", "run_id", "scenario", "seed", "trials", "summary"]
+    assert (data["schema"], data["seed"], data["trials"]) == ("poisonsim.result/1", 5, 1000)
+    assert data["scenario"]["horizon"]["years"] == 3
+    assert set(data["summary"][0]) == {
+        "policy", "metric", "unit", "year", "mean", "mean_low", "mean_high", "p50", "p95", "p99", "p99_low", "p99_high",
+    }  # fmt: skip
+    assert [row["year"] for row in data["summary"][:4]] == [1, 2, 3, "life"]
+    assert data == ps.open_run(folder_of(result)).to_dict()
+    assert "run folder" in result.stderr and "next " in result.stderr
+
+
+def test_json_has_null_where_a_number_is_not_known(cli: Cli) -> None:
+    result = cli("run", "--policy", "hgm2m", "--json", "--trials", 20, "--no-report")
+    assert result.exit_code == 0
+    assert "NaN" not in result.stdout
+    rows = json.loads(result.stdout)["summary"]
+    assert {row["p99"] for row in rows} == {None} and {row["p95"] for row in rows} == {None}
+    assert all(isinstance(row["p50"], float) for row in rows)
+    assert "warning: 20 trials: p95 needs at least 200, p99 needs at least 1,000" in result.stderr
+    assert result.stderr.count("warning:") == 1
+
+
+def test_csv_is_the_summary_file(cli: Cli) -> None:
+    result = cli("run", "--policy", "hgm2m", "--csv", *QUICK)
+    assert result.exit_code == 0
+    assert result.stdout == (folder_of(result) / "summary.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert len(rows) == 2 * 27 * 6 and rows[0]["policy"] == "unmap1g"
+    assert "run folder" in result.stderr
+
+
+def test_a_dry_run_explains_and_leaves_nothing(cli: Cli, tmp_path: Path) -> None:
+    result = cli(
+        "run", "cloud-1t-ddr4", "--dry-run", "--policy", "hgm2m", "--set", "host.spares=8", "--years", "3", "--trials", 5000
+    )
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+    lines = {line.split()[0]: line for line in result.stdout.splitlines() if line.strip()}
+    assert re.search(r"^host\.spares\s+8\s+--set", lines["host.spares"])
+    assert re.search(r"^horizon\.years\s+3\.0\s+--years", lines["horizon.years"])
+    assert re.search(r"^vm\.memory\s+1 TiB\s+catalogue: cloud-1t-ddr4\s+assumed: ", lines["vm.memory"])
+    assert re.search(r"^host\.hvo\s+true\s+default", lines["host.hvo"])
+    assert "expected UEs per VM in 3 years: 0.0346; VMs that see any: 3.4" in result.stdout
+    assert "by fault mode: " in result.stdout
+    assert "1G > 4K: 4.098 MiB of tables (4,296,888 B), then 262,143 x 4K" in result.stdout
+    assert "1G > 2M > 4K: 16.36 KiB of tables (16,752 B), then 511 x 2M + 511 x 4K" in result.stdout
+    assert "giving up HVO for the whole VM: 15.96 GiB (17,142,120,448 B)" in result.stdout
+    assert "5,000 trials of unmap1g, hgm2m: about " in result.stdout
+
+
+def test_a_fleet_is_spoken_of_in_its_size(cli: Cli) -> None:
+    result = cli("run", "cloud-1t-ddr4", "--policy", "hgm2m", "--vms", 1200, *QUICK)
+    assert result.exit_code == 0
+    assert "of 1,200 such VMs, " in result.stdout and " see a UE in 5 years" in result.stdout
+    assert "host memory cost of 1,200 VMs" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--set", "faults.model=rate", "--set", "faults.ue_per_tib_year=0"),
+        ("--set", "faults.errors=0"),
+        ("cloud-1t-ddr4",),
+    ],
+)
+def test_a_run_in_which_no_vm_is_hit_is_a_result_too(cli: Cli, arguments: tuple[str, ...]) -> None:
+    result = cli("run", *arguments, "--policy", "hgm2m", "--trials", 10, "--no-report")
+    assert (result.exit_code, [line for line in result.stderr.splitlines() if "error" in line]) == (0, [])
+
+
+def test_settings_and_files_reach_the_scenario(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text('base = "seed-1t"\n[vm]\nmemory = "64GiB"\n[faults]\nerrors = 7\n')
+    result = cli("run", "fleet.toml", "--policy", "hgm2m", "--set", "faults.errors=9", "--json", *QUICK)
+    data = json.loads(result.stdout)
+    assert (data["scenario"]["vm"]["memory"], data["scenario"]["faults"]["errors"]) == (64 << 30, 9)
+    assert folder_of(result).name.startswith("fleet-")
+    errors = [row["mean"] for row in data["summary"] if row["metric"] == "errors" and row["year"] == 5]
+    assert errors == [9.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--policy", "hgm2m"),
+        ("seed-1t-distinct", "--policy", "migrate1g:spares=2", "--seed", "77"),
+        ("--set", "faults.model=rate", "--set", "faults.ue_per_tib_year=1/month", "--years", "18months"),
+    ],
+)
+def test_the_command_in_a_run_folder_makes_the_same_run(cli: Cli, hashes: Hashes, arguments: tuple[str, ...]) -> None:
+    folder = folder_of(cli("run", *arguments, *QUICK))
+    before = hashes(folder)
+    command = json.loads((folder / "run.json").read_text())["command"]
+    assert command.startswith("poisonsim run ")
+    again = cli(*shlex.split(command)[1:], "--no-report", "--out", "again")
+    assert again.exit_code == 0
+    assert hashes(Path("again")) == before
+
+
+def test_the_next_command_works(cli: Cli, policy_file: Callable[..., str]) -> None:
+    body = 'class Mine(Policy):\n    """Lose it."""\n    rules = [on(BACKING).do(UNMAP)]\n'
+    for policy in ("hgm2m", "migrate1g:spares=2", policy_file(body)):
+        result = cli("run", "--policy", policy, *QUICK)
+        found = re.search(r"^next        poisonsim (.*)$", result.stdout, re.MULTILINE)
+        assert found is not None
+        assert cli(*shlex.split(found[1])).exit_code == 0, found[0]
+
+
+def test_progress_goes_to_stderr_in_lines(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    trials = 3 * ps.run("seed-1t", policies=["hgm2m"], trials=1).plan.block_trials
+    result = cli("run", "seed-1t-distinct", "--policy", "hgm2m", "--json", "--trials", trials, "--no-report")
+    assert json.loads(result.stdout)["trials"] == trials
+    lines = [line for line in result.stderr.splitlines() if " trials, " in line]
+    assert len(lines) == 2
+    assert re.fullmatch(r"[\d,]+/[\d,]+ trials, \d+ s left, hgm2m: p99 guest lost 400 KiB", lines[-1]) or "most" in lines[-1]
+
+
+# ------------------------------------------------------------------------------------------------- policies, catalogue
+
+
+def test_policies_list(cli: Cli) -> None:
+    result = cli("policies", "list")
+    assert (result.exit_code, result.stderr) == (0, "")
+    header, *rows = result.stdout.splitlines()
+    assert header.split() == ["policy", "status", "summary"]
+    assert [row.split()[0] for row in rows] == list(policy_names())
+    data = json.loads(cli("policies", "list", "--json").stdout)["policies"]
+    assert [entry["name"] for entry in data] == list(policy_names())
+    assert {entry["origin"] for entry in data if entry["name"] in ("hgm2m", "unmap1g")} == {"poisonsim"}
+    assert {"name": "unmap1g", "status": "mainline"}.items() <= next(e for e in data if e["name"] == "unmap1g").items()
+
+
+def test_policies_show(cli: Cli) -> None:
+    result = cli("policies", "show", "migrate1g", "--scenario", "seed-1t")
+    assert (result.exit_code, result.stderr) == (0, "")
+    for fragment in (
+        "migrate1g  (poisonsim)",
+        "Move the healthy data to a spare huge page",
+        "leaked (shared mapping)",
+        "needs high-granularity mapping: no",
+        "  on(BACKING): MIGRATE\n  on(BACKING): UNMAP\n",
+        "spares = 4  (0 to 65536; set with migrate1g:spares=N)",
+    ):
+        assert fragment in result.stdout
+    assert "needs high-granularity mapping: yes" in cli("policies", "show", "hgm2m").stdout
+    assert "dissolved (private mapping)" in cli("policies", "show", "unmap1g-private").stdout
+
+
+def test_policies_check(cli: Cli) -> None:
+    result = cli("policies", "check", "hgm2m", "migrate1g:spares=3")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2 and lines[0].startswith("hgm2m: ok") and lines[1].startswith("migrate1g:spares=3: ok")
+
+
+def test_policies_new_starts_a_policy_that_passes_its_checks_and_runs(cli: Cli, tmp_path: Path) -> None:
+    result = cli("policies", "new", "my-own")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "my_own.py" in result.stdout and (tmp_path / "my_own.py").exists()
+    assert cli("policies", "check", "my_own.py").stdout.startswith("my-own: ok")
+    run = cli("run", "--policy", "./my_own.py", "--policy", "hgm2m", "--json", *QUICK)
+    rows = {(row["policy"], row["metric"], row["year"]): row["mean"] for row in json.loads(run.stdout)["summary"]}
+    assert rows["my-own", "table_bytes", 5] == rows["hgm2m", "table_bytes", 5]
+    for line in result.stdout.splitlines()[1:]:
+        assert cli(*shlex.split(line.partition("poisonsim ")[2]), *(QUICK if "run" in line else ())).exit_code == 0
+
+
+def test_catalog_list_and_show(cli: Cli) -> None:
+    result = cli("catalog", "list")
+    assert (result.exit_code, result.stderr) == (0, "")
+    entries = json.loads(cli("catalog", "list", "--json").stdout)["catalog"]
+    assert {"seed-1t", "seed-1t-distinct", "cloud-1t-ddr4", "ddr4-alibaba", "linux", "sapphire-rapids"} <= {
+        entry["name"] for entry in entries
+    }
+    assert len(result.stdout.splitlines()) == len(entries) + 1
+    for entry in entries:
+        shown = cli("catalog", "show", entry["name"])
+        data = json.loads(cli("catalog", "show", entry["name"], "--json").stdout)
+        assert shown.exit_code == 0 and entry["title"] in shown.stdout
+        assert data["numbers"], entry["name"]
+        for number in data["numbers"]:
+            assert number["quality"] in ("measured-field", "published", "vendor", "assumed") and number["source"]
+
+
+# ------------------------------------------------------------------------------------------------- help, version
+
+
+def command_at(path: tuple[str, ...]) -> Any:
+    command: Any = typer.main.get_command(app)
+    for name in path:
+        command = command.commands[name]
+    return command
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_says_what_the_command_gives(cli: Cli, path: tuple[str, ...]) -> None:
+    short, long = cli(*path, "-h"), cli(*path, "--help")
+    assert (long.exit_code, long.stderr) == (0, "")
+    assert short.stdout == long.stdout
+    assert "Usage: " in long.stdout
+    assert (command_at(path).help or "").splitlines()[0].split(".")[0][:60] in " ".join(long.stdout.split())
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_names_the_default_of_every_option_that_takes_a_value(cli: Cli, path: tuple[str, ...]) -> None:
+    text = cli(*path, "--help").stdout
+    for parameter in command_at(path).params:
+        is_option = parameter.param_type_name == "option" and not getattr(parameter, "is_flag", False)
+        if not is_option or not getattr(parameter, "help", None) or parameter.name in ("help", "settings"):
+            continue
+        flag = max(parameter.opts, key=len)
+        row = text[text.index(flag) :].splitlines()[0]
+        assert "default" in row.lower(), f"{flag}: {row.strip()}"
+
+
+def test_every_command_is_in_the_help(cli: Cli) -> None:
+    top = cli("--help").stdout
+    assert all(name in top for name in ("run", "report", "policies", "catalog", "--version"))
+    assert "Exit codes: 0 ok, 1 a bug of ours, 2 wrong usage or input" in " ".join(top.split())
+
+
+def test_the_examples_in_the_help_of_run_are_commands(cli: Cli) -> None:
+    from poisonsim.cli.run import EXAMPLES
+
+    examples = [line.strip() for line in EXAMPLES.removeprefix("Examples:").split("|")]
+    assert len(examples) >= 3
+    for example in examples:
+        words = shlex.split(example)[1:]
+        if "fleet.toml" in words:
+            words[words.index("fleet.toml")] = "seed-1t"
+        result = cli(*[word for word in words if word != "--json"], "--dry-run")
+        assert result.exit_code == 0, example
+
+
+def test_version(cli: Cli) -> None:
+    result = cli("--version")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"poisonsim {version('poisonsim')}\n", "")
+    assert ps.__version__ == version("poisonsim")
+
+
+# ------------------------------------------------------------------------------------------------- as a process
+
+
+def process(*arguments: str, **changes: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*POISONSIM, *arguments], text=True, capture_output=True, timeout=120, **changes)  # type: ignore[call-overload, no-any-return]
+
+
+def test_into_a_pipe_there_are_no_control_codes(tmp_path: Path) -> None:
+    result = process("run", "--policy", "hgm2m", *QUICK, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    wrong = process("run", "--trials", "x", cwd=tmp_path)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    for text in (result.stdout, wrong.stderr):
+        assert text and "\x1b" not in text
+
+
+def test_no_color_means_none_on_a_terminal_too(tmp_path: Path) -> None:
+    reader, writer = pty.openpty()
+    environment = {**os.environ, "NO_COLOR": "1", "TERM": "xterm-256color"}
+    child = subprocess.Popen(
+        [*POISONSIM, "run", "--policy", "hgm2m", *QUICK], stdout=writer, stderr=writer, cwd=tmp_path, env=environment
+    )
+    os.close(writer)
+    output = b""
+    while True:
+        try:
+            chunk = os.read(reader, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not chunk:
+            break
+        output += chunk
+    os.close(reader)
+    assert child.wait() == 0
+    assert b"400 KiB" in output
+    assert re.findall(rb"\x1b\[[0-9;]*m", output) == []
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    for arguments in (("run", "--csv", *QUICK), ("policies", "list"), ("catalog", "list")):
+        reader, writer = os.pipe()
+        os.close(reader)
+        child = subprocess.run(
+            [*POISONSIM, *arguments], stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=120
+        )
+        os.close(writer)
+        assert (child.returncode, "Traceback" in child.stderr, "Exception" in child.stderr) == (0, False, False)
+
+
+def loaded_after(code: str, cwd: Path) -> set[str]:
+    """Top-level modules that a fresh interpreter holds after `code`."""
+    code += "\nimport sys\nprint('\\n'.join({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-P", "-c", code], text=True, capture_output=True, cwd=cwd, check=True)
+    return set(done.stdout.split())
+
+
+HEAVY = {"numpy", "scipy", "pandas", "numba", "llvmlite", "matplotlib", "pydantic", "jinja2"}
+
+
+def test_importing_the_package_loads_nothing_heavy(tmp_path: Path) -> None:
+    assert loaded_after("import poisonsim", tmp_path) & (HEAVY | {"typer", "rich"}) == set()
+
+
+def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
+    code = "import sys; sys.argv = ['poisonsim', '--help']\nfrom poisonsim.cli import app\n"
+    code += "import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): app()"
+    assert loaded_after(code, tmp_path) & HEAVY == set()
+
+
+def test_a_run_without_a_report_does_not_load_matplotlib(tmp_path: Path) -> None:
+    code = "import sys; sys.argv = ['poisonsim', 'run', '--policy', 'hgm2m', '--trials', '1000', '--no-report', '--json']\n"
+    code += "from poisonsim.cli import app\nimport contextlib, io\n"
+    code += "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): app()"
+    assert loaded_after(code, tmp_path) & {"matplotlib", "jinja2"} == set()
+
+
+# ------------------------------------------------------------------------------------------------- interruption, bugs
+
+
+def test_ctrl_c_is_exit_code_130_and_says_what_is_kept(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from poisonsim.results import runs
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "simulate_plan", interrupt)
+    result = cli("run", *QUICK)
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "interrupted; finished blocks are kept, run the same command again to go on\n"
+
+
+def test_a_bug_of_ours_is_exit_code_1_and_called_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from poisonsim.results import runs
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs, "simulate_plan", fail)
+    monkeypatch.setattr(sys, "argv", ["poisonsim", "run", *QUICK])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "RuntimeError: a bug" in err and err.endswith("this is a bug of ours; please report it with the lines above\n")
+
+
+def test_other_warnings_are_not_swallowed() -> None:
+    import warnings
+
+    with pytest.warns(DeprecationWarning, match="old"), common.collected_warnings():
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+
+
+def wait_for_blocks(folder: Path, n: int, child: subprocess.Popen[str]) -> None:
+    """Until `n` whole blocks are on disk."""
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("blocks/[0-9]*.npz"))) < n:
+        assert child.poll() is None, "it ended before it could be stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_to_the_same_bytes(tmp_path: Path, hashes: Hashes) -> None:
+    """Stopped by SIGINT at about a tenth and by SIGKILL at about a half, then finished: as if nothing had happened."""
+    block = ps.run("seed-1t-distinct", policies=["hgm2m"], trials=1).plan.block_trials
+    n_blocks = 24
+    command = ["run", "seed-1t-distinct", "--policy", "hgm2m", "--trials", str(n_blocks * block - 9), "--no-report"]
+    command += ["--threads", "2"]
+    killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
+    for sent, code, blocks in ((signal.SIGINT, 130, n_blocks // 10), (signal.SIGKILL, -9, n_blocks // 2)):
+        child = subprocess.Popen(
+            [*POISONSIM, *command, "--out", str(killed)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        wait_for_blocks(killed, blocks, child)
+        child.send_signal(sent)
+        out, err = child.communicate(timeout=60)
+        assert (child.returncode, out) == (code, ""), err
+        assert sent == signal.SIGKILL or err.startswith("interrupted; finished blocks are kept")
+        assert blocks <= len(list(killed.glob("blocks/[0-9]*.npz"))) < n_blocks
+    for out_folder in (killed, unbroken):
+        assert process(*command, "--out", str(out_folder)).returncode == 0
+    left = hashes(killed)
+    torn = [name for name in left if Path(name).name.startswith(".")]  # a temporary file that the kill left behind
+    assert {name: value for name, value in left.items() if name not in torn} == hashes(unbroken)
+    assert len(torn) <= 2
