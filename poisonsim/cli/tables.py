@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 
 import typer
 from scipy.special import gammaincinv
@@ -11,8 +12,8 @@ from poisonsim.cli.common import print_table
 from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.faults.tables import FaultTable, load_fault_table
 from poisonsim.results.result import Result
-from poisonsim.results.statistics import Estimate
-from poisonsim.results.verdict import Cell, five_metrics, paired_sentence, show_mean
+from poisonsim.results.statistics import Distribution, Estimate
+from poisonsim.results.words import Shown, as_probability, in_bytes, in_percent, paired_sentence
 from poisonsim.scenario import FieldFaults, ResolvedScenario
 from poisonsim.units import format_bytes
 
@@ -25,22 +26,38 @@ def print_result(result: Result, resolved: ResolvedScenario, *, vms: int) -> Non
         f"{resolved.name}: {format_bytes(vm.memory_bytes)} VM, {vm.backing} pages, {horizon.years:g} years, "
         f"{result.n_trials:,} trials, seed {result.plan.seed}, run {result.plan.run_id[:12]}\n"
     )
-    columns = five_metrics(result)
     print_table(
-        ["policy", *(column.title for column in columns)],
-        [[policy, *(_cell(column.cells[p]) for column in columns)] for p, policy in enumerate(result.policies)],
+        ["policy", "guest lost", "p99", "host cost", "slower", "p99", "TLB reach lost", "VMs lost"],
+        [[policy, *_cells(result, policy)] for policy in result.policies],
     )
-    typer.echo(
-        "mean, or probability, at the end of the horizon; [p99]; intervals (95 %) are in summary.csv and the report\n"
-    )
+    typer.echo("means at the end of the horizon, with 95 % intervals; every metric and year is in summary.csv\n")
     reference = result.policies[0]
     for policy in result.policies[1:]:
         typer.echo(textwrap.fill(paired_sentence(result, policy, to=reference), width=118, subsequent_indent="  "))
     _print_fleet(result, vms)
 
 
-def _cell(cell: Cell) -> str:
-    return f"{cell.mean} [{cell.p99}]" if cell.p99 else cell.mean
+def _cells(result: Result, policy: str) -> list[str]:
+    lost, cost, slowdown, reach, vm_lost = (
+        result.distribution(policy, metric)
+        for metric in ("guest_lost_bytes", "capacity_cost_bytes", "slowdown", "tlb_reach_loss", "vm_lost")
+    )
+    slower = Distribution(slowdown.values - 1, slowdown.counts)
+    return [
+        str(in_bytes(lost.mean())),
+        _p99(lost, in_bytes),
+        str(in_bytes(cost.mean())),
+        str(in_percent(slower.mean())),
+        _p99(slower, in_percent),
+        str(in_percent(reach.mean())),
+        str(as_probability(vm_lost.share(vm_lost.values == 1))),
+    ]
+
+
+def _p99(distribution: Distribution, shown: Callable[[Estimate], Shown]) -> str:
+    """The 99th percentile, or a dash where too few trials lie beyond it."""
+    p99 = distribution.quantile(0.99)
+    return "-" if p99 is None else str(shown(p99))
 
 
 def _print_fleet(result: Result, vms: int) -> None:
@@ -66,7 +83,7 @@ def _print_fleet(result: Result, vms: int) -> None:
         cost = result.distribution(policy, "capacity_cost_bytes").mean("bytes")
         fleet_cost = Estimate(cost.low * vms, cost.best * vms, cost.high * vms, "bytes")
         dead = result.distribution(policy, "vm_lost")
-        cells = [show_mean("guest_lost_bytes", lost), show_mean("capacity_cost_bytes", fleet_cost)]
+        cells = [str(in_bytes(lost)), str(in_bytes(fleet_cost))]
         rows.append([policy, *cells, _of(vms, dead.share(dead.values == 1))])
     print_table(["policy", "guest memory lost per VM hit", f"host memory cost of {vms:,} VMs", "VMs lost"], rows)
     if isinstance(scenario.faults, FieldFaults):

@@ -39,9 +39,9 @@ def write_whole(path: Path, data: bytes) -> None:
                 os.unlink(file.name)
                 raise
     except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise RunFolderError(
-            f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); what was written before is intact; "
-            "choose another folder with --out"
+            f"{path}: cannot be written ({reason}); what was written before is intact; choose another folder with --out"
         ) from error
 
 

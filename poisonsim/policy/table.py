@@ -186,7 +186,9 @@ def _digest(rows: I64, row_start: I64, params: Mapping[str, int], shared: bool, 
 def resolve_params(policy: Policy, host_spares: int) -> dict[str, int]:
     """Every parameter of `policy` with its value, the host's spares where neither policy nor user says."""
     values = {name: policy.params.get(name, p.default) for name, p in sorted(policy.parameters().items())}
-    return {name: host_spares if value == HOST_SPARES else value for name, value in values.items()}
+    if values.get("spares") == HOST_SPARES:
+        values["spares"] = host_spares
+    return values
 
 
 def _decide_function(policy: Policy) -> Callable[[Any, Any], int] | None:

@@ -20,9 +20,9 @@ from poisonsim.report.assumptions import NOT_MODELLED, cpu_notes, numbers_in_use
 from poisonsim.report.canvas import fixed_settings
 from poisonsim.report.plots import pictures
 from poisonsim.report.style import MARKER_PATHS, Style, styles
-from poisonsim.report.words import Shown, as_probability, in_bytes, in_percent, verdict
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
+from poisonsim.results.words import Shown, as_probability, in_bytes, in_percent, verdict
 from poisonsim.scenario import Scenario
 from poisonsim.units import format_bytes
 

@@ -12,9 +12,9 @@ from markupsafe import Markup
 from poisonsim.report.canvas import Canvas, with_page_colours
 from poisonsim.report.figures import Curve, Frame, Mark, Spread, bytes_scale, curves, reach_scale, trade, undominated
 from poisonsim.report.style import Style
-from poisonsim.report.words import minus
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import trials_needed
+from poisonsim.results.words import minus
 from poisonsim.units import format_bytes
 
 _QUANTILES = ("p05", "p50", "p95", "p99")

@@ -26,7 +26,7 @@ from poisonsim.report.canvas import fixed_settings
 from poisonsim.report.figures import Frame, Mark, Spread, spread_apart, trade
 from poisonsim.report.scales import Linear, LogBytes
 from poisonsim.report.style import MARKER_PATHS, SHIPPED, styles
-from poisonsim.report.words import Gap
+from poisonsim.results.words import Gap
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
 

@@ -36,7 +36,7 @@ def within(law: Any, observed: float, share: int = 1) -> bool:
 def all_within(n: int, p: NDArray[np.float64], observed: NDArray[np.int64]) -> bool:
     """Whether each count is what a binomial with its own probability allows, ALPHA shared among all of them."""
     assert len(p) == len(observed)
-    return all(within(stats.binom(n, p_one), int(count), share=len(p)) for p_one, count in zip(p, observed, strict=True))
+    return all(within(stats.binom(n, q), int(count), share=len(p)) for q, count in zip(p, observed, strict=True))
 
 
 def counts_of(values: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:
@@ -68,7 +68,12 @@ def test_the_occupancy_formula_agrees_with_counting_every_case() -> None:
 
 @pytest.mark.parametrize(
     ("memory", "backing", "errors", "trials"),
-    [("1TiB", "1G", 100, 20_000), ("4TiB", "1G", 1000, 3_000), ("64GiB", "2M", 3000, 1_000), ("16GiB", "1G", 20, 20_000)],
+    [
+        ("1TiB", "1G", 100, 20_000),
+        ("4TiB", "1G", 1000, 3_000),
+        ("64GiB", "2M", 3000, 1_000),
+        ("16GiB", "1G", 20, 20_000),
+    ],
 )
 def test_regions_hit_are_an_occupancy_problem(
     memory: str, backing: str, errors: int, trials: int, statistical_seed: int
@@ -178,7 +183,7 @@ def test_the_field_model_has_the_rate_of_the_tickets(statistical_seed: int) -> N
     res = ps.run("cloud-1t-ddr4", policies=["hgm2m"], trials=trials, seed=statistical_seed)
     errors = res.distribution("hgm2m", "errors")
     mean = per_dimm_year * 32 * 5  # 32 DIMMs of 32 GiB, 5 years
-    assert within(stats.poisson(trials * mean), errors.values @ errors.counts, share=2)
+    assert within(stats.poisson(trials * mean), float(errors.values @ errors.counts), share=2)
     assert within(stats.binom(trials, math.exp(-mean)), errors.counts[errors.values == 0].sum(), share=2)
 
 
@@ -250,7 +255,7 @@ def lost(res: Result, policy: str) -> int:
 
 
 def test_a_vm_dies_as_often_as_its_lost_pages_say(statistical_seed: int) -> None:
-    """100 leaves lost in each trial, each of p pages that all must be dispensable: 1 - (1 - f)^(100 p); exact bounds."""
+    """100 leaves lost in each trial, each of p pages that must all be dispensable: 1 - (1 - f)^(100 p), exactly."""
     f = 2e-8
     scenario = Scenario(
         vm=Vm(unrecoverable=f), faults=CountFaults(errors=100, placement="distinct-regions"), host=Host(spares=100)
@@ -304,7 +309,7 @@ def test_the_field_model_scales(statistical_seed: int) -> None:
     assert arrivals_mean(twice) == pytest.approx(mean, rel=1e-12)
     for scenario in (base, twice):
         errors = ps.run(scenario, policies=["hgm2m"], trials=n, seed=statistical_seed).distribution("hgm2m", "errors")
-        assert within(stats.poisson(n * mean), errors.values @ errors.counts, share=2)
+        assert within(stats.poisson(n * mean), float(errors.values @ errors.counts), share=2)
 
 
 def arrivals_mean(scenario: Scenario) -> float:

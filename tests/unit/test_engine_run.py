@@ -24,7 +24,7 @@ from poisonsim.scenario import CountFaults, Host, RateFaults, Scenario, Vm, load
 GIB, PAGE = 1 << 30, 4096
 HVO_OFF_BYTES = 17_142_120_448  # 1,024 huge pages, each 4,095 memmap pages less the 8 tables that HVO itself split
 HVO_OFF_ONE_BYTES = 4095 * 4096
-KEEP_DECIDE = """class Mine(Policy):
+HGM2M_DECIDE = """class Mine(Policy):
     \"\"\"As hgm2m, in code.\"\"\"
 
     @staticmethod
@@ -357,9 +357,7 @@ def test_processes_change_nothing(reference: Result, trials: int) -> None:
 
 
 @pytest.mark.parametrize("policies", [["hgm2m"], ["migrate1g", "hgm2m"], ["hgm2m", "hgm4k", "unmap1g", "migrate1g"]])
-def test_other_policies_and_their_order_change_nothing(
-    reference: Result, trials: int, policies: list[str]
-) -> None:
+def test_other_policies_and_their_order_change_nothing(reference: Result, trials: int, policies: list[str]) -> None:
     res = ps.run(SCENARIO, policies=policies, trials=trials, seed=9)
     for policy in set(policies) & set(reference.policies):
         for year in (1, 5):
@@ -393,7 +391,8 @@ def test_blocks_are_full_but_the_last() -> None:
 
 
 def test_the_size_of_a_block_depends_on_the_scenario_only() -> None:
-    sizes = {plan_run(SCENARIO, policies=p, seed=s).block_trials for p in (["hgm2m"], ["unmap1g", "hgm4k"]) for s in (1, 9)}
+    choices = [(policies, seed) for policies in (["hgm2m"], ["unmap1g", "hgm4k"]) for seed in (1, 9)]
+    sizes = {plan_run(SCENARIO, policies=policies, seed=seed).block_trials for policies, seed in choices}
     assert len(sizes) == 1
     empty = plan_run(Scenario(faults=CountFaults(errors=0)), policies=["hgm2m"])
     assert empty.block_trials == 1 << 20
@@ -457,7 +456,7 @@ def test_default_trials_let_enough_vms_be_hit() -> None:
 
 
 def test_decide_may_say_what_rules_say(policy_file: Callable[..., str], uniform: Result) -> None:
-    path = policy_file(KEEP_DECIDE)
+    path = policy_file(HGM2M_DECIDE)
     scenario = dataclasses.replace(load_scenario("seed-1t"), host=Host(spares=0))
     res = ps.run(scenario, policies=[path, "hgm2m"], trials=1000, seed=11)
     coded, rules = (res.samples()[lambda f, p=p: f["policy"] == p].drop(columns="policy") for p in ("mine", "hgm2m"))
@@ -502,7 +501,7 @@ def test_decide_sees_its_parameters_and_counters(policy_file: Callable[..., str]
     ],
 )
 def test_an_answer_that_cannot_be_done_is_an_error(policy_file: Callable[..., str], answer: str, fragment: str) -> None:
-    path = policy_file(KEEP_DECIDE.replace("UNMAP if c.leaf_level == c.base_level else SPLIT", answer))
+    path = policy_file(HGM2M_DECIDE.replace("UNMAP if c.leaf_level == c.base_level else SPLIT", answer))
     with pytest.raises(PolicyError) as caught:
         ps.run("seed-1t", policies=["unmap1g", path], trials=100, seed=7)
     assert fragment in str(caught.value) and "policy mine: " in str(caught.value)
@@ -510,7 +509,7 @@ def test_an_answer_that_cannot_be_done_is_an_error(policy_file: Callable[..., st
 
 
 def test_migrating_until_the_spares_are_gone_is_an_error_then(policy_file: Callable[..., str]) -> None:
-    path = policy_file(KEEP_DECIDE.replace("UNMAP if c.leaf_level == c.base_level else SPLIT", "MIGRATE"))
+    path = policy_file(HGM2M_DECIDE.replace("UNMAP if c.leaf_level == c.base_level else SPLIT", "MIGRATE"))
     scenario = load_scenario("seed-1t-distinct", overrides=["faults.errors=4", "host.spares=4"])
     res = ps.run(scenario, policies=[path], trials=20, seed=7)
     assert one_value(res, "mine", "spares_used") == 4
@@ -521,7 +520,7 @@ def test_migrating_until_the_spares_are_gone_is_an_error_then(policy_file: Calla
 
 @pytest.mark.parametrize("answer", ["open('x')", "UNMAP if c.hitz > 1 else KEEP", "c", "p.limit", "'UNMAP'"])
 def test_a_decide_that_cannot_be_compiled_says_where(policy_file: Callable[..., str], answer: str) -> None:
-    path = policy_file(KEEP_DECIDE.replace("UNMAP if c.leaf_level == c.base_level else SPLIT", answer))
+    path = policy_file(HGM2M_DECIDE.replace("UNMAP if c.leaf_level == c.base_level else SPLIT", answer))
     with pytest.raises(PolicyError) as caught:
         ps.run("seed-1t", policies=[path], trials=100, seed=7)
     assert path in str(caught.value) and "cannot be compiled" in str(caught.value)
@@ -530,13 +529,13 @@ def test_a_decide_that_cannot_be_compiled_says_where(policy_file: Callable[..., 
 
 @pytest.mark.parametrize(("answer", "word"), [("UNMAP if c.hitz > 1 else KEEP", "hitz"), ("p.limit", "limit")])
 def test_a_field_that_does_not_exist_is_named(policy_file: Callable[..., str], answer: str, word: str) -> None:
-    path = policy_file(KEEP_DECIDE.replace("UNMAP if c.leaf_level == c.base_level else SPLIT", answer))
+    path = policy_file(HGM2M_DECIDE.replace("UNMAP if c.leaf_level == c.base_level else SPLIT", answer))
     with pytest.raises(PolicyError, match=word):
         ps.run("seed-1t", policies=[path], trials=100, seed=7)
 
 
 def test_a_decide_runs_in_processes_too(policy_file: Callable[..., str]) -> None:
-    path = policy_file(KEEP_DECIDE)
+    path = policy_file(HGM2M_DECIDE)
     expected = ps.run("seed-1t", policies=[path], trials=100, seed=7)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
         res = ps.run("seed-1t", policies=[path], trials=100, seed=7, executor=executor)
@@ -546,7 +545,8 @@ def test_a_decide_runs_in_processes_too(policy_file: Callable[..., str]) -> None
 def test_an_edited_decide_has_another_digest_and_another_answer(policy_file: Callable[..., str]) -> None:
     answers = {}
     for name, act in (("a", "UNMAP"), ("b", "KEEP")):
-        path = policy_file(KEEP_DECIDE.replace("UNMAP if c.leaf_level == c.base_level else SPLIT", act), name=f"{name}/mine")
+        body = HGM2M_DECIDE.replace("UNMAP if c.leaf_level == c.base_level else SPLIT", act)
+        path = policy_file(body, name=f"{name}/mine")
         res = ps.run("seed-1t-distinct", policies=[path], trials=20, seed=7)
         answers[act] = (res.plan.policies[0].digest, res.plan.run_id, one_value(res, "mine", "guest_lost_bytes"))
     assert answers["UNMAP"][2] == 100 * GIB and answers["KEEP"][2] == 100 * PAGE

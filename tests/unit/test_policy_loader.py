@@ -200,9 +200,7 @@ def test_a_file_named_like_a_shipped_policy_cannot_run_beside_it(policy_file: Ca
 
 
 def test_two_files_of_one_class_name_keep_apart(policy_file: Callable[..., str]) -> None:
-    paths = [
-        policy_file(WHOLE.replace("UNMAP", action), name=name) for name, action in (("a", "UNMAP"), ("b", "KEEP"))
-    ]
+    paths = [policy_file(WHOLE.replace("UNMAP", action), name=name) for name, action in (("a", "UNMAP"), ("b", "KEEP"))]
     found = {policy.name: str(policy.rules[0]) for policy in load_policies(paths)}
     assert found == {"a": "on(BACKING): UNMAP", "b": "on(BACKING): KEEP"}
 

@@ -123,7 +123,8 @@ def test_counters_are_described() -> None:
     [("Hgm2M", "hgm2m"), ("Hgm4KVma", "hgm4k-vma"), ("MigrateThenHgm2M", "migrate-then-hgm2m"), ("X", "x")],
 )
 def test_a_class_has_a_name_before_it_has_a_file(class_name: str, name: str) -> None:
-    assert type(class_name, (Policy,), {"rules": [on(BACKING).do(UNMAP)]}).name == name
+    made: type[Policy] = type(class_name, (Policy,), {"rules": [on(BACKING).do(UNMAP)]})
+    assert made.name == name
 
 
 def test_a_label_names_what_was_given_in_name_order() -> None:
@@ -166,7 +167,10 @@ def test_only_a_policy_that_can_migrate_takes_spares() -> None:
         (lambda: Patient(limit=0), "policy patient: limit = 0 is not a whole number from 1 to 64"),
         (lambda: Patient(limit=65), "limit = 65 is not a whole number from 1 to 64"),
         (lambda: Patient(limit=True), "limit = True is not a whole number"),
-        (lambda: Patient(limit=2.0), "limit = 2.0 is not a whole number"),
+        (
+            lambda: Patient(limit=2.0),  # type: ignore[arg-type]
+            "limit = 2.0 is not a whole number",
+        ),
         (lambda: Patient(limti=3), "unknown parameter 'limti'; did you mean limit?; it has limit"),
         (lambda: Patient(spares=3), "unknown parameter 'spares'; it has limit"),
         (lambda: Mover(spares=65537), "spares = 65537 is not a whole number from 0 to 65536"),

@@ -13,11 +13,24 @@ from scipy import stats
 import poisonsim as ps
 from poisonsim.errors import FewTailTrials, MetricError
 from poisonsim.results.result import Result
-from poisonsim.results.verdict import paired_sentence, show, show_mean
+from poisonsim.results.words import paired_sentence
 from poisonsim.scenario import Horizon, Host, RateFaults, Scenario
 
 POLICIES = ["unmap1g", "hgm2m", "migrate1g"]
-COLUMNS = ["policy", "metric", "unit", "year", "mean", "mean_low", "mean_high", "p50", "p95", "p99", "p99_low", "p99_high"]
+COLUMNS = [
+    "policy",
+    "metric",
+    "unit",
+    "year",
+    "mean",
+    "mean_low",
+    "mean_high",
+    "p50",
+    "p95",
+    "p99",
+    "p99_low",
+    "p99_high",
+]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +51,7 @@ def samples(res: Result) -> dict[float, pd.DataFrame]:
 
 
 def of(frame: pd.DataFrame, policy: str, metric: str) -> np.ndarray:
-    return frame.loc[frame["policy"] == policy, metric].to_numpy()
+    return np.asarray(frame.loc[frame["policy"] == policy, metric])
 
 
 # ------------------------------------------------------------------------------------------------- the summary
@@ -55,7 +68,9 @@ def test_a_summary_is_tidy(res: Result, summary: pd.DataFrame) -> None:
     assert (summary["mean_low"] <= summary["mean"]).all() and (summary["mean"] <= summary["mean_high"]).all()
 
 
-def test_a_summary_is_that_of_the_samples(res: Result, summary: pd.DataFrame, samples: dict[float, pd.DataFrame]) -> None:
+def test_a_summary_is_that_of_the_samples(
+    res: Result, summary: pd.DataFrame, samples: dict[float, pd.DataFrame]
+) -> None:
     for row in summary[summary["year"] != "life"].itertuples():
         values = of(samples[row.year], row.policy, row.metric)
         ordered = np.sort(values)
@@ -87,7 +102,9 @@ def test_life_quantiles_are_those_of_each_trials_own_average(
             by_time = np.array([of(frame, policy, metric) for frame in samples.values()])
             average = np.sort(np.trapezoid(by_time, list(samples), axis=0) / 2)
             row = life.loc[(policy, metric)]
-            assert [row["p50"], row["p95"], row["p99"]] == pytest.approx(average[[599, 1139, 1187]], rel=1e-9, abs=1e-15)
+            assert [row["p50"], row["p95"], row["p99"]] == pytest.approx(
+                average[[599, 1139, 1187]], rel=1e-9, abs=1e-15
+            )
 
 
 def test_years_are_whole_ones_and_the_end() -> None:
@@ -231,9 +248,8 @@ def test_policies_are_compared_at_whole_years(res: Result, year: float) -> None:
 # ------------------------------------------------------------------------------------------------- sentences
 
 
-def test_a_difference_that_may_be_none_is_marked(distinct: Result) -> None:
-    text = paired_sentence(distinct, "hgm2m", to="hgm4k")
-    assert "hgm2m loses ~as much guest memory" in text
+def test_what_is_certain_is_not_marked(distinct: Result) -> None:
+    assert "hgm2m loses as much guest memory as hgm4k" in paired_sentence(distinct, "hgm2m", to="hgm4k")
     assert "~" not in paired_sentence(distinct, "hgm2m", to="unmap1g")
 
 
@@ -250,47 +266,13 @@ def test_an_uncertain_cost_is_marked() -> None:
     assert "costs the host ~" in paired_sentence(res, "hgm2m", to="unmap1g")
 
 
-@pytest.mark.parametrize(
-    ("metric", "value", "text"),
-    [
-        ("table_bytes", 1_675_200, "1.598 MiB"),
-        ("slowdown", 1.00377, "1.00377"),
-        ("slowdown_high", 1.25, "1.25000"),
-        ("tlb_reach_loss", 0.0977, "9.77 %"),
-        ("share_4k", 0.0976561, "9.77 %"),
-        ("vm_lost", 0.0, "0 %"),
-        ("spares_exhausted", 1.0, "100 %"),
-        ("spares_used", 4.0, "4"),
-        ("stall_seconds", 0.12345, "0.1235"),
-    ],
-)
-def test_values_as_people_read_them(metric: str, value: float, text: str) -> None:
-    assert show(metric, value) == text
-
-
-@pytest.mark.parametrize(
-    ("metric", "estimate", "text"),
-    [
-        ("tlb_reach_loss", (0.0512, 0.0532, 0.0552), "5.3 ± 0.2 %"),
-        ("guest_lost_bytes", (4096.0, 4096.0, 4096.0), "4 KiB"),
-        ("guest_lost_bytes", (94 * 2.0**30, 95 * 2.0**30, 96 * 2.0**30), "95 ± 1 GiB"),
-        ("vm_lost", (0.86, 0.868, 0.876), "86.8 ± 0.8 %"),
-        ("spares_used", (3.9, 4.0, 4.1), "4.0 ± 0.1"),
-    ],
-)
-def test_a_mean_is_shown_with_half_its_interval(metric: str, estimate: tuple[float, float, float], text: str) -> None:
-    assert show_mean(metric, ps.Estimate(*estimate, "1")) == text
-
-
 # ------------------------------------------------------------------------------------------------- probabilities
 
 
 @pytest.mark.parametrize(
     "expression", ["guest_lost_bytes > 4GiB", "errors == 0", "tlb_reach_loss > 0.1%", "vm_lost == 1", "errors >= 0"]
 )
-def test_a_probability_is_the_share_of_trials(
-    res: Result, samples: dict[float, pd.DataFrame], expression: str
-) -> None:
+def test_a_probability_is_the_share_of_trials(res: Result, samples: dict[float, pd.DataFrame], expression: str) -> None:
     metric, symbol, value = expression.split()
     number = {"4GiB": 4 << 30, "0.1%": 0.001}.get(value) or float(value.rstrip("%GiB"))
     for policy in POLICIES:
@@ -316,7 +298,11 @@ def test_a_fleet_is_so_many_independent_vms(res: Result) -> None:
     assert len(frame) == len(POLICIES) * 2
     for row in frame.itertuples():
         p = res.probability("guest_lost_bytes > 4GiB", year=row.year, policy=row.policy)
-        assert (row.expected_low, row.expected_vms, row.expected_high) == (12_000 * p.low, 12_000 * p.best, 12_000 * p.high)
+        assert (row.expected_low, row.expected_vms, row.expected_high) == (
+            12_000 * p.low,
+            12_000 * p.best,
+            12_000 * p.high,
+        )
         assert row.p95_vms == stats.binom(12_000, p.best).ppf(0.95)
     assert 0 < frame["expected_vms"].max() < 12_000
 

@@ -69,7 +69,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of the blocks that are computed from now on."""
     seen: list[int] = []
-    real = engine_run.run_block
+    real = getattr(engine_run, "run_block")  # noqa: B009 - imported there, not exported
 
     def note(plan: Any, index: int, n_trials: int) -> Any:
         seen.append(index)
@@ -110,7 +110,8 @@ def test_a_manifest_says_all_that_is_needed_and_nothing_of_the_machine(made: Pat
     assert (manifest["seed"], manifest["trials"], manifest["block_trials"]) == (3, TRIALS, BLOCK)
     assert {"poisonsim", "numpy", "numba", "python"} <= set(manifest["software"])
     assert set(manifest) == {
-        "schema", "trials", "command", "run_id", "seed", "stream_version", "block_trials", "scenario", "policies", "software",
+        "schema", "trials", "command", "run_id", "seed", "stream_version", "block_trials",
+        "scenario", "policies", "software",
     }  # fmt: skip
     assert not [place for place in (made, Path.home(), Path.cwd()) if str(place) in text]
 

@@ -1,4 +1,4 @@
-"""Numbers in words: estimates with as many digits as they bear, and one sentence per policy."""
+"""Numbers in words: estimates with as many digits as they bear, and sentences that compare policies."""
 
 from __future__ import annotations
 
@@ -188,3 +188,38 @@ class Gap:
         else:
             shown = in_percent(size, unit="points")
         return "the same to 0.01 points" if shown.none else f"{self.sign}{shown} {below if best < 0 else above}"
+
+
+def paired_sentence(result: Result, policy: str, *, to: str) -> str:
+    """How `policy` differs from `to` on the same errors, in one sentence; `~` marks a difference that may be none.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> res = ps.run("seed-1t-distinct", policies=["unmap1g", "hgm2m"], trials=1000, seed=7)
+        >>> paired_sentence(res, "hgm2m", to="unmap1g").split(",")[0:2]
+        ['hgm2m loses 262', '144 times less guest memory than unmap1g on the same errors']
+    """
+    comparison = result.compare(policy, to=to)
+    cost, speed = (Gap(metric, comparison.differences(metric).mean()) for metric in ("capacity_cost_bytes", "slowdown"))
+    return (
+        f"{policy} loses {_guest_memory(comparison.ratio('guest_lost_bytes'), to)} on the same errors, "
+        f"costs the host {cost.words('less', 'more')}, and its speed is {speed.words('higher', 'lower')}"
+    )
+
+
+def _guest_memory(ratio: Estimate | None, to: str) -> str:
+    """The guest memory lost, as a multiple of what `to` loses; `~` where the interval spans one."""
+    if ratio is None:
+        return f"guest memory where {to} loses none"
+    if ratio.best == 0:
+        return f"no guest memory, which {to} does"
+    if ratio.low <= 1 <= ratio.high:
+        return f"{'' if ratio.low == ratio.high else '~'}as much guest memory as {to}"
+    less = ratio.best < 1
+    best, near, far = ratio.best, ratio.low, ratio.high
+    if less:
+        best, near, far = 1 / best, 1 / far, 1 / max(near, 1e-300)
+    places = 0 if best >= 100 else 2
+    half = (far - near) / 2
+    spread = f" ± {half:,.{places}f}" if half >= 0.5 * 10**-places else ""
+    return f"{best:,.{places}f}{spread} times {'less' if less else 'more'} guest memory than {to}"
