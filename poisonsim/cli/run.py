@@ -33,7 +33,9 @@ def run_command(
         None, "--trials", "-n", min=1, help="VM lifetimes. Default: as many as let about 20,000 see an error."
     ),
     seed: int = typer.Option(1, "--seed", min=0, help="Same seed, same result, on any number of threads."),
-    years: str = typer.Option(None, "--years", metavar="TIME", help="Horizon, such as 5 or 18months."),
+    years: str = typer.Option(
+        None, "--years", metavar="TIME", help="Horizon, such as 5 or 18months. Default: the scenario's."
+    ),
     settings: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", help="Override a scenario key, such as host.cpu=zen5; repeat for more."
     ),
@@ -85,7 +87,7 @@ def run_command(
     typer.echo(f"\nrun folder  {folder}", err=quiet)
     if not no_report:
         typer.echo(f"open        {folder / 'report.html'}", err=quiet)
-    typer.echo(f"next        poisonsim policies show {plan.policies[-1].label.partition(':')[0]}", err=quiet)
+    typer.echo(f"next        poisonsim policies show {_without_parameters(plan.policies[-1].spec)}", err=quiet)
 
 
 def command_line(scenario: str, plan: Plan, trials: int, settings: list[str], years: str | None) -> str:
@@ -98,3 +100,8 @@ def command_line(scenario: str, plan: Plan, trials: int, settings: list[str], ye
     if years is not None:
         words += ["--years", years]
     return shlex.join([*words, "--trials", str(trials), "--seed", str(plan.seed)])
+
+
+def _without_parameters(spec: str) -> str:
+    name, _, tail = spec.rpartition(":")
+    return shlex.quote(name if "=" in tail else spec)

@@ -78,6 +78,10 @@ class Block:
     joint_counts: tuple[I64, ...]
 
 
+_wrapping = np.errstate(over="ignore")  # hashes wrap around; only the interpreted kernels would say so
+
+
+@_wrapping
 def run_block(plan: Plan, index: int, n_trials: int) -> Block:
     """Block `index` of `plan`, counted over its first `n_trials` trials; a pure function of its arguments.
 
@@ -100,6 +104,7 @@ def run_block(plan: Plan, index: int, n_trials: int) -> Block:
     return Block(index, n_trials, tuple(p.states for p in paths), counts, tuple(joint), tuple(joint_counts))
 
 
+@_wrapping
 def follow(plan: Plan, history: History, index: int) -> tuple[Paths, ...]:
     """The paths of every policy of `plan` through the same histories."""
     horizon = plan.scenario.horizon

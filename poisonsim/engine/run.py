@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from poisonsim.engine.block import Block, compile_decide, run_block, year_points
+from poisonsim.engine.block import Block, run_block, year_points
 from poisonsim.engine.merge import Merger, Tally
 from poisonsim.engine.plan import Plan
 from poisonsim.engine.store import read_block, write_block
@@ -38,8 +38,6 @@ def simulate_plan(
         PolicyError: A policy's `decide` answered what cannot be done.
         RunFolderError: The folder cannot be written.
     """
-    for policy in plan.policies:
-        compile_decide(policy.decide, tuple(policy.params))
     merger = Merger(len(plan.policies), len(year_points(plan)))
     own = None if executor is not None else ThreadPoolExecutor(threads or os.cpu_count() or 1, "poisonsim")
     try:

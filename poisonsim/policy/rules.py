@@ -244,6 +244,10 @@ class Policy:
             kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
             allowed = next((extra for extra in extras if isinstance(extra, Range)), _ANY_COUNT)
             default = getattr(cls, name, None)
+            if name.startswith("_"):
+                raise PolicyError(
+                    f"policy {cls.name}: parameter {name} begins with an underscore; call it {name.strip('_')}"
+                )
             if kind is not int or default is None:
                 raise PolicyError(f"policy {cls.name}: parameter {name} needs the annotation int and a default value")
             if not _allowed(default, allowed):

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from poisonsim.engine.block import run_block, year_points
+from poisonsim.engine.block import compile_decide, run_block, year_points
 from poisonsim.engine.merge import Merger
 from poisonsim.engine.plan import Plan, make_plan, restore_plan
 from poisonsim.engine.run import Progress, block_sizes, simulate_plan
@@ -94,7 +94,10 @@ def plan_run(scenario: Scenario, *, policies: Iterable[str | Policy | type[Polic
     chosen = [policies] if isinstance(policies, (str, Policy, type)) else list(policies)
     if not chosen:
         raise ScenarioError("no policy is named; give at least one, such as policies=['hgm2m']")
-    return make_plan(scenario, chosen, seed)
+    plan = make_plan(scenario, chosen, seed)
+    for policy in plan.policies:
+        compile_decide(policy.decide, tuple(policy.params))
+    return plan
 
 
 def default_trials(scenario: Scenario) -> int:

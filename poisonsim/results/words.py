@@ -200,17 +200,18 @@ def paired_sentence(result: Result, policy: str, *, to: str) -> str:
         ['hgm2m loses 262', '144 times less guest memory than unmap1g on the same errors']
     """
     comparison = result.compare(policy, to=to)
+    lost = result.distribution(policy, "guest_lost_bytes").mean()
     cost, speed = (Gap(metric, comparison.differences(metric).mean()) for metric in ("capacity_cost_bytes", "slowdown"))
     return (
-        f"{policy} loses {_guest_memory(comparison.ratio('guest_lost_bytes'), to)} on the same errors, "
+        f"{policy} loses {_guest_memory(lost, comparison.ratio('guest_lost_bytes'), to)} on the same errors, "
         f"costs the host {cost.words('less', 'more')}, and its speed is {speed.words('higher', 'lower')}"
     )
 
 
-def _guest_memory(ratio: Estimate | None, to: str) -> str:
-    """The guest memory lost, as a multiple of what `to` loses; `~` where the interval spans one."""
+def _guest_memory(lost: Estimate, ratio: Estimate | None, to: str) -> str:
+    """The guest memory `lost`, as a multiple of what `to` loses; `~` where the interval spans one."""
     if ratio is None:
-        return f"guest memory where {to} loses none"
+        return f"{'no guest memory, like' if lost.best == 0 else 'guest memory, unlike'} {to},"
     if ratio.best == 0:
         return f"no guest memory, which {to} does"
     if ratio.low <= 1 <= ratio.high:

@@ -13,8 +13,8 @@ from scipy import stats
 import poisonsim as ps
 from poisonsim.errors import FewTailTrials, MetricError
 from poisonsim.results.result import Result
-from poisonsim.results.words import paired_sentence
-from poisonsim.scenario import Horizon, Host, RateFaults, Scenario
+from poisonsim.results.words import as_probability, in_bytes, paired_sentence
+from poisonsim.scenario import CountFaults, Horizon, Host, RateFaults, Scenario
 
 POLICIES = ["unmap1g", "hgm2m", "migrate1g"]
 COLUMNS = [
@@ -264,6 +264,40 @@ def test_an_uncertain_cost_is_marked() -> None:
     cost = res.compare("hgm2m", to="unmap1g").differences("capacity_cost_bytes").mean()
     assert cost.low < 0 < cost.high
     assert "costs the host ~" in paired_sentence(res, "hgm2m", to="unmap1g")
+
+
+def test_two_policies_that_lose_nothing_are_not_told_apart() -> None:
+    res = ps.run(Scenario(faults=CountFaults(errors=0)), policies=["unmap1g", "hgm2m"], trials=1000, seed=5)
+    text = paired_sentence(res, "hgm2m", to="unmap1g")
+    assert "where unmap1g loses none" not in text and "~" not in text
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [
+        ((95.18, 95.26, 95.36), "95.26 (95.18–95.36) GiB"),
+        ((99.0, 99.0, 100.0), "99 (99–100) GiB"),
+        ((100.0, 100.0, 100.0), "100 GiB"),
+        ((0.0, 0.0, 0.0), "0 B"),
+    ],
+)
+def test_sizes_are_shown_with_their_interval(estimate: tuple[float, float, float], text: str) -> None:
+    low, best, high = (value * 2**30 for value in estimate)
+    assert str(in_bytes(ps.Estimate(low, best, high, "bytes"))) == text
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [
+        ((0.844, 0.867, 0.887), "86.7 (84.4–88.7) %"),
+        ((0.8672, 0.8674, 0.8676), "86.74 (86.72–86.76) %"),
+        ((0.0, 0.0, 0.0037), "0 (0–0.37) %"),
+        ((0.000011, 0.000018, 0.000028), "0.0018 (0.0011–0.0028) %"),
+        ((1.0, 1.0, 1.0), "100 %"),
+    ],
+)
+def test_probabilities_are_shown_with_their_interval(estimate: tuple[float, float, float], text: str) -> None:
+    assert str(as_probability(ps.Estimate(*estimate, "1"))) == text
 
 
 # ------------------------------------------------------------------------------------------------- probabilities
