@@ -301,9 +301,7 @@ def test_a_lost_vm_may_end_its_trial() -> None:
 
 
 # Many errors per trial make small blocks, a coarse grid makes few states.
-SCENARIO = Scenario(
-    faults=RateFaults(ue_per_tib_year=200.0, dispersion=0.3), horizon=Horizon(years=5, grid="1year")
-)
+SCENARIO = Scenario(faults=RateFaults(ue_per_tib_year=200.0, dispersion=0.3), horizon=Horizon(years=5, grid="1year"))
 
 
 @pytest.fixture(scope="module")

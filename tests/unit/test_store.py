@@ -200,6 +200,22 @@ def test_a_write_that_fails_keeps_what_was_there(tmp_path: Path, monkeypatch: py
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"old")]
 
 
+def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    real = os.replace
+    monkeypatch.setattr(os, "fsync", lambda _: steps.append("fsync"))
+
+    def replace(source: str, target: Path) -> None:
+        steps.append("replace")
+        assert Path(source).read_bytes() == b"whole" and not Path(target).exists()
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    write_whole(tmp_path / "file", b"whole")
+    assert steps[:2] == ["fsync", "replace"]
+    assert (tmp_path / "file").read_bytes() == b"whole"
+
+
 def test_a_disk_that_fills_up_loses_no_block(folder: Path, hashes: Hashes, monkeypatch: pytest.MonkeyPatch) -> None:
     before = hashes(folder)
     real = os.replace
