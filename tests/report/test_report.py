@@ -26,9 +26,9 @@ from poisonsim.report.canvas import fixed_settings
 from poisonsim.report.figures import Frame, Mark, Spread, spread_apart, trade
 from poisonsim.report.scales import Linear, LogBytes
 from poisonsim.report.style import MARKER_PATHS, SHIPPED, styles
-from poisonsim.results.words import Gap
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
+from poisonsim.results.words import Gap
 
 COMMAND = 'poisonsim run seed-1t --policy hgm2m --trials 2000 --seed 7 --set title="a & <b>"'
 POLICIES = ["unmap1g", "hgm4k", "hgm2m", "migrate1g"]
