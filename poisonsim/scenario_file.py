@@ -56,6 +56,7 @@ def resolve(
         layers.append(_Layer("--years", {"horizon": {"years": years}}))
 
     tables, origins = _merge(layers)
+    _own_title(tables, origins, file_layers, layers)
     parts, found = read_tables(tables, without_base=any(problem.startswith("base: ") for problem in file_problems))
     problems = [f"{name_or_path}: {problem}" for problem in file_problems]
     problems += [f"{_where(problem.key, name_or_path, origins)}: {problem.message}" for problem in found]
@@ -64,6 +65,17 @@ def resolve(
         raise ScenarioError(problems)
     numbers = [n for layer in layers for n in layer.numbers if origins.get(n.key, "default") == layer.origin]
     return Resolution(parts, origins, tuple(numbers))
+
+
+def _own_title(
+    tables: dict[str, Any], origins: dict[str, str], file_layers: Sequence[_Layer], layers: Sequence[_Layer]
+) -> None:
+    """A title speaks of the values it was written with: a file does not inherit one, and overrides are named in it."""
+    if file_layers and "title" in tables and "title" not in file_layers[-1].tables:
+        tables["title"], origins["title"] = "", "default"
+    changed = [key for key, origin in origins.items() if origin in ("--set", "--years") and key != "title"]
+    if changed and tables.get("title") and len(layers) > 1 and origins.get("title") != "--set":
+        tables["title"] += f", with other {', '.join(changed)}"
 
 
 def _where(key: str, name_or_path: str | Path, origins: Mapping[str, str]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 
 import typer
 
 from poisonsim.cli import catalog, policies, report, run
+from poisonsim.cli.common import forget_stdout
 
 app = typer.Typer(
     name="poisonsim",
@@ -37,6 +39,14 @@ def main() -> None:
     """Runs the command line; anything that reaches here is a bug of ours, and is called one."""
     try:
         app()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        forget_stdout()
+        print(
+            f"error: output cannot be written ({error.strerror}); what is in the run folder is intact", file=sys.stderr
+        )
+        sys.exit(2)
     except Exception:
         traceback.print_exc()
         print("poisonsim: this is a bug of ours; please report it with the lines above", file=sys.stderr)

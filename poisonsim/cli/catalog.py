@@ -35,6 +35,8 @@ def show_command(
     """Every number of one entry with its unit, quality and source."""
     from poisonsim import catalog
     from poisonsim.errors import ScenarioError, did_you_mean
+    from poisonsim.translation.cpus import load_cpu
+    from poisonsim.units import page_name
 
     kinds = [kind for kind in catalog.KINDS if name in catalog.names(kind)]
     if not kinds:
@@ -46,5 +48,13 @@ def show_command(
         print_json({"kind": kind, "name": name, "numbers": [number._asdict() for number in numbers]})
         return
     typer.echo(f"{catalog.KINDS[kind]} {name}: {catalog.load(kind, name).get('title', '')}\n")
+    if kind == "cpus":
+        cpu = load_cpu(name)
+        for level, arrays in (("l1", cpu.l1), ("l2", cpu.l2)):
+            held = "; ".join(
+                f"{level}[{i}] holds {', '.join(map(page_name, array.sizes_bytes))}" for i, array in enumerate(arrays)
+            )
+            typer.echo(f"TLB {held}")
+        typer.echo()
     rows = [[n.key, f"{n.value} {n.unit}".strip(), n.quality, n.source] for n in numbers]
     print_table(["key", "value", "quality", "source"], rows, right=9)

@@ -34,10 +34,15 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
             typer.echo("interrupted; finished blocks are kept, run the same command again to go on", err=True)
             raise typer.Exit(130) from None
         except BrokenPipeError:  # the reader of our output has gone, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            forget_stdout()
             raise typer.Exit(0) from None
 
     return wrapped
+
+
+def forget_stdout() -> None:
+    """Sends what is still to be written to nowhere, so that nothing fails again when the program ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -80,4 +80,8 @@ def _print_time(plan: Plan, trials: int, threads: int | None) -> None:
     run_block(plan, 0, size)
     seconds = (time.perf_counter() - started) * trials / size / (threads or os.cpu_count() or 1)
     names = ", ".join(policy.label for policy in plan.policies)
-    typer.echo(f"\n{trials:,} trials of {names}: about {max(seconds, 0.01):.2g} s, measured on one block")
+    typer.echo(f"\n{trials:,} trials of {names}: about {_duration(seconds)}, measured on one block")
+
+
+def _duration(seconds: float) -> str:
+    return f"{max(seconds, 0.01):.2g} s" if seconds < 10 else f"{seconds:,.0f} s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from pathlib import Path
 
 import typer
@@ -31,7 +32,9 @@ def list_command(as_json: bool = typer.Option(False, "--json", help="Print JSON 
     """Name, status and summary of every policy that is shipped or installed."""
     from poisonsim.policy import all_policies
 
-    sources = all_policies()
+    sources, problems = all_policies()
+    for problem in problems:
+        typer.echo(f"warning: {problem}", err=True)
     if as_json:
         print_json(
             {
@@ -54,7 +57,7 @@ def show_command(
     """What a policy does, its parameters, its rules and where its mechanism is described."""
     import inspect
 
-    from poisonsim.policy import find_policy, load_policy
+    from poisonsim.policy import COUNTERS, find_policy, load_policy
     from poisonsim.policy.table import resolve_params
     from poisonsim.results.runs import plan_run
     from poisonsim.scenario import load_scenario
@@ -70,13 +73,16 @@ def show_command(
     typer.echo(f"needs high-granularity mapping: {'yes' if compiled.uses_hgm else 'no'}\n\nrules, tried in order:")
     for line in compiled.text:
         typer.echo(f"  {line}")
+    typer.echo("\ncounters a guard may compare:")
+    for counter, meaning in COUNTERS.items():
+        typer.echo(f"  {counter:<15} {meaning}")
     values = resolve_params(policy, resolved.host.spares)
     if values:
         typer.echo("\nparameters:")
         for parameter in source.cls.parameters().values():
             allowed = f"{parameter.allowed.low} to {parameter.allowed.high}"
             typer.echo(
-                f"  {parameter.name} = {values[parameter.name]}  ({allowed}; set with {source.name}:{parameter.name}=N)"
+                f"  {parameter.name} = {values[parameter.name]}  ({allowed}; set with {name}:{parameter.name}=N)"
             )
     typer.echo(f"\ndigest {compiled.digest[:12]}")
 
@@ -87,11 +93,14 @@ def check_command(
     names: list[str] = typer.Argument(..., metavar="NAME|FILE.py...", help="Policies to check."),
     scenario: str = typer.Option("seed-1t", "--scenario", help="Scenario whose leaf sizes they are checked against."),
 ) -> None:
-    """Load policies and run every static check; exit code 2 if one fails."""
+    """Load policies, run every static check and a few trials; exit code 2 if one fails."""
+    from poisonsim.engine.block import run_block
     from poisonsim.results.runs import plan_run
     from poisonsim.scenario import load_scenario
 
-    for policy in plan_run(load_scenario(scenario), policies=names).policies:
+    plan = plan_run(load_scenario(scenario), policies=names)
+    run_block(plan, 0, min(plan.block_trials, 256))  # a decide may still answer what cannot be done
+    for policy in plan.policies:
         typer.echo(f"{policy.label}: ok; {'; '.join(policy.text)}")
 
 
@@ -104,12 +113,16 @@ def new_command(
     """Write a policy file to start from."""
     from poisonsim.engine.store import write_whole
     from poisonsim.errors import PolicyError
+    from poisonsim.policy import policy_names
 
     stem = name.replace("-", "_")
-    if not stem.isidentifier() or stem != stem.lower():
+    if not stem.isidentifier() or stem != stem.lower() or keyword.iskeyword(stem):
         raise PolicyError(
-            f"'{name}' is not a policy name; use lower-case letters, digits and hyphens, such as my-policy"
+            f"'{name}' is not a policy name; use lower-case letters, digits and hyphens, and begin with a letter, "
+            "such as my-policy"
         )
+    if name in policy_names():
+        raise PolicyError(f"'{name}' is the name of a policy already; choose another")
     path = folder / f"{stem}.py"
     if path.exists():
         raise PolicyError(f"{path} exists already; choose another name, or remove it")

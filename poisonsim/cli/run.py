@@ -12,6 +12,7 @@ from poisonsim.cli.common import collected_warnings, print_json, user_errors
 
 if TYPE_CHECKING:
     from poisonsim.engine.plan import Plan
+    from poisonsim.scenario import ResolvedScenario
 
 REFERENCE = "unmap1g"
 DEFAULT_POLICIES = [REFERENCE, "hgm4k", "hgm2m", "migrate1g"]
@@ -53,9 +54,13 @@ def run_command(
     from poisonsim.cli.dry_run import print_dry_run
     from poisonsim.cli.progress import progress
     from poisonsim.cli.tables import print_result
+    from poisonsim.engine.store import remove_report
+    from poisonsim.errors import ScenarioError
     from poisonsim.results.runs import default_trials, plan_run, run
     from poisonsim.scenario import resolve_scenario
 
+    if as_json and as_csv or dry_run and (as_json or as_csv):
+        raise ScenarioError("--json, --csv and --dry-run exclude each other; give one of them")
     resolved = resolve_scenario(scenario, overrides=settings, years=years)
     chosen = policy or DEFAULT_POLICIES
     if REFERENCE not in chosen:
@@ -68,6 +73,7 @@ def run_command(
     folder = out or Path("reports") / f"{resolved.name}-{plan.run_id[:12]}"
     command = command_line(scenario, plan, wanted, settings, years)
     quiet = as_json or as_csv
+    _note_pinned_mappings(resolved, plan)
     with collected_warnings():
         with progress(plan, quiet=False) as callback:
             result = run(
@@ -80,7 +86,9 @@ def run_command(
             typer.echo(result.summary().to_csv(index=False), nl=False)
         else:
             print_result(result, resolved, vms=vms)
-        if not no_report:
+        if no_report:
+            remove_report(folder)  # an older one would speak of another number of trials
+        else:
             from poisonsim.report import write_report
 
             write_report(result, folder, command=command)
@@ -100,6 +108,16 @@ def command_line(scenario: str, plan: Plan, trials: int, settings: list[str], ye
     if years is not None:
         words += ["--years", years]
     return shlex.join([*words, "--trials", str(trials), "--seed", str(plan.seed)])
+
+
+def _note_pinned_mappings(resolved: ResolvedScenario, plan: Plan) -> None:
+    """Says which policies stand for one kind of mapping only, where the user asked for the other."""
+    wanted = resolved.scenario.host.mapping
+    pinned = [policy.label for policy in plan.policies if policy.shared != (wanted == "shared")]
+    if pinned and resolved.origins["host.mapping"] not in ("default", f"catalogue: {resolved.name}"):
+        typer.echo(
+            f"note: host.mapping = {wanted} is not used by {', '.join(pinned)}, which stand for the other", err=True
+        )
 
 
 def _without_parameters(spec: str) -> str:

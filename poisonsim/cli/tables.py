@@ -12,7 +12,7 @@ from poisonsim.cli.common import print_table
 from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.faults.tables import FaultTable, load_fault_table
 from poisonsim.results.result import Result
-from poisonsim.results.statistics import Distribution, Estimate
+from poisonsim.results.statistics import Distribution, Estimate, binomial_quantile
 from poisonsim.results.words import Shown, as_probability, in_bytes, in_percent, paired_sentence
 from poisonsim.scenario import FieldFaults, ResolvedScenario
 from poisonsim.units import format_bytes
@@ -24,7 +24,8 @@ def print_result(result: Result, resolved: ResolvedScenario, *, vms: int) -> Non
     vm, horizon = scenario.vm, scenario.horizon
     typer.echo(
         f"{resolved.name}: {format_bytes(vm.memory_bytes)} VM, {vm.backing} pages, {horizon.years:g} years, "
-        f"{result.n_trials:,} trials, seed {result.plan.seed}, run {result.plan.run_id[:12]}\n"
+        f"{result.n_trials:,} trial{'s' if result.n_trials > 1 else ''}, seed {result.plan.seed}, "
+        f"run {result.plan.run_id[:12]}\n"
     )
     print_table(
         ["policy", "guest lost", "p99", "host cost", "slower", "p99", "TLB reach lost", "VMs lost"],
@@ -69,12 +70,16 @@ def _print_fleet(result: Result, vms: int) -> None:
         typer.echo(
             f"\nnote: {arrivals_of(scenario).mean:g} UEs in {years} is a thought experiment. At the rate of a real "
             f"DDR4 fleet ({field:.4f} UEs per TiB-year)\n"
-            f"a VM of this size expects {expected:.3f}; see it with: poisonsim run cloud-1t-ddr4"
+            f"a VM of this size expects {expected:.3g}; see it with: poisonsim run cloud-1t-ddr4"
         )
         return
     hit = result.distribution(result.policies[0], "errors")
     share = hit.share(hit.values > 0)
-    typer.echo(f"\nof {vms:,} such VMs, {_of(vms, share)} see a UE in {years}")
+    few, many = (binomial_quantile(q, vms, share.best) for q in (0.025, 0.975))
+    typer.echo(
+        f"\nof {vms:,} such VMs, {_of(vms, share)} are expected to see a UE in {years}; "
+        f"in 19 such fleets of 20 it is {few:,} to {many:,}"
+    )
     if share.best == 0:
         return
     rows = []
@@ -96,7 +101,8 @@ def _print_source(table: FaultTable) -> None:
     low, high = gammaincinv(n, 0.025) / n - 1, gammaincinv(n + 1, 0.975) / n - 1
     typer.echo(f"rates: {table.title}, {n} failures by UEs in {table.n_server_months:,} server-months")
     typer.echo(
-        f"the intervals are from the number of trials; the rate itself is known to {low:+.0%} to {high:+.0%}; "
+        "intervals are from the number of trials; the tickets alone leave the rate open by "
+        f"{low:+.0%} to {high:+.0%},\nand the size of the DIMMs (faults.dimm) and the choice of fleet by more; "
         f"see poisonsim catalog show {table.name}"
     )
 

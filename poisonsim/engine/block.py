@@ -172,18 +172,28 @@ def compile_decide(decide: Callable[[Any, Any], int] | None, params: tuple[str, 
     if DISABLE_JIT:
         return lambda c, p: decide(counters_of(*c), params_of(*p))
     n_counters, n_params = len(DECIDE_FIELDS), max(len(params), 1)
-    compiled = njit(decide)
+    compiled = njit(decide, error_model="numpy")  # a division by zero is 0, not a traceback from the kernel
 
     def entry(c: Any, p: Any) -> Any:
         return compiled(counters_of(*to_fixed_tuple(c, n_counters)), params_of(*to_fixed_tuple(p, n_params)))
 
+    where = f"{decide.__code__.co_filename}:{decide.__code__.co_firstlineno}"
     try:
+        typed = njit(entry)
+        typed.compile((types.int64[::1], types.int64[::1]))
+        answer = typed.overloads[typed.signatures[0]].signature.return_type
+        if isinstance(answer, (types.Optional, types.NoneType, types.Float)):
+            raise PolicyError(
+                f"{where}: decide does not answer with an action in every case (it answers {answer}); "
+                "let every path return UNMAP, SPLIT, KEEP or MIGRATE"
+            )
         return cfunc(_DECIDE)(entry)
     except NumbaError as error:
         reason = _reason_of(error)
         raise PolicyError(
-            f"{decide.__code__.co_filename}:{decide.__code__.co_firstlineno}: decide cannot be compiled: {reason}; "
-            "use whole numbers, comparisons and the fields of c and p only"
+            f"{where}: decide cannot be compiled: {reason}; "
+            "use whole numbers, comparisons and the fields of c and p only; "
+            f"c has {', '.join(DECIDE_FIELDS)}"
         ) from None
 
 

@@ -61,7 +61,7 @@ class Plan:
     def block_trials(self) -> int:
         """Trials in one block, a power of two that depends on the scenario only."""
         mean = max(arrivals_of(self.scenario).mean, 1e-9)
-        return int(np.clip(2 ** round(np.log2(_ERRORS_PER_BLOCK / mean)), 64, _MOST_TRIALS_PER_BLOCK))
+        return int(np.clip(2 ** round(np.log2(_ERRORS_PER_BLOCK / mean)), 1, _MOST_TRIALS_PER_BLOCK))
 
     @cached_property
     def run_id(self) -> str:

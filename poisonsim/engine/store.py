@@ -18,6 +18,7 @@ from poisonsim.engine.block import Block
 from poisonsim.errors import RunFolderError, did_you_mean
 
 SCHEMA = "poisonsim.run/1"
+REPORT_FILES = ("report.html", "trade.png", "reach.png", "tables.png")
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -48,6 +49,12 @@ def write_whole(path: Path, data: bytes) -> None:
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Writes `data` as indented JSON."""
     write_whole(path, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def remove_report(folder: Path) -> None:
+    """Removes the report and its pictures from a run folder, where it has them."""
+    for name in REPORT_FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -19,6 +19,9 @@ _DENSE_MEAN = 1.0
 # Below this probability no run of any length sees an error.
 _NEVER = 1e-30
 
+# A gamma frailty of less variance cannot be told from none, and its shape overflows.
+_LEAST_DISPERSION = 1e-12
+
 
 @dataclass(frozen=True)
 class Arrivals:
@@ -120,4 +123,5 @@ def arrivals_of(scenario: Scenario) -> Arrivals:
         else faults.scale * load_fault_table(faults.table).ue_per_tib_year(faults.dimm_bytes)
     )
     mean = float(per_tib_year) * (scenario.vm.memory_bytes / TIB) * years
-    return Arrivals(mean=mean, dispersion=faults.dispersion, shape=faults.shape)
+    dispersion = faults.dispersion if faults.dispersion > _LEAST_DISPERSION else 0.0
+    return Arrivals(mean=mean, dispersion=dispersion, shape=faults.shape)

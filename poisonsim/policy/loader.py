@@ -62,9 +62,16 @@ def policy_names() -> tuple[str, ...]:
     return tuple(sorted({*_shipped_names(), *_offered()}))
 
 
-def all_policies() -> tuple[PolicySource, ...]:
-    """Every shipped or installed policy, loaded, in name order."""
-    return tuple(find_policy(name) for name in policy_names())
+def all_policies() -> tuple[tuple[PolicySource, ...], tuple[str, ...]]:
+    """Every shipped or installed policy in name order, and what is wrong with those that cannot be loaded."""
+    sources: list[PolicySource] = []
+    problems: list[str] = []
+    for name in policy_names():
+        try:
+            sources.append(find_policy(name))
+        except PolicyError as error:
+            problems += error.problems
+    return tuple(sources), tuple(problems)
 
 
 def find_policy(name: str) -> PolicySource:

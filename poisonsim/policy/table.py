@@ -271,7 +271,7 @@ class _Checker:
         try:
             encoded = [c for part in rule.conditions() if (c := self._encode(part, rule)) is not None]
         except PolicyError as error:
-            self.problem(f"{rule}: {error}", "write it so")
+            self.problem(f"{rule}: {error}", 'such as "hits_in_region >= 3 and spares_left > 0"')
             return None
         conditions = self._reduce(rule, encoded)
         if len(conditions) > MAX_CONDITIONS:

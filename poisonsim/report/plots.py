@@ -90,6 +90,10 @@ def _trade(result: Result, looks: Sequence[Style], at_horizon: pd.DataFrame, pen
         finding = "No policy beats another on both counts."
     else:
         finding = f"The choice is between {_listed(best)}; every other policy is beaten by one of these."
+    lost = {label: at_horizon.loc[(label, "vm_lost")]["mean"] for label in result.policies}
+    if max(lost.values()) > min(lost.values()):
+        worst = max(lost, key=lambda label: lost[label])
+        finding += f" Lost VMs are not in this picture: {worst} loses {100 * lost[worst]:.3g} % of them."
     alternative = "Host memory and slowdown at the median: " + "; ".join(
         f"{m.label} {format_bytes(m.cost_bytes.p50)}, {minus(f'{m.slowdown_pct.p50:.3g}')} per cent" for m in marks
     )

@@ -166,9 +166,13 @@ def parse_threshold(text: str, metrics: tuple[Metric, ...]) -> Threshold:
     name, symbol, number, unit = match.groups()
     metric = known_metric(name, metrics)
     allowed = {"bytes": "a size such as 8GiB, or bytes without a unit", "1": "a number, or per cent such as 5%"}
+    if name.startswith("slowdown"):
+        allowed = {"1": "a number such as 1.01, which is 1 % slower"}
     try:
         if metric.unit == "bytes" and unit:
             value = float(parse_bytes(number + unit)) if float(number) else 0.0
+        elif unit == "%" and name.startswith("slowdown"):
+            raise ValueError("a slowdown is a ratio")
         elif metric.unit == "1" and unit == "%":
             value = float(number) / 100
         elif unit in ("", metric.unit):

@@ -25,7 +25,7 @@ _HIT_TRIALS = 20_000
 
 
 def run(
-    scenario: Scenario | str,
+    scenario: Scenario | str | Path,
     *,
     policies: Iterable[str | Policy | type[Policy]],
     trials: int | None = None,
@@ -60,8 +60,10 @@ def run(
         >>> res.probability("guest_lost_bytes > 1GiB", policy="hgm2m").best
         0.0
     """
-    if isinstance(scenario, str):
+    if isinstance(scenario, (str, Path)):
         scenario = load_scenario(scenario)
+    if not isinstance(scenario, Scenario):
+        raise ScenarioError(f"scenario = {scenario!r} is neither a Scenario nor the name or path of one")
     plan = plan_run(scenario, policies=policies, seed=seed)
     trials = default_trials(scenario) if trials is None else trials
     problems = [
@@ -91,6 +93,8 @@ def plan_run(scenario: Scenario, *, policies: Iterable[str | Policy | type[Polic
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
         raise ScenarioError(f"seed = {seed!r} is not a whole number from 0 to 2**64 - 1")
+    if not isinstance(policies, (str, Policy, type, Iterable)):
+        raise ScenarioError(f"policies = {policies!r} is not a list of policies; give one such as ['hgm2m']")
     chosen = [policies] if isinstance(policies, (str, Policy, type)) else list(policies)
     if not chosen:
         raise ScenarioError("no policy is named; give at least one, such as policies=['hgm2m']")
@@ -150,7 +154,8 @@ def open_run(folder: str | Path) -> Result:
     if missing:
         raise RunFolderError(
             f"{folder}: blocks {', '.join(missing[:10])} are missing or damaged; "
-            "run the same command again, it computes only those"
+            "run the same command again, it computes only those: "
+            f"{manifest.get('command') or 'poisonsim.run(...)'} --out {folder}"
         )
     return Result(plan, merger.tally())
 

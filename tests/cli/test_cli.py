@@ -519,3 +519,36 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(cli: Cli, tmp_path: Path
     torn = [name for name in left if Path(name).name.startswith(".")]  # a temporary file that the kill left behind
     assert {name: value for name, value in left.items() if name not in torn} == hashes(unbroken)
     assert len(torn) <= 2
+
+
+def test_a_report_of_other_trials_does_not_stay(cli: Cli) -> None:
+    folder = folder_of(cli("run", "--policy", "hgm2m", "--trials", "1200", "--seed", "3"))
+    assert (folder / "report.html").exists()
+    assert folder_of(cli("run", "--policy", "hgm2m", "--trials", "1000", "--seed", "3", "--no-report")) == folder
+    assert sorted(path.name for path in folder.iterdir()) == ["blocks", "run.json", "summary.csv"]
+
+
+@pytest.mark.parametrize("options", [("--json", "--csv"), ("--dry-run", "--json")])
+def test_two_kinds_of_output_exclude_each_other(cli: Cli, options: tuple[str, str]) -> None:
+    result = cli("run", *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "exclude each other" in result.stderr
+
+
+def test_a_mapping_that_a_policy_does_not_use_is_pointed_out(cli: Cli) -> None:
+    asked = cli("run", "--policy", "hgm2m", "--set", "host.mapping=private", *QUICK)
+    assert "note: host.mapping = private is not used by unmap1g" in asked.stderr
+    assert "note:" not in cli("run", "--policy", "unmap1g-private", *QUICK).stderr
+
+
+def test_check_runs_a_few_trials_of_a_decide(cli: Cli, policy_file: Callable[..., str]) -> None:
+    body = "class Mine(Policy):\n    @staticmethod\n    def decide(c, p):\n        return SPLIT\n"
+    result = cli("policies", "check", policy_file(body))
+    assert result.exit_code == 2 and "decide answered SPLIT for a 4K leaf" in result.stderr
+
+
+@pytest.mark.parametrize("body", ["if c.leaf_level > 0:\n            return UNMAP", "return 2.5"])
+def test_check_refuses_a_decide_that_may_not_answer(cli: Cli, policy_file: Callable[..., str], body: str) -> None:
+    head = "class Mine(Policy):\n    @staticmethod\n    def decide(c, p):\n        "
+    result = cli("policies", "check", policy_file(f"{head}{body}\n"))
+    assert result.exit_code == 2 and "decide does not answer with an action in every case" in result.stderr

@@ -54,3 +54,13 @@ def test_the_rate_it_quotes_is_the_catalogue_s() -> None:
     rate = load_fault_table("ddr4-alibaba").ue_per_tib_year(32 << 30)
     assert f"give {rate:.4f} UEs" in README
     assert f"some {round(100 / (5 * rate), -2):,.0f} times fewer" in README
+
+
+def test_the_decide_shown_runs(tmp_path: Path) -> None:
+    import poisonsim as ps
+
+    (script,) = [block for block in blocks("python") if "def decide" in block]
+    path = tmp_path / "save_spares.py"
+    path.write_text(script)
+    result = ps.run("seed-1t", policies=[str(path), "hgm2m"], trials=1000, seed=1)
+    assert result.distribution("save-spares", "spares_used").values.max() > 0

@@ -110,3 +110,9 @@ def test_expressions_that_mean_nothing(text: str, fragment: str) -> None:
     with pytest.raises(MetricError) as caught:
         parse_threshold(text, X86)
     assert fragment in str(caught.value)
+
+
+def test_per_cent_of_a_slowdown_is_refused() -> None:
+    """`slowdown > 1%` would mean 0.01 and always hold, where a slowdown of 1.01 was meant."""
+    with pytest.raises(MetricError, match="a number such as 1.01, which is 1 % slower"):
+        parse_threshold("slowdown > 1%", metrics_for(("1G", "4K")))

@@ -72,7 +72,7 @@ def test_ten_mistakes_in_one_file_are_ten_lines(write: Any) -> None:
             'fleet.toml: faults.errors: belongs to model = "count", but model is "rate"',
             "fleet.toml: workload.access: 'zipfian' is not one of zipf, uniform, hot-cold, sequential; did you mean zipf?",
             "fleet.toml: horizon.grid: '7d' cuts 1y into 52.1786 steps, not a whole number; "
-            "write a step that divides the horizon, such as 1month",
+            "write a step that divides the horizon, such as 0.019230769230769232 (years)",
         ]
     )  # fmt: skip
 
@@ -161,8 +161,11 @@ def test_a_file_goes_over_its_base_and_set_over_the_file_and_years_over_all(writ
     assert resolved.scenario.horizon.years == 10
     keys = ("vm.memory", "host.spares", "horizon.years", "faults.table", "faults.scale", "title")
     assert [resolved.origins[key] for key in keys] == [
-        "fleet.toml", "--set", "--years", "catalogue: cloud-1t-ddr4", "default", "catalogue: cloud-1t-ddr4",
+        "fleet.toml", "--set", "--years", "catalogue: cloud-1t-ddr4", "default", "default",
     ]  # fmt: skip
+    assert resolved.scenario.title == ""  # that of the base speaks of the values of the base
+    changed = resolve_scenario("seed-1t", overrides=["host.cpu=zen5"], years=3)
+    assert changed.scenario.title.endswith(", with other host.cpu, horizon.years")
 
 
 def test_every_key_has_an_origin(write: Any) -> None:
