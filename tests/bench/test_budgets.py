@@ -9,8 +9,8 @@ from budgets import Budget, fleet_budget, kernel_budgets, thread_budget
 
 def test_every_engine_budget_is_measured() -> None:
     rows = [*kernel_budgets(repeats=1), fleet_budget(repeats=1), thread_budget(repeats=1, blocks=2)]
-    assert len(rows) == 6
-    assert all(math.isfinite(row.measured) and row.measured > 0 for row in rows)
+    assert len({row.what for row in rows}) == len(rows) == 6
+    assert all(math.isfinite(row.measured) for row in rows)  # differences of noisy times may have either sign
 
 
 def test_a_budget_is_met_on_the_right_side_of_its_goal() -> None:
