@@ -330,7 +330,7 @@ def _grid(years: float, grid: str | float) -> Iterator[Problem]:
         yield Problem(
             "horizon.grid",
             f"{shown(grid)} cuts {years:g}y into {n_steps:.6g} steps, not a whole number; "
-f"write a step that divides the horizon, such as {years / max(round(n_steps), 1)!r} (years)",
+            f"write a step that divides the horizon, such as {years / max(round(n_steps), 1)!r} (years)",
         )
 
 

@@ -215,7 +215,7 @@ class RateFaults:
 @section("faults")
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class FieldFaults:
-    """Faults as a fleet saw them: DRAM fault modes, each a cluster of page errors.
+    """UEs at the rate that a fleet's DRAM fault modes and failure tickets give; each UE poisons one base page.
 
     Args:
         table: Name of a fault table in the catalogue, or a TOML file.

@@ -12,7 +12,7 @@ from poisonsim.cli.common import print_table
 from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.faults.tables import FaultTable, load_fault_table
 from poisonsim.results.result import Result
-from poisonsim.results.statistics import Distribution, Estimate, binomial_quantile
+from poisonsim.results.statistics import TAIL_TRIALS, Distribution, Estimate, binomial_quantile
 from poisonsim.results.words import Shown, as_probability, in_bytes, in_percent, paired_sentence
 from poisonsim.scenario import FieldFaults, ResolvedScenario
 from poisonsim.units import format_bytes
@@ -33,6 +33,11 @@ def print_result(result: Result, resolved: ResolvedScenario, *, vms: int) -> Non
     )
     typer.echo("means at the end of the horizon, with 95 % intervals; every metric and year is in summary.csv\n")
     reference = result.policies[0]
+    errors = result.distribution(reference, "errors")
+    n_hit = int(errors.counts[errors.values > 0].sum())
+    if arrivals_of(scenario).mean > 0 and n_hit < TAIL_TRIALS:
+        typer.echo(f"only {n_hit} of {result.n_trials:,} trials saw a UE: too few to compare policies; raise --trials")
+        return
     for policy in result.policies[1:]:
         typer.echo(textwrap.fill(paired_sentence(result, policy, to=reference), width=118, subsequent_indent="  "))
     _print_fleet(result, vms)
@@ -75,7 +80,7 @@ def _print_fleet(result: Result, vms: int) -> None:
         return
     hit = result.distribution(result.policies[0], "errors")
     share = hit.share(hit.values > 0)
-    few, many = (binomial_quantile(q, vms, share.best) for q in (0.025, 0.975))
+    few, many = binomial_quantile(0.025, vms, share.low), binomial_quantile(0.975, vms, share.high)
     typer.echo(
         f"\nof {vms:,} such VMs, {_of(vms, share)} are expected to see a UE in {years}; "
         f"in 19 such fleets of 20 it is {few:,} to {many:,}"

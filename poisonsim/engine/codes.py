@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poisonsim.policy import Act
+from poisonsim.policy import COUNTERS, Act
 
 # geometry: what the kernel knows of the VM and its host
 (G_REGIONS, G_VM_PAGES, G_SPARES, G_SHARED, G_END_AT_LOSS, G_HAS_DECIDE, G_DIRECT_MAP, G_GROUP_SHIFT, G_CHUNK_SHIFT,
@@ -12,6 +12,9 @@ N_GEOMETRY = 11
 # what can be done with a leaf, as plain integers
 SPLIT, UNMAP, KEEP, MIGRATE, SPLIT_TO, SPLIT_VM_TO = (int(act) for act in Act)
 NO_MATCH = 0
+
+# the counter that a migration without a spare fails on, by its place among the counters
+SPARES_LEFT = tuple(COUNTERS).index("spares_left")
 
 # what became of a leaf: 0 = still mapped by one entry, > 0 = split to that level
 HOLE = -1

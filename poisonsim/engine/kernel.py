@@ -27,6 +27,7 @@ from poisonsim.engine.codes import (
     KEEP,
     MIGRATE,
     NO_MATCH,
+    SPARES_LEFT,
     SPLIT,
     SPLIT_TO,
     SPLIT_VM_TO,
@@ -227,7 +228,7 @@ def simulate(
                     act = NO_MATCH
                     target = np.int64(-1)
                     spares_left = geometry[G_SPARES] - s[SPARES_USED]
-                    counters[0] = spares_left
+                    counters[SPARES_LEFT] = spares_left
                     counters[1] = regions[region, R_HITS]
                     counters[2] = hits_in_vm
                     counters[3] = regions_split
@@ -247,12 +248,15 @@ def simulate(
                         if act == SPLIT:
                             act = SPLIT_TO
                     for r in range(row_start[level], row_start[level + 1]):
-                        matches = True
+                        matches = matches_but_for_spares = True
                         for c in range(rows[r, 0]):
-                            matches &= holds(counters[rows[r, 1 + 3 * c]], rows[r, 2 + 3 * c], rows[r, 3 + 3 * c])
-                        if matches and rows[r, -2] == MIGRATE and spares_left <= 0:
-                            s[SPARES_EXHAUSTED] = 1
+                            agrees = holds(counters[rows[r, 1 + 3 * c]], rows[r, 2 + 3 * c], rows[r, 3 + 3 * c])
+                            matches &= agrees
+                            matches_but_for_spares &= agrees or rows[r, 1 + 3 * c] == SPARES_LEFT
+                        if rows[r, -2] == MIGRATE and spares_left <= 0:
                             matches = False
+                            if matches_but_for_spares:
+                                s[SPARES_EXHAUSTED] = 1
                         if matches:
                             act, target = rows[r, -2], rows[r, -1]
                             break

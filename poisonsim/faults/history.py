@@ -63,7 +63,7 @@ def draw_history(scenario: Scenario, seed: int, block: int, n_trials: int) -> Hi
     gaps = arriving.standard_exponential(n_events + len(trial))
     years = sorted_times(gaps, start, scenario.horizon.years, 1.0 / arrivals.shape)
     where = stream(seed, Purpose.GEOMETRY, block)
-    if isinstance(faults, CountFaults) and faults.placement == "distinct-regions":
+    if isinstance(faults, CountFaults) and faults.placement == "distinct-regions" and n_events > 0:
         left = vm.n_regions - np.arange(faults.errors)
         region = without_replacement(where.integers(np.tile(left, len(trial))), faults.errors, vm.n_regions)
         page = region * vm.pages_per_region + where.integers(vm.pages_per_region, size=n_events)

@@ -27,7 +27,7 @@ class Fleet:
 
         Returns:
             Columns policy, year, expected_vms, expected_low, expected_high (interval from the number of trials),
-            p95_vms (not exceeded in 19 fleets out of 20).
+            p95_vms (not exceeded in 19 fleets out of 20, at the upper end of the interval).
 
         Raises:
             MetricError: The expression means nothing.
@@ -49,7 +49,7 @@ class Fleet:
                         "expected_vms": self.vms * p.best,
                         "expected_low": self.vms * p.low,
                         "expected_high": self.vms * p.high,
-                        "p95_vms": binomial_quantile(0.95, self.vms, p.best),
+                        "p95_vms": binomial_quantile(0.95, self.vms, p.high),
                     }
                 )
         return pd.DataFrame(rows)

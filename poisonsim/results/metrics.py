@@ -66,7 +66,7 @@ _FIXED = (
         "what the host pays: tables + vmemmap + direct map + host lost + reserved",
     ),
     Metric("spares_used", "pool", "pages", "lower", "spare huge pages taken", "count"),
-    Metric("spares_exhausted", "pool", "1", "lower", "1 once a migration found no spare", "flag"),
+    Metric("spares_exhausted", "pool", "1", "lower", "1 once a rule would have migrated and no spare was left", "flag"),
     Metric(
         "tlb_reach_bytes",
         "translation",
@@ -83,8 +83,8 @@ _FIXED = (
         "lower",
         "run time / run time of the same VM without errors, middle walk-cost slope",
     ),
-    Metric("slowdown_low", "translation", "1", "lower", "slowdown with the lowest published walk-cost slope"),
-    Metric("slowdown_high", "translation", "1", "lower", "slowdown with the highest published walk-cost slope"),
+    Metric("slowdown_low", "translation", "1", "lower", "slowdown, low end over the published walk-cost slopes"),
+    Metric("slowdown_high", "translation", "1", "lower", "slowdown, high end over the published walk-cost slopes"),
     Metric("vm_lost", "availability", "1", "lower", "1 once the guest lost memory it cannot run without", "flag"),
     Metric(
         "guest_faults",

@@ -19,8 +19,9 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 # Life averages follow each trial through every state it was in, so they use the first trials only: enough that
-# their quantiles are known well, few enough that a long run does not run twice.
+# their quantiles are known well, few enough that a long run neither runs twice nor fills memory.
 _LIFE_ERRORS = 1 << 21
+_LIFE_HIT_TRIALS = 1 << 16
 
 
 def histories(plan: Plan, n_trials: int) -> Iterator[tuple[int, int, History, tuple[Paths, ...]]]:
@@ -32,7 +33,10 @@ def histories(plan: Plan, n_trials: int) -> Iterator[tuple[int, int, History, tu
 
 def life_trials(plan: Plan, n_trials: int) -> int:
     """How many of the first trials the distribution of life averages is taken from."""
-    return min(n_trials, int(_LIFE_ERRORS / max(arrivals_of(plan.scenario).mean, 1e-9)) + 1)
+    arrivals = arrivals_of(plan.scenario)
+    by_errors = _LIFE_ERRORS / max(arrivals.mean, 1e-9)
+    by_hits = _LIFE_HIT_TRIALS / max(arrivals.p_any, 1e-9)
+    return min(n_trials, int(min(by_errors, by_hits)) + 1)
 
 
 class StateIndex:

@@ -136,7 +136,7 @@ class Result:
             MetricError: The year is not on the grid, or no trials are asked for.
         """
         point = self._point_of(year)
-        if trials is not None and trials < 1:
+        if trials is not None and (isinstance(trials, bool) or not isinstance(trials, int) or trials < 1):
             raise MetricError(f"trials = {trials} is not a whole number of at least 1")
         wanted = self.n_trials if trials is None else min(trials, self.n_trials)
         frames = []
@@ -311,6 +311,8 @@ class Result:
         horizon = self.plan.scenario.horizon
         if year is None:
             return horizon.n_steps
+        if isinstance(year, bool) or not isinstance(year, (int, float)):
+            raise MetricError(f"year = {year!r} is not a number of years; life averages are in summary() only")
         point = year * horizon.n_steps / horizon.years
         if not 0 <= point <= horizon.n_steps + 1e-6 or abs(point - round(point)) > 1e-6:
             raise MetricError(

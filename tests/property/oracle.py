@@ -212,12 +212,14 @@ class Life:
     def choose(self, level: int, event: Event) -> Act | SizedAct:
         """The action of the first rule that covers leaves of `level`, whose guard holds, and that can be done."""
         for rule in self.policy.rules:
-            if not covers(self.sizes, rule.size, level) or not self.guard_holds(rule.guard, event):
+            if not covers(self.sizes, rule.size, level):
                 continue
             if rule.action is MIGRATE and self.spares_left() <= 0:
-                self.spares_exhausted = True
+                others = [part for part in rule.guard.split(" and ") if part and "spares_left" not in part]
+                self.spares_exhausted |= self.guard_holds(" and ".join(others), event)
                 continue
-            return rule.action
+            if self.guard_holds(rule.guard, event):
+                return rule.action
         raise AssertionError("a checked policy always acts")
 
     def guard_holds(self, guard: str, event: Event) -> bool:

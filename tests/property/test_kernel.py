@@ -34,7 +34,7 @@ from strategies import (
 
 from poisonsim.engine.block import Paths, follow, run_block, year_points
 from poisonsim.engine.plan import Plan, make_plan
-from poisonsim.engine.state import state_columns
+from poisonsim.engine.state import SPARES_EXHAUSTED, state_columns
 from poisonsim.errors import PolicyError
 from poisonsim.faults.history import draw_history
 from poisonsim.policy import BACKING, BASE, MIGRATE, SPLIT, SPLIT_VM_TO, UNMAP, Policy, load_policy, on, policy_names
@@ -243,6 +243,7 @@ def test_policy_in_code_equals_its_rules(coded: Policy, ruled: Policy) -> None:
         in_rules = replace(case, policy=ruled)
         check(in_rules)
         want = states_on(in_rules.follow(), in_rules.plan, points)
+        want[:, :, SPARES_EXHAUSTED] = 0  # code takes what there is, and never says that it wanted more
         assert_array_equal(states_on(case.follow(), case.plan, points), want, err_msg=repr(case))
 
 

@@ -562,3 +562,15 @@ def test_a_history_does_not_know_of_policies() -> None:
     drawn = np.zeros(plan.block_trials, np.int64)
     drawn[history.trial] = np.diff(history.start)
     assert np.array_equal(errors, drawn)
+
+
+def test_a_pool_is_exhausted_however_the_rule_is_spelled() -> None:
+    from poisonsim.policy import BACKING, MIGRATE, UNMAP, Policy, on
+
+    class Guarded(Policy):
+        """Migrate while there is a spare, spelled out."""
+
+        rules = [on(BACKING, when="spares_left > 0").do(MIGRATE), on(BACKING).do(UNMAP)]
+
+    res = ps.run("seed-1t", policies=["migrate1g", Guarded], trials=200, seed=7)
+    assert [one_value(res, label, "spares_exhausted") for label in res.policies] == [1, 1]

@@ -128,3 +128,8 @@ def test_streams_differ_by_seed_purpose_and_block() -> None:
     assert len(set(draws.values())) == len(draws)
     again = stream(1, Purpose.GUEST, 2**20).integers(2**63, size=4)
     assert tuple(again.tolist()) == draws[1, Purpose.GUEST, 2**20]
+
+
+def test_no_errors_in_distinct_regions_are_no_events() -> None:
+    scenario = Scenario(faults=CountFaults(errors=0, placement="distinct-regions"))
+    assert len(draw_history(scenario, seed=1, block=0, n_trials=8).page) == 0
