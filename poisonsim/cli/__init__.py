@@ -39,15 +39,11 @@ def main() -> None:
     """Runs the command line; anything that reaches here is a bug of ours, and is called one."""
     try:
         app()
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        forget_stdout()
-        print(
-            f"error: output cannot be written ({error.strerror}); what is in the run folder is intact", file=sys.stderr
-        )
-        sys.exit(2)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            forget_stdout()
+            print(f"error: output cannot be written ({error.strerror}); the run folder is intact", file=sys.stderr)
+            sys.exit(2)
         traceback.print_exc()
         print("poisonsim: this is a bug of ours; please report it with the lines above", file=sys.stderr)
         sys.exit(1)

@@ -56,7 +56,7 @@ def run_command(
     from poisonsim.cli.tables import print_result
     from poisonsim.engine.store import remove_report
     from poisonsim.errors import ScenarioError
-    from poisonsim.results.runs import default_trials, plan_run, run
+    from poisonsim.results.runs import default_trials, execute, plan_run
     from poisonsim.scenario import resolve_scenario
 
     if as_json and as_csv or dry_run and (as_json or as_csv):
@@ -76,10 +76,7 @@ def run_command(
     _note_pinned_mappings(resolved, plan)
     with collected_warnings():
         with progress(plan, quiet=False) as callback:
-            result = run(
-                resolved.scenario, policies=chosen, trials=wanted, seed=seed, threads=threads, out=folder,
-                progress=callback, command=command,
-            )  # fmt: skip
+            result = execute(plan, trials=wanted, threads=threads, out=folder, progress=callback, command=command)
         if as_json:
             print_json(result.to_dict())
         elif as_csv:

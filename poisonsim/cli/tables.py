@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 
 import typer
 from scipy.special import gammaincinv
@@ -15,7 +16,7 @@ from poisonsim.results.result import Result
 from poisonsim.results.statistics import TAIL_TRIALS, Distribution, Estimate, binomial_quantile
 from poisonsim.results.words import Shown, as_probability, in_bytes, in_percent, paired_sentence
 from poisonsim.scenario import FieldFaults, ResolvedScenario
-from poisonsim.units import format_bytes
+from poisonsim.units import TIB, format_bytes
 
 
 def print_result(result: Result, resolved: ResolvedScenario, *, vms: int) -> None:
@@ -70,8 +71,8 @@ def _print_fleet(result: Result, vms: int) -> None:
     scenario = result.plan.scenario
     years = f"{scenario.horizon.years:g} years"
     if arrivals_of(scenario).fixed:
-        field = load_fault_table("ddr4-alibaba").ue_per_tib_year(32 << 30)
-        expected = field * scenario.vm.memory_bytes / (1 << 40) * scenario.horizon.years
+        expected = arrivals_of(replace(scenario, faults=FieldFaults())).mean
+        field = expected / (scenario.vm.memory_bytes / TIB * scenario.horizon.years)
         typer.echo(
             f"\nnote: {arrivals_of(scenario).mean:g} UEs in {years} is a thought experiment. At the rate of a real "
             f"DDR4 fleet ({field:.4f} UEs per TiB-year)\n"

@@ -26,6 +26,15 @@ def claim(keys, stamps, mask, key, stamp):
     return True
 
 
+@njit(cache=True, nogil=True, inline="always")
+def put(keys, stamps, values, mask, key, stamp, value):
+    """Keeps `value` under `key`."""
+    i = slot_of(keys, stamps, mask, key, stamp)
+    keys[i] = key
+    stamps[i] = stamp
+    values[i] = value
+
+
 @njit(cache=True, nogil=True)
 def bits_for(n):
     """log2 of a table size, at least 16, that holds `n` keys at half load."""

@@ -41,7 +41,7 @@ from poisonsim.engine.events import (
     KEY_CHUNK,
     KEY_GROUP,
 )
-from poisonsim.engine.hashing import bits_for, claim, longest_run, rebuild_index, slot_of
+from poisonsim.engine.hashing import bits_for, claim, longest_run, put, rebuild_index, slot_of
 from poisonsim.engine.state import (
     DIRECT_MAP_PAGES,
     ERRORS,
@@ -213,9 +213,15 @@ def simulate(
                             regions[region, R_SPLIT_TO] = becomes[0, 0]
                         for between in range(max(top, 1), min(level + 1, base)):
                             if becomes[top, between] != 0:
-                                key = ((here >> shift[between]) << 4) | between
-                                slot = slot_of(keys, stamps, mask, key, t)
-                                keys[slot], stamps[slot], values[slot] = key, t, becomes[top, between]
+                                put(
+                                    keys,
+                                    stamps,
+                                    values,
+                                    mask,
+                                    ((here >> shift[between]) << 4) | between,
+                                    t,
+                                    becomes[top, between],
+                                )
                         if fate[e] < loss_below[level]:
                             s[VM_LOST] = 1
                         became = HOLE
@@ -268,9 +274,7 @@ def simulate(
                             s[RESTORED_REGIONS] += 1
                             regions[region, R_SPLIT_TO] = target
                         else:
-                            key = ((here >> shift[level]) << 4) | level
-                            slot = slot_of(keys, stamps, mask, key, t)
-                            keys[slot], stamps[slot], values[slot] = key, t, target
+                            put(keys, stamps, values, mask, ((here >> shift[level]) << 4) | level, t, target)
                         more = np.int64(1) << (shift[level] - shift[target])
                         s[LEAVES + level] -= 1
                         s[LEAVES + target] += more
@@ -312,9 +316,7 @@ def simulate(
                             if has_ledger:
                                 lost -= ledgers[region, L_LOST]
                         elif level < base:
-                            key = ((here >> shift[level]) << 4) | level
-                            slot = slot_of(keys, stamps, mask, key, t)
-                            keys[slot], stamps[slot], values[slot] = key, t, HOLE
+                            put(keys, stamps, values, mask, ((here >> shift[level]) << 4) | level, t, HOLE)
                             if has_ledger:  # pages kept, or retired by an earlier migration, are lost already
                                 for before in range(first, e):
                                     if (

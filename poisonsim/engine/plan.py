@@ -156,8 +156,7 @@ def make_plan(scenario: Scenario, policies: Iterable[str | Policy | type[Policy]
         >>> make_plan(Scenario(), ["unmap1g"], seed=7).block_trials
         2048
     """
-    rungs = ladder(scenario.vm.arch, scenario.vm.backing, contiguous=scenario.vm.contiguous)
-    situation = situation_of(scenario, rungs)
+    situation = situation_of(scenario)
     loaded = load_policies(policies)
     compiled: list[CompiledPolicy] = []
     problems: list[str] = []
@@ -168,14 +167,15 @@ def make_plan(scenario: Scenario, policies: Iterable[str | Policy | type[Policy]
             problems += error.problems
     if problems:
         raise PolicyError(problems)
-    return Plan(scenario, seed, rungs, tuple(compiled))
+    return Plan(scenario, seed, situation.ladder, tuple(compiled))
 
 
-def situation_of(scenario: Scenario, rungs: Ladder) -> Situation:
+def situation_of(scenario: Scenario) -> Situation:
     """What a policy of this scenario is compiled for."""
+    vm = scenario.vm
     return Situation(
-        ladder=rungs,
-        n_regions=scenario.vm.n_regions,
+        ladder=ladder(vm.arch, vm.backing, contiguous=vm.contiguous),
+        n_regions=vm.n_regions,
         spares=scenario.host.spares,
         mapping=scenario.host.mapping,
         horizon_days=int(scenario.horizon.years * DAYS_PER_YEAR),
@@ -190,9 +190,8 @@ def restore_plan(scenario: Scenario, seed: int, policies: Iterable[Mapping[str, 
     Raises:
         PolicyError: A `decide` that cannot be loaded, or is another one now.
     """
-    rungs = ladder(scenario.vm.arch, scenario.vm.backing, contiguous=scenario.vm.contiguous)
-    situation = situation_of(scenario, rungs)
-    return Plan(scenario, seed, rungs, tuple(_restore_policy(entry, situation) for entry in policies))
+    situation = situation_of(scenario)
+    return Plan(scenario, seed, situation.ladder, tuple(_restore_policy(entry, situation) for entry in policies))
 
 
 def _restore_policy(entry: Mapping[str, Any], situation: Situation) -> CompiledPolicy:

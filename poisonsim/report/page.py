@@ -162,7 +162,7 @@ def _cell(policy: str, metric: str, at_horizon: pd.DataFrame, least: bool) -> Ce
         shown = _shown(metric, Estimate(raw_p99, raw_p99, raw_p99, row["unit"]))
         p99 = f"{shown.value} {shown.unit}"
     if metric == "slowdown":
-        ends = sorted(float(at_horizon.loc[(policy, name), "mean"]) for name in ("slowdown_low", "slowdown_high"))
+        ends = [float(at_horizon.loc[(policy, name), "mean"]) for name in ("slowdown_low", "slowdown_high")]
         low, high = (_shown(metric, Estimate(end, end, end, "1")).value for end in ends)
         band = "" if low == high else f"{low} to {high}"
     return Cell(metric, _shown(metric, _mean(row)), float(row["mean"]), p99, raw_p99, band, least)

@@ -65,7 +65,26 @@ def run(
     if not isinstance(scenario, Scenario):
         raise ScenarioError(f"scenario = {scenario!r} is neither a Scenario nor the name or path of one")
     plan = plan_run(scenario, policies=policies, seed=seed)
-    trials = default_trials(scenario) if trials is None else trials
+    return execute(plan, trials=trials, threads=threads, executor=executor, out=out, progress=progress, command=command)
+
+
+def execute(
+    plan: Plan,
+    *,
+    trials: int | None = None,
+    threads: int | None = None,
+    executor: Executor | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    command: str = "",
+) -> Result:
+    """As `run`, for a plan that `plan_run` has checked.
+
+    Raises:
+        ScenarioError: `trials` or `threads` cannot be used.
+        RunFolderError: `out` cannot be written, or holds another run.
+    """
+    trials = default_trials(plan.scenario) if trials is None else trials
     problems = [
         f"{name} = {value!r} is not a whole number of at least 1"
         for name, value in {"trials": trials, "threads": 1 if threads is None else threads}.items()
@@ -120,7 +139,7 @@ def open_run(folder: str | Path) -> Result:
 
     Raises:
         RunFolderError: No run folder, written by another version, edited, or with blocks missing or damaged.
-        PolicyError: A policy with a `decide` whose file is gone or has changed.
+            A policy with a `decide` whose file is gone or has changed counts as edited.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
