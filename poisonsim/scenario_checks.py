@@ -8,14 +8,16 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import annotated_types
 from pydantic import ValidationError
 from pydantic_core import ArgsKwargs, ErrorDetails
 
 from poisonsim.errors import ScenarioError, did_you_mean
-from poisonsim.units import TIB, format_bytes, page_bytes, parse_years
+from poisonsim.scenario_fault_checks import FAULT_CHECKS
+from poisonsim.scenario_problem import Problem, loads, one_line, shown
+from poisonsim.units import format_bytes, page_bytes, parse_years
 
 T = TypeVar("T")
 
@@ -33,23 +35,12 @@ ACCESS_KEYS = {
 }
 """Keys that only some access patterns use."""
 
-MAX_ERRORS = 100_000_000
 MAX_STEPS = 1200
 _GUEST_PAGES = {
     "x86-64": ("1G", "2M", "4K"),
     "arm64": ("16G", "1G", "512M", "32M", "2M", "64K", "16K", "4K"),
     "riscv64": ("1G", "2M", "64K", "4K"),
 }
-
-
-class Problem(NamedTuple):
-    """What is wrong with the value of one dotted key."""
-
-    key: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.message}"
 
 
 def family(arch: str) -> str:
@@ -117,16 +108,6 @@ def unknown_key(name: str, key: str, known: Sequence[str]) -> str:
     if elsewhere and not (hint and name):
         hint = f"; did you mean {elsewhere[0]}?"
     return f"unknown key{hint or did_you_mean(f'{name}.{key}', all_keys())}"
-
-
-def shown(value: object) -> str:
-    """`value` as a scenario file spells it, on one line, shortened."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int) and value.bit_length() > 128:
-        return f"an integer of {value.bit_length()} bits"
-    text = repr(value) if isinstance(value, (str, int, float, list, tuple, dict)) else f"{type(value).__name__} {value}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 _TYPE_WORDS = {
@@ -233,7 +214,7 @@ def _contiguous(arch: str, backing: str, contiguous: bool) -> Iterator[Problem]:
     try:
         ladder(arch, backing, contiguous=contiguous)
     except ScenarioError as error:
-        yield Problem("vm.contiguous", _one_line(error))
+        yield Problem("vm.contiguous", one_line(error))
 
 
 def _memory(memory: int, backing: str) -> Iterator[Problem]:
@@ -268,7 +249,7 @@ def _sizes(guest_page: str | Mapping[str, float]) -> list[str]:
 def _cpu(name: str) -> Iterator[Problem]:
     from poisonsim.translation.cpus import load_cpu
 
-    if problem := _loads("cpus", name, load_cpu):
+    if problem := loads("cpus", name, load_cpu):
         yield Problem("host.cpu", problem)
 
 
@@ -284,42 +265,6 @@ def _costs(name: str) -> Iterator[Problem]:
 
     if problem := unknown_name("costs", name):
         yield Problem("host.costs", problem)
-
-
-def _table(name: str) -> Iterator[Problem]:
-    from poisonsim.faults.tables import load_fault_table
-
-    if problem := _loads("faults", name, load_fault_table):
-        yield Problem("faults.table", problem)
-
-
-def _loads(kind: str, name: str, load: Callable[[str], object]) -> str:
-    """What keeps the catalogue entry or file `name` from being read; empty where nothing does."""
-    from poisonsim.catalog import unknown_name
-
-    if not name.endswith(".toml"):
-        return unknown_name(kind, name)
-    try:
-        load(name)
-    except ScenarioError as error:
-        return _one_line(error)
-    return ""
-
-
-def _distinct(memory: int, backing: str, errors: int, placement: str) -> Iterator[Problem]:
-    n_regions = memory // page_bytes(backing)
-    if placement == "distinct-regions" and errors > n_regions:
-        yield Problem("faults.errors", f"{errors:,} errors do not fit in distinct regions; the VM has {n_regions:,}")
-
-
-def _expected(memory: int, ue_per_tib_year: float, years: float) -> Iterator[Problem]:
-    expected = ue_per_tib_year * memory / TIB * years
-    if expected > MAX_ERRORS:
-        yield Problem(
-            "faults.ue_per_tib_year",
-            f"{ue_per_tib_year:g} means {expected:.3g} errors in {format_bytes(memory)} over {years:g} years; "
-            f"at most {MAX_ERRORS:,} are simulated",
-        )
 
 
 def _grid(years: float, grid: str | float) -> Iterator[Problem]:
@@ -349,10 +294,6 @@ def _access(access: str, *values: object) -> Iterator[Problem]:
             yield Problem(f"workload.{key}", problem)
 
 
-def _one_line(error: ScenarioError) -> str:
-    return " ".join("; ".join(error.problems).split())
-
-
 _CHECKS: list[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]]] = [
     (("vm.arch", "vm.backing"), _backing),
     (("vm.backing",), _any_backing),
@@ -363,9 +304,7 @@ _CHECKS: list[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]]] = [
     (("host.cpu",), _cpu),
     (("vm.arch", "host.cpu"), _cpu_arch),
     (("host.costs",), _costs),
-    (("faults.table",), _table),
-    (("vm.memory", "vm.backing", "faults.errors", "faults.placement"), _distinct),
-    (("vm.memory", "faults.ue_per_tib_year", "horizon.years"), _expected),
+    *FAULT_CHECKS,
     (("horizon.years", "horizon.grid"), _grid),
     (("workload.access", "workload.alpha", "workload.hot", "workload.share", "workload.over"), _access),
 ]

@@ -13,15 +13,14 @@ from poisonsim.errors import ScenarioError, did_you_mean
 from poisonsim.scenario_checks import (
     SECTIONS,
     TAGS,
-    Problem,
     all_keys,
     check,
     fill,
     keys_of,
-    shown,
     unknown_key,
     unused_key,
 )
+from poisonsim.scenario_problem import Problem, shown
 
 
 class _Layer(NamedTuple):

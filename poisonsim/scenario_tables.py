@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, PlainValidator
 from pydantic.dataclasses import dataclass
 
-from poisonsim.scenario_checks import section, shown
-from poisonsim.units import GIB, TIB, page_bytes, parse_bytes, parse_rate_per_year, parse_years
+from poisonsim.scenario_checks import section
+from poisonsim.scenario_problem import shown
+from poisonsim.units import TIB, page_bytes, parse_bytes, parse_rate_per_year, parse_years
 
 T = TypeVar("T")
 
@@ -80,6 +81,7 @@ class Vm:
         guest_page: Page with which the guest maps its memory, or shares such as `{"2M": 0.9, "4K": 0.1}`.
         on_loss: What follows when the VM is lost: counted, with the memory going on, or the end of the trial.
         unrecoverable: Share of the guest's base pages whose loss kills the guest kernel.
+        unretired: Share of the others that the guest fails to retire, and touches again.
 
     Examples:
         >>> vm = Vm(memory="3TiB")
@@ -98,6 +100,7 @@ class Vm:
     guest_page: Annotated[str | Mapping[str, float], PlainValidator(_guest_page)] = "2M"
     on_loss: Literal["count", "end"] = "count"
     unrecoverable: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+    unretired: Annotated[float, Field(ge=0, le=0.5)] = 0.06
 
     @property
     def memory_bytes(self) -> int:
@@ -157,6 +160,7 @@ class Host:
         hvo_with_hgm: What high-granularity mapping does to it: off for the whole pool, off for the pages
             that are split, or kept.
         costs: Name of a table of time costs in the catalogue.
+        patrol: Time in which the patrol scrub reads all memory once; years or text such as `"24h"`.
 
     Examples:
         >>> Host(spares=8).cpu
@@ -170,6 +174,7 @@ class Host:
     hvo: bool = True
     hvo_with_hgm: Literal["off-everywhere", "off-where-split", "kept"] = "off-everywhere"
     costs: str = "linux"
+    patrol: Years = 1 / 365.25
 
 
 @section("faults")
@@ -215,23 +220,41 @@ class RateFaults:
 @section("faults")
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class FieldFaults:
-    """UEs at the rate that a fleet's DRAM fault modes and failure tickets give; each UE poisons one base page.
+    """DRAM faults as fleets see them: modes, footprints through the address map, repeats, hosts that differ.
 
     Args:
         table: Name of a fault table in the catalogue, or a TOML file.
-        dimm: Size of the host's DIMMs, bytes or text such as `"32GiB"`.
+        laws: Name of the laws of footprint, growth and repetition in the catalogue, or a TOML file.
+        dimm: Name of the host's DIMMs in the catalogue, or a TOML file.
+        map: Name of the physical-address map in the catalogue, or a TOML file.
+        ue: Where uncorrected errors come from: the share of each mode's faults that led to one in the fleet
+            (`empirical`), or chip faults that the code cannot correct (`ecc`).
+        ecc: Code of the ranks, for `ue = "ecc"`. What DIMMs correct on the die is theirs.
+        service: Whether a part is replaced after its first uncorrected error or left in.
+        repair: Time until a part that is replaced leaves; years or text such as `"7d"`.
+        vendor: `fleet` for the table's own mix, one of its vendors, or `mixed`: each host has DIMMs of one vendor,
+            all equally likely, at the fleet's mean rate.
+        bad_batch: Share of hosts whose DIMMs come from a bad batch; the mean over hosts is scaled up by it.
         scale: Factor on the table's rates.
-        dispersion: Variance of the gamma frailty between VMs, whose mean is 1; 0 is none.
-        shape: Weibull shape of the hazard over the horizon; 1 is constant.
+        dispersion: Variance of the gamma frailty between hosts, whose mean is 1; 0 is none.
+        shape: Weibull shape of the hazard over the horizon: above 1 ages, below 1 is infant mortality.
 
     Examples:
-        >>> FieldFaults(dimm="64GiB").dimm_bytes
-        68719476736
+        >>> FieldFaults(repair="2weeks").service, FieldFaults().map
+        ('replace', 'skx-closed-6ch')
     """
 
     model: Literal["field"] = "field"
     table: str = "ddr4-alibaba"
-    dimm: Bytes = 32 * GIB
+    laws: str = "field"
+    dimm: str = "ddr4-32g-2rx4"
+    map: str = "skx-closed-6ch"
+    ue: Literal["empirical", "ecc"] = "empirical"
+    ecc: Literal["none", "sec-ded", "chipkill", "bounded"] = "chipkill"
+    service: Literal["replace", "left-in"] = "replace"
+    repair: Years = 7 / 365.25
+    vendor: str = "fleet"
+    bad_batch: Annotated[float, Field(ge=0, le=1)] = 0.0
     scale: Annotated[float, Field(ge=0, le=1e6)] = 1.0
     dispersion: Dispersion = 0.0
     shape: Shape = 1.0
@@ -239,7 +262,9 @@ class FieldFaults:
     @property
     def dimm_bytes(self) -> int:
         """Bytes of one DIMM."""
-        return int(self.dimm)
+        from poisonsim.faults.geometry import load_dimm
+
+        return load_dimm(self.dimm).bytes
 
 
 Faults: TypeAlias = CountFaults | RateFaults | FieldFaults
@@ -258,6 +283,7 @@ class Workload:
         share: Share of the accesses that go there (`hot-cold`).
         cycles_per_access: Cycles between memory accesses, translation apart.
         accesses_per_page_visit: Accesses to a page in a row before the next page.
+        reads_per_hour: Median number of times per hour that a cache line is read from memory.
 
     Examples:
         >>> Workload(access="hot-cold", hot=0.2, share=0.8).over
@@ -271,6 +297,7 @@ class Workload:
     share: Share = 0.9
     cycles_per_access: Annotated[float, Field(gt=0, le=1e6)] = 60.0
     accesses_per_page_visit: Annotated[float, Field(ge=1, le=1e6)] = 1.0
+    reads_per_hour: Annotated[float, Field(ge=0, le=1e9)] = 0.32
 
 
 @section("horizon")

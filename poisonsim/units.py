@@ -129,6 +129,18 @@ def parse_years(text: str | float) -> float:
     return years
 
 
+def format_years(years: float) -> str:
+    """A time in the unit that reads best.
+
+    Examples:
+        >>> format_years(1 / 365.25), format_years(115 / 365.25), format_years(3.0)
+        ('24 hours', '115 days', '3 years')
+    """
+    if years < 2.5 / DAYS_PER_YEAR:
+        return f"{years * HOURS_PER_YEAR:.3g} hours"
+    return f"{years * DAYS_PER_YEAR:.4g} days" if years < 1 else f"{years:.3g} years"
+
+
 def parse_rate_per_year(text: str | float) -> float:
     """Events per year named by `text`: `"66FIT"`, `"1/month"`, `"0.2/y"`; a bare number is per year.
 

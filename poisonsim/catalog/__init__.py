@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 
 from poisonsim.errors import ScenarioError, did_you_mean
 
-KINDS = {"scenarios": "scenario", "faults": "fault table", "costs": "table of time costs", "cpus": "CPU"}
+KINDS = {
+    "scenarios": "scenario",
+    "faults": "fault table",
+    "costs": "table of time costs",
+    "cpus": "CPU",
+    "dimms": "DIMM",
+    "maps": "address map",
+    "laws": "set of laws",
+}
 QUALITIES = ("measured-field", "published", "vendor", "assumed")
 
 
@@ -51,6 +59,7 @@ class Costs:
         clear_gib_ns: Clearing 1 GiB of a fresh huge page.
         shootdown_ns: Making every CPU of the VM drop a translation.
         hvo_restore_gib_ns: Giving a 1 GiB page its full vmemmap back.
+        guest_machine_check_ns: Time after a machine check in which another one on the same vCPU resets the guest.
 
     Examples:
         >>> load_costs("linux").split_table_page_ns
@@ -63,6 +72,7 @@ class Costs:
     clear_gib_ns: int
     shootdown_ns: int
     hvo_restore_gib_ns: int
+    guest_machine_check_ns: int
 
 
 @cache
@@ -92,7 +102,8 @@ def unknown_name(kind: str, name: str) -> str:
     if name in names(kind):
         return ""
     known = ", ".join(names(kind))
-    return f"{name!r} is not a {KINDS[kind]} of the catalogue; known: {known}{did_you_mean(name, names(kind))}"
+    article = "an" if KINDS[kind][0] in "aeiou" else "a"
+    return f"{name!r} is not {article} {KINDS[kind]} of the catalogue; known: {known}{did_you_mean(name, names(kind))}"
 
 
 def load(kind: str, name: str) -> dict[str, Any]:
@@ -226,7 +237,8 @@ def _walk(key: str, node: object) -> Iterator[Number]:
         sourced = "source" in node and "quality" in node
         for name, item in node.items():
             below = key if sourced and name == "value" else f"{key}.{name}".removeprefix(".")
-            if sourced and isinstance(item, (int, float)) and not isinstance(item, bool):
+            text = isinstance(item, str) and name == "value"  # such as the bits of an address map
+            if sourced and (text or isinstance(item, (int, float)) and not isinstance(item, bool)):
                 yield Number(below, item, node.get("unit", ""), node["source"], node["quality"])
             else:
                 yield from _walk(below, item)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import time
 
 import typer
@@ -10,11 +11,15 @@ import typer
 from poisonsim.cli.common import print_table
 from poisonsim.engine.block import run_block
 from poisonsim.engine.plan import Plan
-from poisonsim.faults.arrivals import arrivals_of
-from poisonsim.faults.tables import load_fault_table
+from poisonsim.faults.corrected import Ratio, trigger_quality
+from poisonsim.faults.field import field_model
+from poisonsim.faults.words import in_words
 from poisonsim.memory import hvo_net_saving_bytes, split_cost
+from poisonsim.results.expected import expected
+from poisonsim.results.statistics import Estimate
+from poisonsim.results.words import as_probability, in_percent
 from poisonsim.scenario import FieldFaults, ResolvedScenario
-from poisonsim.units import format_bytes
+from poisonsim.units import format_bytes, format_years
 
 
 def print_dry_run(resolved: ResolvedScenario, plan: Plan, trials: int, threads: int | None) -> None:
@@ -27,33 +32,71 @@ def print_dry_run(resolved: ResolvedScenario, plan: Plan, trials: int, threads: 
         if isinstance(table, dict):
             for key, value in table.items():
                 dotted = f"{section}.{key}"
-                text = (
-                    format_bytes(value)
-                    if key in ("memory", "dimm")
-                    else str(value).lower()
-                    if value in (True, False)
-                    else str(value)
-                )
+                text = _plain(key, value)
                 rows.append([dotted, text, resolved.origins.get(dotted, "default"), quality.get(dotted, "")])
     print_table(["key", "value", "from", "source"], rows, right=9)
-    _print_errors(resolved, plan)
+    _print_errors(plan)
     _print_split(plan)
     _print_time(plan, trials, threads)
 
 
-def _print_errors(resolved: ResolvedScenario, plan: Plan) -> None:
-    scenario, arrivals = resolved.scenario, arrivals_of(resolved.scenario)
-    years = scenario.horizon.years
-    typer.echo(f"\nexpected UEs per VM in {years:g} years: {arrivals.mean:.4g}; VMs that see any: {arrivals.p_any:.4%}")
+def _plain(key: str, value: object) -> str:
+    """A value of the scenario as its file could spell it."""
+    if key == "memory" and isinstance(value, int):
+        return format_bytes(value)
+    if key in ("patrol", "repair") and isinstance(value, float):
+        return format_years(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _print_errors(plan: Plan) -> None:
+    scenario = plan.scenario
+    typer.echo()
+    for sentence in in_words(scenario):
+        typer.echo(textwrap.fill(sentence, width=118, subsequent_indent="  "))
+    found, years = expected(plan), scenario.horizon.years
+    typer.echo(f"\nexpected per VM in {years:g} years, from {found.n_simulated:,} simulated histories:")
+    base, backing = plan.ladder.sizes[-1], plan.ladder.sizes[0]
+    rows = []
+    if isinstance(scenario.faults, FieldFaults) and scenario.faults.ue == "empirical":
+        rows.append(["faults that lead to errors, on its host", f"{field_model(scenario).mean:.4g}"])
+    rows += [
+        ["VMs that see an uncorrected error", str(as_probability(found.seen))],
+        ["errors (bad cache lines found)", str(found.errors)],
+        ["events, errors within 30 s taken as one", str(found.events)],
+        [f"base pages poisoned ({base})", str(found.base_pages)],
+        ["2 MiB groups hit", str(found.groups)],
+        [f"regions hit ({backing})", str(found.regions)],
+        ["found by a read (AR)", f"{found.ar:.1%}"],
+    ]
+    if found.by_mode:
+        rows.append(["errors by mode", ", ".join(f"{mode} {share:.1%}" for mode, share in found.by_mode.items())])
+    print_table(["", ""], [[f"  {name}", value] for name, value in rows], right=9)
     if isinstance(scenario.faults, FieldFaults):
-        table = load_fault_table(scenario.faults.table)
-        scale = arrivals.mean / table.ue_per_tib_year(scenario.faults.dimm_bytes)
-        modes = table.ue_per_tib_year_by_mode(scenario.faults.dimm_bytes)
-        typer.echo("  by fault mode: " + ", ".join(f"{mode} {rate * scale:.3g}" for mode, rate in modes.items()))
-        typer.echo(f"  rates: {table.title}, calibrated to its failure tickets (x {table.calibration:.3f})")
-        typer.echo(
-            "  each UE poisons one base page anywhere in the VM; footprints of row and bank faults are not modelled"
-        )
+        _print_triggers(plan)
+
+
+def _print_triggers(plan: Plan) -> None:
+    """What acting on corrected errors would be worth, as the model implies it."""
+    typer.echo("\npages that pass a threshold of corrected errors (on_ce), and what that foretells:")
+    rows = []
+    for quality in trigger_quality(field_model(plan.scenario), seed=plan.seed):
+        shares = (quality.precision, quality.recall, quality.first_recall, quality.fault_recall)
+        rows.append([f"  {quality.threshold.name}", _estimate(quality.per_vm_year), *map(_share, shares)])
+    header = ["", "pages per VM-year", "precision", "recall", "first pages met", "faults announced"]
+    print_table(header, rows)
+    typer.echo(
+        "  precision: those that an uncorrected error hits later; recall: of the pages hit, those that passed before;\n"
+        "  first pages met: the same of the first page that each fault hits; faults announced: by any of their pages"
+    )
+
+
+def _estimate(ratio: Ratio) -> str:
+    return str(Estimate(ratio.low, ratio.best, ratio.high, "1"))
+
+
+def _share(ratio: Ratio) -> str:
+    return str(in_percent(Estimate(ratio.low, ratio.best, ratio.high, "1")))
 
 
 def _print_split(plan: Plan) -> None:
@@ -80,7 +123,8 @@ def _print_time(plan: Plan, trials: int, threads: int | None) -> None:
     run_block(plan, 0, size)
     seconds = (time.perf_counter() - started) * trials / size / (threads or os.cpu_count() or 1)
     names = ", ".join(policy.label for policy in plan.policies)
-    typer.echo(f"\n{trials:,} trials of {names}: about {_duration(seconds)}, measured on one block")
+    few = "" if plan.strata.plain else f" ({plan.strata.n_simulated(trials):,} of them with faults)"
+    typer.echo(f"\n{trials:,} trials{few} of {names}: about {_duration(seconds)}, measured on one block")
 
 
 def _duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from poisonsim.engine.merge import Tally
 from poisonsim.engine.plan import Plan
 from poisonsim.engine.run import Progress
-from poisonsim.engine.state import GUEST_LOST_PAGES
+from poisonsim.engine.state import GUEST_LOST_PAGES, STRATUM
 from poisonsim.results.statistics import Distribution
 from poisonsim.units import format_bytes
 
@@ -31,7 +31,9 @@ def progress(plan: Plan, *, quiet: bool) -> Iterator[Progress | None]:
 
 def current_estimate(plan: Plan, tally: Tally) -> str:
     """Guest memory lost so far under the last policy, as one clause."""
-    pages = Distribution.of(tally.states[-1][:, GUEST_LOST_PAGES].astype(float), tally.counts[-1][:, -1])
+    states, counts = tally.states[-1], tally.counts[-1][:, -1]
+    lost = states[:, GUEST_LOST_PAGES].astype(float)
+    pages = Distribution.of(lost, counts, states[:, STRATUM], plan.strata.weights)
     p99 = pages.quantile(0.99)
     known = p99.best if p99 is not None else pages.values[-1]
     what = "p99" if p99 is not None else "most"

@@ -25,7 +25,7 @@ def print_result(result: Result, resolved: ResolvedScenario, *, vms: int) -> Non
     vm, horizon = scenario.vm, scenario.horizon
     typer.echo(
         f"{resolved.name}: {format_bytes(vm.memory_bytes)} VM, {vm.backing} pages, {horizon.years:g} years, "
-        f"{result.n_trials:,} trial{'s' if result.n_trials > 1 else ''}, seed {result.plan.seed}, "
+        f"{_trials(result)}, seed {result.plan.seed}, "
         f"run {result.plan.run_id[:12]}\n"
     )
     print_table(
@@ -44,12 +44,20 @@ def print_result(result: Result, resolved: ResolvedScenario, *, vms: int) -> Non
     _print_fleet(result, vms)
 
 
+def _trials(result: Result) -> str:
+    """How many VM lifetimes the run stands for, and how many of them had to be simulated."""
+    text = f"{result.n_trials:,} trial{'s' if result.n_trials > 1 else ''}"
+    return (
+        text if result.plan.strata.plain else f"{text} ({result.n_simulated:,} of them with faults, weighted exactly)"
+    )
+
+
 def _cells(result: Result, policy: str) -> list[str]:
     lost, cost, slowdown, reach, vm_lost = (
         result.distribution(policy, metric)
         for metric in ("guest_lost_bytes", "capacity_cost_bytes", "slowdown", "tlb_reach_loss", "vm_lost")
     )
-    slower = Distribution(slowdown.values - 1, slowdown.counts)
+    slower = replace(slowdown, values=slowdown.values - 1)
     return [
         str(in_bytes(lost.mean())),
         _p99(lost, in_bytes),
@@ -71,12 +79,13 @@ def _print_fleet(result: Result, vms: int) -> None:
     scenario = result.plan.scenario
     years = f"{scenario.horizon.years:g} years"
     if arrivals_of(scenario).fixed:
-        expected = arrivals_of(replace(scenario, faults=FieldFaults())).mean
-        field = expected / (scenario.vm.memory_bytes / TIB * scenario.horizon.years)
+        fleet = FieldFaults()
+        rate = load_fault_table(fleet.table).ue_per_tib_year(fleet.dimm_bytes)
+        expected = rate * scenario.vm.memory_bytes / TIB * scenario.horizon.years
         typer.echo(
             f"\nnote: {arrivals_of(scenario).mean:g} UEs in {years} is a thought experiment. At the rate of a real "
-            f"DDR4 fleet ({field:.4f} UEs per TiB-year)\n"
-            f"a VM of this size expects {expected:.3g}; see it with: poisonsim run cloud-1t-ddr4"
+            f"DDR4 fleet ({rate:.4f} faults with UEs per TiB-year)\n"
+            f"a VM of this size expects {expected:.3g} such faults; see it with: poisonsim run cloud-1t-ddr4"
         )
         return
     hit = result.distribution(result.policies[0], "errors")
@@ -97,7 +106,7 @@ def _print_fleet(result: Result, vms: int) -> None:
         cells = [str(in_bytes(lost)), str(in_bytes(fleet_cost))]
         rows.append([policy, *cells, _of(vms, dead.share(dead.values == 1))])
     print_table(["policy", "guest memory lost per VM hit", f"host memory cost of {vms:,} VMs", "VMs lost"], rows)
-    if isinstance(scenario.faults, FieldFaults):
+    if isinstance(scenario.faults, FieldFaults) and scenario.faults.ue == "empirical":
         _print_source(load_fault_table(scenario.faults.table))
 
 
@@ -114,4 +123,5 @@ def _print_source(table: FaultTable) -> None:
 
 
 def _of(vms: int, share: Estimate) -> str:
-    return f"{share.best * vms:,.0f} ({share.low * vms:,.0f}–{share.high * vms:,.0f})"
+    low, best, high = (f"{p * vms:,.0f}" for p in (share.low, share.best, share.high))
+    return best if low == best == high else f"{best} ({low}–{high})"

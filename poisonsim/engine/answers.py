@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from poisonsim.engine.codes import G_SHARED, G_STALL_UNMAP_NS, HOLE, SPLIT_TO, UNMAP
+from poisonsim.engine.codes import (
+    G_SHARED,
+    G_STALL_UNMAP_NS,
+    HOLE,
+    MIGRATE,
+    NO_MATCH,
+    SPARES_LEFT,
+    SPLIT_TO,
+    UNMAP,
+)
 from poisonsim.engine.state import (
     DISSOLVED_REGIONS,
     GUEST_FAULTS,
@@ -36,6 +45,24 @@ def holds(x, operator, value):
     return x != value
 
 
+@njit(cache=True, nogil=True)
+def matching(rows, first, last, counters, spares_left):
+    """The first of some rules that matches: its action and target, and whether one failed for want of a spare only."""
+    lacks_spare = False
+    for r in range(first, last):
+        matches = matches_but_for_spares = True
+        for c in range(rows[r, 0]):
+            agrees = holds(counters[rows[r, 1 + 3 * c]], rows[r, 2 + 3 * c], rows[r, 3 + 3 * c])
+            matches &= agrees
+            matches_but_for_spares &= agrees or rows[r, 1 + 3 * c] == SPARES_LEFT
+        if rows[r, -2] == MIGRATE and spares_left <= 0:
+            matches = False
+            lacks_spare |= matches_but_for_spares
+        if matches:
+            return rows[r, -2], rows[r, -1], lacks_spare
+    return np.int64(NO_MATCH), np.int64(-1), lacks_spare
+
+
 @njit(cache=True, nogil=True, inline="always")
 def give_up(s, healthy_pages, shared, was_split):
     """The host loses a huge page: leaked while it is mapped shared, else dissolved, which restores its vmemmap."""
@@ -49,13 +76,31 @@ def give_up(s, healthy_pages, shared, was_split):
             s[RESTORED_REGIONS] += 1
 
 
+@njit(cache=True, nogil=True, inline="always")
+def split_down(counts, first, target, shift):
+    """Turns every leaf above `target` in `counts`, which starts at column `first`, into leaves of `target`."""
+    for above in range(target):
+        n = counts[first + above]
+        counts[first + above] = 0
+        counts[first + target] += n << (shift[above] - shift[target])
+
+
+@njit(cache=True, nogil=True, inline="always")
+def pages_to_split_down(counts, first, target, pages):
+    """Sum over leaves above `target` of the entry of `pages` for splitting one of them to `target`."""
+    total = np.int64(0)
+    for above in range(target):
+        total += counts[first + above] * pages[above, target]
+    return total
+
+
 @njit(cache=True, nogil=True)
-def fixed_answers(rows, row_start, shift, tables, stall_split, geometry, n_columns, usable):
+def fixed_answers(rows, row_start, shift, tables, stall_split, faults, geometry, n_columns, usable):
     """What poison in a leaf of each level always does, where no rule on the way has a guard or needs a spare.
 
     Returns:
-        fixed bool[n_levels]; change int64[n_levels, n_columns], what it adds to the state; becomes
-        int32[n_levels, n_levels], what the leaves on the way down become; last int64[n_levels], the level lost.
+        fixed bool[n_levels]; change int64[n_levels, n_columns], what it adds to each column of the state;
+        becomes int32[n_levels, n_levels], what the leaves on the way down become; last int64[n_levels], the level lost.
     """
     n_levels = len(shift)
     fixed = np.zeros(n_levels, np.bool_)
@@ -74,7 +119,7 @@ def fixed_answers(rows, row_start, shift, tables, stall_split, geometry, n_colum
                 change[level, LEAVES + here] -= 1
                 change[level, GUEST_LOST_PAGES] += np.int64(1) << shift[here]
                 change[level, HOST_LOST_PAGES] += 1
-                change[level, GUEST_FAULTS] += 1
+                change[level, GUEST_FAULTS] += faults[here]
                 change[level, STALL_NS] += geometry[G_STALL_UNMAP_NS]
                 if here == 0:
                     give_up(change[level], (np.int64(1) << shift[0]) - 1, geometry[G_SHARED], False)

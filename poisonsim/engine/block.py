@@ -45,7 +45,7 @@ class Paths:
     """What one policy made of the trials of a block that see any error.
 
     Attributes:
-        states: int64[n_states, n_columns]; row 0 is the state without errors.
+        states: int64[n_states, n_columns]; the first rows are the state without errors, one per stratum.
         start: int64[n_hit + 1], first change of each of those trials.
         grid: int32[n_changes], grid point from which the trial is in `state`.
         state: int32[n_changes], row of `states`.
@@ -64,7 +64,7 @@ class Block:
     Attributes:
         index: Number of the block.
         n_trials: Trials counted: all of the block, or its first ones where the run ends inside it.
-        states: Per policy int64[n_states, n_columns], the distinct states met; row 0 is the one without errors.
+        states: Per policy int64[n_states, n_columns], the distinct states met, those without errors first.
         counts: Per policy int64[n_states, n_grid], trials in that state at that grid point.
         joint: Per whole year int32[n_joint, n_policies], rows of `states` that occur together in one trial.
         joint_counts: Per whole year int64[n_joint], trials in which they do.
@@ -91,10 +91,12 @@ def run_block(plan: Plan, index: int, n_trials: int) -> Block:
     history = draw_history(plan.scenario, plan.seed, index, plan.block_trials).first(n_trials)
     paths = follow(plan, history, index)
     n_hit, n_grid = len(history.trial), plan.scenario.horizon.n_steps + 1
-    counts = tuple(count_states(p.start, p.grid, p.state, len(p.states), n_grid, n_trials - n_hit) for p in paths)
+    counts = tuple(
+        count_states(p.start, p.grid, p.state, history.stratum, len(p.states), n_grid, n_trials - n_hit) for p in paths
+    )
     joint, joint_counts = [], []
     points = np.array(year_points(plan))
-    at_years = np.stack([states_at(p.start, p.grid, p.state, points) for p in paths], axis=-1)
+    at_years = np.stack([states_at(p.start, p.grid, p.state, history.stratum, points) for p in paths], axis=-1)
     for together in at_years:
         together = np.concatenate((np.zeros((1, len(paths)), np.int32), together))
         rows, times = count_rows(together)
@@ -132,15 +134,16 @@ def year_points(plan: Plan) -> list[int]:
 def _follow_one(
     plan: Plan, policy: CompiledPolicy, history: History, grid: I32, day: I32, flags: NDArray[np.uint8], index: int
 ) -> Paths:
-    geometry = plan.geometry.copy()
+    geometry, horizon = plan.geometry.copy(), plan.scenario.horizon
     geometry[G_SPARES] = policy.spares
     geometry[G_SHARED] = policy.shared
     geometry[G_HAS_DECIDE] = policy.decide is not None
     states, start, at, state, fault = simulate(
-        history.start, history.page, grid, day, history.fate, flags,
-        plan.shifts, plan.ladder.table_pages_matrix(), plan.stall_split, plan.loss_below, geometry,
+        history.start, history.page, history.years, history.born, grid, day, history.fate, history.ar, flags,
+        plan.shifts, plan.ladder.table_pages_matrix(), plan.stall_split, plan.guest, geometry,
+        horizon.n_steps / horizon.years, horizon.n_steps,
         policy.rows, policy.row_start, np.array(list(policy.params.values()) or [0], np.int64),
-        compile_decide(policy.decide, tuple(policy.params)), plan.zero_state,
+        compile_decide(policy.decide, tuple(policy.params)), history.stratum, plan.zero_states,
     )  # fmt: skip
     if fault[0]:
         _refuse(plan, policy, history, index, fault)

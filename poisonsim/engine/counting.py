@@ -9,15 +9,16 @@ from poisonsim.engine.hashing import bits_for
 
 
 @njit(cache=True, nogil=True)
-def count_states(record_start, record_grid, record_state, n_states, n_grid, n_untouched):
+def count_states(record_start, record_grid, record_state, stratum, n_states, n_grid, n_untouched):
     """How many trials are in each state at each grid point: int64[n_states, n_grid].
 
-    `n_untouched` trials have no event and stay in state 0 throughout.
+    Each trial starts in the state of its stratum; `n_untouched` have no event and stay in state 0 throughout.
     """
     counts = np.zeros((n_states, n_grid + 1), np.int64)
-    counts[0, 0] = n_untouched + len(record_start) - 1
+    counts[0, 0] = n_untouched
     for t in range(len(record_start) - 1):
-        state = 0
+        state = stratum[t]
+        counts[state, 0] += 1
         for r in range(record_start[t], record_start[t + 1]):
             counts[state, record_grid[r]] -= 1
             state = record_state[r]
@@ -29,11 +30,11 @@ def count_states(record_start, record_grid, record_state, n_states, n_grid, n_un
 
 
 @njit(cache=True, nogil=True)
-def states_at(record_start, record_grid, record_state, points):
+def states_at(record_start, record_grid, record_state, stratum, points):
     """State of each trial at each of some ascending grid points: int32[n_points, n_trials]."""
     out = np.empty((len(points), len(record_start) - 1), np.int32)
     for t in range(len(record_start) - 1):
-        state = 0
+        state = stratum[t]
         r = record_start[t]
         for p in range(len(points)):
             while r < record_start[t + 1] and record_grid[r] <= points[p]:

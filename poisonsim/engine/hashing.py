@@ -54,10 +54,10 @@ def longest_run(start):
 
 
 @njit(cache=True, nogil=True)
-def rebuild_index(index, mask, hashes, n_states):
-    """Fills the part of `index` below `mask` with the first states again, by their hashes."""
+def rebuild_index(index, mask, hashes, first, n_states):
+    """Fills the part of `index` below `mask` with the states from `first` on again, by their hashes."""
     index[: mask + 1] = -1
-    for state in range(1, n_states):
+    for state in range(first, n_states):
         i = hashes[state] & mask
         while index[i] >= 0:
             i = (i + 1) & mask

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from poisonsim.engine.answers import fixed_answers, give_up, holds
+from poisonsim.engine.answers import fixed_answers, give_up, matching, pages_to_split_down, split_down
 from poisonsim.engine.codes import (
     G_CHUNK_SHIFT,
     G_DIRECT_MAP,
@@ -26,7 +26,6 @@ from poisonsim.engine.codes import (
     HOLE,
     KEEP,
     MIGRATE,
-    NO_MATCH,
     SPARES_LEFT,
     SPLIT,
     SPLIT_TO,
@@ -41,6 +40,7 @@ from poisonsim.engine.events import (
     KEY_CHUNK,
     KEY_GROUP,
 )
+from poisonsim.engine.guest import years_to_death
 from poisonsim.engine.hashing import bits_for, claim, longest_run, put, rebuild_index, slot_of
 from poisonsim.engine.state import (
     DIRECT_MAP_PAGES,
@@ -66,52 +66,37 @@ R_TRIAL, R_SPLIT_TO, R_COPY, R_HITS = range(4)
 L_POISONS, L_TABLES, L_LOST, L_VM_LEVEL, L_LEAVES = range(5)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _split_down(counts, first, target, shift):
-    """Turns every leaf above `target` in `counts`, which starts at column `first`, into leaves of `target`."""
-    for above in range(target):
-        n = counts[first + above]
-        counts[first + above] = 0
-        counts[first + target] += n << (shift[above] - shift[target])
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _pages_to_split_down(counts, first, target, pages):
-    """Sum over leaves above `target` of the entry of `pages` for splitting one of them to `target`."""
-    total = np.int64(0)
-    for above in range(target):
-        total += counts[first + above] * pages[above, target]
-    return total
-
-
 @njit(cache=True, nogil=True)
 def simulate(
-    start, page, grid, day, fate, flags,
-    shift, tables, stall_split, loss_below, geometry,
+    start, page, years, born, grid, day, fate, ar, flags,
+    shift, tables, stall_split, guest, geometry, steps_per_year, last_step,
     rows, row_start, params, decide,
-    zero_state,
+    stratum, zero_states,
 ):  # fmt: skip
     """Runs every trial through one policy.
 
     Args:
         start: int64[n_trials + 1], first event of each trial; events are in time order.
-        page, grid, day: int64, int32, int32 [n_events]: base page, first grid point at or after it, age in days.
-        fate: float64[n_events]: the guest dies if this lies below `loss_below` of the leaf it loses.
+        page, years, born: int64, float64, float64 [n_events]: base page, when found, when its fault began.
+        grid, day: int32[n_events], first grid point at or after `years`, age in days.
+        fate, ar: float64, uint8 [n_events], what the guest makes of it; see `years_to_death`.
         flags: uint8[n_events] from `index_events`.
         shift: int64[n_levels], log2 of base pages per leaf.
         tables, stall_split: int64[n_levels, n_levels], page-table pages and stall of one split.
-        loss_below: float64[n_levels].
+        guest: A `GuestLaw`.
         geometry: int64[N_GEOMETRY].
+        steps_per_year, last_step: The grid.
         rows, row_start, params, decide: the compiled policy.
-        zero_state: int64[n_columns], the state before any error.
+        stratum: int64[n_trials], the row of `zero_states` that each trial starts from.
+        zero_states: int64[n_strata, n_columns], the state before any error, by stratum.
 
     Returns:
-        states int64[n_states, n_columns] (row 0 is `zero_state`); record_start int64[n_trials + 1]; record_grid
+        states int64[n_states, n_columns] (the first are `zero_states`); record_start int64[n_trials + 1]; record_grid
         int32 and record_state int32 [n_records]: from that grid point on the trial is in that state; and a fault
         report int64[4] (0 in its first place, or 1, the trial, what decide answered and at which leaf level).
     """
     n_trials, n_events = len(start) - 1, len(page)
-    n_levels, n_columns = len(shift), len(zero_state)
+    n_levels, n_columns = len(shift), zero_states.shape[1]
     base = n_levels - 1
     region_pages = np.int64(1) << shift[0]
     has_decide = geometry[G_HAS_DECIDE] == 1
@@ -120,8 +105,11 @@ def simulate(
         if rows[r, -2] == KEEP or rows[r, -2] == MIGRATE:
             has_ledger = True
     fixed, change, becomes, last_level = fixed_answers(
-        rows, row_start, shift, tables, stall_split, geometry, n_columns, not has_ledger
+        rows, row_start, shift, tables, stall_split, guest.faults, geometry, n_columns, not has_ledger
     )
+
+    p_dies, deaths_per_year, faults = guest.p_dies, guest.deaths_per_year, guest.faults
+    kept_per_year = guest.kept_per_year
 
     # what is known of nodes (leaves that were split or lost), regions and ledgers, for the trial in their stamp
     size = 1 << bits_for((n_levels + 1) * longest_run(start))
@@ -130,29 +118,35 @@ def simulate(
     values = np.empty(size, np.int32)
     regions = np.full((geometry[G_REGIONS], 4), -1, np.int32)
     ledgers = np.empty((geometry[G_REGIONS] if has_ledger else 1, L_LEAVES + n_levels), np.int64)
+    moved_at = np.empty(geometry[G_REGIONS] if has_ledger else 1, np.float64)  # years
+    ignored = np.empty(n_events if has_ledger else 1, np.bool_)  # errors that do not reach the VM any more
 
     # distinct states, found by hash
-    states = np.empty((n_events + 1, n_columns), np.int64)
-    hashes = np.empty(n_events + 1, np.int64)
-    states[0] = zero_state
-    hashes[0] = 0
-    n_states = 1
-    index = np.empty(1 << max(bits_for(2 * n_events), 12), np.int32)  # grows in place: only as much as needed is used
+    n_strata = len(zero_states)
+    most_records = n_events + n_trials  # a trial may record its guest's death beside its errors
+    states = np.empty((most_records + n_strata, n_columns), np.int64)
+    hashes = np.empty(most_records + n_strata, np.int64)
+    states[:n_strata] = zero_states
+    n_states = n_strata
+    index = np.empty(
+        1 << max(bits_for(2 * most_records), 12), np.int32
+    )  # grows in place: only as much as needed is used
     index_mask = np.int64((1 << 12) - 1)
-    rebuild_index(index, index_mask, hashes, n_states)
+    rebuild_index(index, index_mask, hashes, n_strata, n_states)
 
     record_start = np.empty(n_trials + 1, np.int64)
-    record_grid = np.empty(n_events, np.int32)
-    record_state = np.empty(n_events, np.int32)
+    record_grid = np.empty(most_records, np.int32)
+    record_state = np.empty(most_records, np.int32)
     n_records = 0
     fault = np.zeros(4, np.int64)
     counters = np.zeros(9, np.int64)
     counters[8] = base
-    s = zero_state.copy()
+    s = zero_states[0].copy()
 
     for t in range(n_trials):
         record_start[t] = n_records
-        s[:] = zero_state
+        s[:] = zero_states[stratum[t]]
+        salt = stratum[t] * np.int64(3202034522624059733)
         first, last = start[t], start[t + 1]
         mask = (np.int64(1) << bits_for((n_levels + 1) * (last - first))) - 1
         vm_level = 0  # leaves above this level have been split in the whole VM
@@ -161,25 +155,30 @@ def simulate(
         hits_in_vm = 0
         regions_hit = 0
         direct_map_pages = 0
+        dies_at = np.inf  # years
         for e in range(first, last):
             flag = flags[e]
             regions_hit += (flag & FIRST_IN_REGION) > 0
-            if flag & FIRST_IN_PAGE:
-                region = page[e] >> shift[0]
-                if regions[region, R_TRIAL] != t:
-                    regions[region, R_TRIAL] = t
-                    regions[region, R_SPLIT_TO] = 0
-                    regions[region, R_COPY] = 0
-                    regions[region, R_HITS] = 0
-                    if has_ledger:
-                        ledgers[region, :] = 0
-                        ledgers[region, L_LEAVES] = 1
+            region = page[e] >> shift[0]
+            if regions[region, R_TRIAL] != t:
+                regions[region, R_TRIAL] = t
+                regions[region, R_SPLIT_TO] = 0
+                regions[region, R_COPY] = 0
+                regions[region, R_HITS] = 0
+                if has_ledger:
+                    ledgers[region, :] = 0
+                    ledgers[region, L_LEAVES] = 1
+                    moved_at[region] = -1.0
+            left_behind = has_ledger and born[e] <= moved_at[region]  # in DRAM that backs the region no more
+            if has_ledger:
+                ignored[e] = left_behind
+            if flag & FIRST_IN_PAGE and not left_behind:
                 if has_ledger:
                     ledgers[region, L_POISONS] += 1
                     if ledgers[region, L_VM_LEVEL] < vm_level:  # the VM was split since the region's last poison
                         ledgers[region, L_VM_LEVEL] = vm_level
-                        ledgers[region, L_TABLES] += _pages_to_split_down(ledgers[region], L_LEAVES, vm_level, tables)
-                        _split_down(ledgers[region], L_LEAVES, vm_level, shift)
+                        ledgers[region, L_TABLES] += pages_to_split_down(ledgers[region], L_LEAVES, vm_level, tables)
+                        split_down(ledgers[region], L_LEAVES, vm_level, shift)
 
                 # walk down to the leaf that maps this page
                 copy = regions[region, R_COPY]
@@ -213,26 +212,19 @@ def simulate(
                             regions[region, R_SPLIT_TO] = becomes[0, 0]
                         for between in range(max(top, 1), min(level + 1, base)):
                             if becomes[top, between] != 0:
-                                put(
-                                    keys,
-                                    stamps,
-                                    values,
-                                    mask,
-                                    ((here >> shift[between]) << 4) | between,
-                                    t,
-                                    becomes[top, between],
-                                )
-                        if fate[e] < loss_below[level]:
-                            s[VM_LOST] = 1
+                                key = ((here >> shift[between]) << 4) | between
+                                put(keys, stamps, values, mask, key, t, becomes[top, between])
+                        if fate[e] < p_dies[level]:
+                            wait = years_to_death(
+                                fate[e], p_dies[level], ar[e], np.int64(1) << shift[level], deaths_per_year[level]
+                            )
+                            dies_at = min(dies_at, years[e] + wait)
                         became = HOLE
                     else:
                         s[HOST_LOST_PAGES] += 1
-                        s[GUEST_FAULTS] += 1
 
                 while became != HOLE:
                     # which rule acts
-                    act = NO_MATCH
-                    target = np.int64(-1)
                     spares_left = geometry[G_SPARES] - s[SPARES_USED]
                     counters[SPARES_LEFT] = spares_left
                     counters[1] = regions[region, R_HITS]
@@ -250,22 +242,15 @@ def simulate(
                         possible |= act == MIGRATE and spares_left > 0
                         if not possible:
                             fault[0], fault[1], fault[2], fault[3] = 1, t, act, level
-                            return states[:1], record_start, record_grid[:0], record_state[:0], fault
+                            return states[:n_strata], record_start, record_grid[:0], record_state[:0], fault
                         if act == SPLIT:
                             act = SPLIT_TO
-                    for r in range(row_start[level], row_start[level + 1]):
-                        matches = matches_but_for_spares = True
-                        for c in range(rows[r, 0]):
-                            agrees = holds(counters[rows[r, 1 + 3 * c]], rows[r, 2 + 3 * c], rows[r, 3 + 3 * c])
-                            matches &= agrees
-                            matches_but_for_spares &= agrees or rows[r, 1 + 3 * c] == SPARES_LEFT
-                        if rows[r, -2] == MIGRATE and spares_left <= 0:
-                            matches = False
-                            if matches_but_for_spares:
-                                s[SPARES_EXHAUSTED] = 1
-                        if matches:
-                            act, target = rows[r, -2], rows[r, -1]
-                            break
+                    else:
+                        act, target, lacks_spare = matching(
+                            rows, row_start[level], row_start[level + 1], counters, spares_left
+                        )
+                        if lacks_spare:
+                            s[SPARES_EXHAUSTED] = 1
 
                     # splits deliver the poison again, to a smaller leaf
                     if act == SPLIT_TO:
@@ -289,13 +274,13 @@ def simulate(
                     if act == SPLIT_VM_TO:
                         s[RESTORED_REGIONS] += geometry[G_REGIONS] - region_holes - regions_split
                         regions_split = geometry[G_REGIONS] - region_holes
-                        s[TABLE_PAGES] += _pages_to_split_down(s, LEAVES, target, tables)
-                        s[STALL_NS] += _pages_to_split_down(s, LEAVES, target, stall_split)
-                        _split_down(s, LEAVES, target, shift)
+                        s[TABLE_PAGES] += pages_to_split_down(s, LEAVES, target, tables)
+                        s[STALL_NS] += pages_to_split_down(s, LEAVES, target, stall_split)
+                        split_down(s, LEAVES, target, shift)
                         if has_ledger:
                             ledgers[region, L_VM_LEVEL] = target
-                            ledgers[region, L_TABLES] += _pages_to_split_down(ledgers[region], L_LEAVES, target, tables)
-                            _split_down(ledgers[region], L_LEAVES, target, shift)
+                            ledgers[region, L_TABLES] += pages_to_split_down(ledgers[region], L_LEAVES, target, tables)
+                            split_down(ledgers[region], L_LEAVES, target, shift)
                         vm_level = level = target
                         continue
 
@@ -321,6 +306,7 @@ def simulate(
                                 for before in range(first, e):
                                     if (
                                         flags[before] & FIRST_IN_PAGE
+                                        and not ignored[before]
                                         and page[before] >> shift[level] == page[e] >> shift[level]
                                     ):
                                         lost -= 1
@@ -344,53 +330,79 @@ def simulate(
                         regions[region, R_SPLIT_TO] = 0
                         regions[region, R_HITS] = 0
                         regions[region, R_COPY] += 1
+                        moved_at[region] = years[e]
                     s[GUEST_LOST_PAGES] += lost
                     if has_ledger:
                         ledgers[region, L_LOST] += lost
-                    if fate[e] < loss_below[lost_level]:
-                        s[VM_LOST] = 1
+                    s[GUEST_FAULTS] += faults[lost_level]
+                    if fate[e] < p_dies[lost_level]:
+                        rate = kept_per_year if act == KEEP else deaths_per_year[lost_level]
+                        wait = years_to_death(
+                            fate[e], p_dies[lost_level], ar[e], np.int64(1) << shift[lost_level], rate
+                        )
+                        dies_at = min(dies_at, years[e] + wait)
                     break
 
+            # the guest may die at once, or before anything else happens
+            death_step = last_step + 1
+            if s[VM_LOST] == 0 and dies_at < (years[e + 1] if e + 1 < last else np.inf):
+                death_step = np.int64(min(np.ceil(dies_at * steps_per_year), last_step + 1.0))
+                if death_step <= grid[e]:
+                    s[VM_LOST] = 1
+                    death_step = last_step + 1
+            dies_next = death_step <= last_step
+            ends = geometry[G_END_AT_LOSS] == 1 and (s[VM_LOST] == 1 or dies_next)
+
             # the state that holds from this event's grid point on
-            ends = geometry[G_END_AT_LOSS] and s[VM_LOST]
             if e + 1 < last and grid[e + 1] == grid[e] and not ends:
                 continue
             s[ERRORS] = e + 1 - first
             s[REGIONS_HIT] = regions_hit
             s[DIRECT_MAP_PAGES] = direct_map_pages
-            h = (  # of the columns that tell most states apart; the comparison below sees all of them
-                s[ERRORS] * np.int64(-7046029254386353131)
-                + s[REGIONS_HIT] * np.int64(-4417276706812531889)
-                + s[TABLE_PAGES] * np.int64(1609587929392839161)
-                + s[GUEST_LOST_PAGES] * np.int64(-8796714831421723037)
-                + s[DIRECT_MAP_PAGES] * np.int64(2870177450012600261)
-                + s[SPARES_USED] * np.int64(6364136223846793005)
-                + s[VM_LOST] * np.int64(-49064778989728563)
-            )
-            h ^= h >> 32
-            if 4 * n_states > index_mask and 2 * n_states < len(index):
-                index_mask = min(4 * index_mask + 3, np.int64(len(index) - 1))
-                rebuild_index(index, index_mask, hashes, n_states)
-            i = h & index_mask
-            while True:
-                found = index[i]
-                if found < 0:
-                    found = n_states
-                    index[i] = found
-                    hashes[found] = h
-                    states[found] = s
-                    n_states += 1
-                    break
-                if hashes[found] == h:
-                    same = True
-                    for k in range(n_columns):
-                        same &= states[found, k] == s[k]
-                    if same:
+            point = np.int64(grid[e])
+            recording = True
+            while recording:  # twice where the guest dies at a grid point of its own
+                h = (  # of the columns that tell most states apart; the comparison below sees all of them
+                    salt
+                    + s[ERRORS] * np.int64(-7046029254386353131)
+                    + s[REGIONS_HIT] * np.int64(-4417276706812531889)
+                    + s[TABLE_PAGES] * np.int64(1609587929392839161)
+                    + s[GUEST_LOST_PAGES] * np.int64(-8796714831421723037)
+                    + s[DIRECT_MAP_PAGES] * np.int64(2870177450012600261)
+                    + s[SPARES_USED] * np.int64(6364136223846793005)
+                    + s[VM_LOST] * np.int64(-49064778989728563)
+                )
+                h ^= h >> 32
+                if 4 * n_states > index_mask and 2 * n_states < len(index):
+                    index_mask = min(4 * index_mask + 3, np.int64(len(index) - 1))
+                    rebuild_index(index, index_mask, hashes, n_strata, n_states)
+                i = h & index_mask
+                while True:
+                    found = index[i]
+                    if found < 0:
+                        found = n_states
+                        index[i] = found
+                        hashes[found] = h
+                        states[found] = s
+                        n_states += 1
                         break
-                i = (i + 1) & index_mask
-            record_grid[n_records] = grid[e]
-            record_state[n_records] = found
-            n_records += 1
+                    if hashes[found] == h:
+                        same = True
+                        for k in range(n_columns):
+                            same &= states[found, k] == s[k]
+                        if same:
+                            break
+                    i = (i + 1) & index_mask
+                record_grid[n_records] = point
+                record_state[n_records] = found
+                n_records += 1
+                recording = False
+                if dies_next:
+                    dies_next = False
+                    s[VM_LOST] = 1
+                    if ends or e + 1 == last or death_step < grid[e + 1]:
+                        point = death_step
+                        recording = True
             if ends:
                 break
     record_start[n_trials] = n_records

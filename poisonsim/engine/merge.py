@@ -41,7 +41,7 @@ class Tally:
 
     Attributes:
         n_trials: Trials counted.
-        states: Per policy int64[n_states, n_columns]; row 0 is the state without errors.
+        states: Per policy int64[n_states, n_columns]; the states without errors come first, by stratum.
         counts: Per policy int64[n_states, n_grid].
         joint: Per whole year int64[n_joint, n_policies], rows of `states` that occur together in a trial.
         joint_counts: Per whole year int64[n_joint].

@@ -24,11 +24,13 @@ from poisonsim.engine.codes import (
     G_VM_PAGES,
     N_GEOMETRY,
 )
-from poisonsim.engine.state import LEAVES
+from poisonsim.engine.guest import GuestLaw
+from poisonsim.engine.state import LEAVES, STRATUM
 from poisonsim.errors import PolicyError
 from poisonsim.faults.arrivals import arrivals_of
+from poisonsim.faults.field import detection_of, field_model
+from poisonsim.faults.strata import Strata
 from poisonsim.faults.streams import STREAM_VERSION
-from poisonsim.faults.tables import load_fault_table
 from poisonsim.memory import ARCHITECTURES, Ladder, ladder
 from poisonsim.policy import CompiledPolicy, Policy, Situation, compile_policy, load_policies, load_policy
 from poisonsim.scenario import FieldFaults, Scenario
@@ -37,10 +39,16 @@ from poisonsim.units import DAYS_PER_YEAR, GIB, MIB
 
 I64 = NDArray[np.int64]
 
-# Blocks hold about this many errors, and never more than this many trials: some ten milliseconds of work, which
-# makes what a block costs besides its errors small, on arrays that stay in the caches. Part of STREAM_VERSION.
+# Blocks hold about this many errors, and never simulate more than this many trials: some ten milliseconds of work,
+# which makes what a block costs besides its errors small, on arrays that stay in the caches. Where few trials are
+# simulated, a block counts as many as floats can. Part of STREAM_VERSION.
 _ERRORS_PER_BLOCK = 1 << 18
 _MOST_TRIALS_PER_BLOCK = 1 << 20
+_MOST_NOMINAL_PER_BLOCK = 1 << 52
+
+# More blocks are more than anyone can wait for, and all trials together must be countable.
+_MOST_BLOCKS = 10_000_000
+MOST_TRIALS = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,29 @@ class Plan:
     policies: tuple[CompiledPolicy, ...]
 
     @cached_property
+    def strata(self) -> Strata:
+        """How trials are shared out over numbers of incidents."""
+        return arrivals_of(self.scenario).strata
+
+    @cached_property
+    def errors_per_trial(self) -> float:
+        """About how many errors are simulated per trial, those that are not simulated included."""
+        strata = self.strata
+        incidents = arrivals_of(self.scenario).mean if strata.plain else strata.p_any * strata.incidents_per_simulated
+        field = isinstance(self.scenario.faults, FieldFaults)
+        return incidents * (field_model(self.scenario).lines_per_incident if field else 1.0)
+
+    @cached_property
     def block_trials(self) -> int:
         """Trials in one block, a power of two that depends on the scenario only."""
-        mean = max(arrivals_of(self.scenario).mean, 1e-9)
-        return int(np.clip(2 ** round(np.log2(_ERRORS_PER_BLOCK / mean)), 1, _MOST_TRIALS_PER_BLOCK))
+        least, most = (1, _MOST_TRIALS_PER_BLOCK) if self.strata.plain else (2, _MOST_NOMINAL_PER_BLOCK)
+        wanted = np.log2(_ERRORS_PER_BLOCK) - np.log2(max(self.errors_per_trial, 1e-300))
+        return int(np.clip(2.0 ** round(wanted), least, most))
+
+    @property
+    def most_trials(self) -> int:
+        """More trials than these cannot be run."""
+        return min(_MOST_BLOCKS * self.block_trials, MOST_TRIALS)
 
     @cached_property
     def run_id(self) -> str:
@@ -76,19 +103,21 @@ class Plan:
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def _inputs(self) -> str:
-        """What the files say that the scenario only names: its CPU, costs and fault table."""
+        """What the files say that the scenario only names: CPU, costs, fault table, laws, DIMMs and their layout."""
         host, faults = self.scenario.host, self.scenario.faults
         inputs: list[object] = [load_cpu(host.cpu), load_costs(host.costs)]
         if isinstance(faults, FieldFaults):
-            inputs.append(load_fault_table(faults.table))
+            model = field_model(self.scenario)
+            inputs += [model.table, model.laws, model.memory.address_map]
         return repr(inputs)
 
     @cached_property
-    def zero_state(self) -> I64:
-        """The state before any error: every region one leaf."""
-        state = np.zeros(LEAVES + len(self.ladder.sizes), np.int64)
-        state[LEAVES] = self.scenario.vm.n_regions
-        return state
+    def zero_states(self) -> I64:
+        """The state before any error, every region one leaf, by stratum: int64[n_strata, n_columns]."""
+        states = np.zeros((len(self.strata.least), LEAVES + len(self.ladder.sizes)), np.int64)
+        states[:, STRATUM] = np.arange(len(states))
+        states[:, LEAVES] = self.scenario.vm.n_regions
+        return states
 
     @cached_property
     def shifts(self) -> I64:
@@ -124,11 +153,11 @@ class Plan:
         return np.triu(stall, 1)
 
     @cached_property
-    def loss_below(self) -> NDArray[np.float64]:
-        """Probability that the guest cannot do without a leaf it loses, by level: 1 - (1 - f)^pages."""
-        pages = np.array(self.ladder.pages, float)
-        loss: NDArray[np.float64] = -np.expm1(pages * np.log1p(-self.scenario.vm.unrecoverable))
-        return loss
+    def guest(self) -> GuestLaw:
+        """What the guest makes of memory it loses."""
+        return GuestLaw.of(
+            self.scenario.vm, self.ladder, detection_of(self.scenario), load_costs(self.scenario.host.costs)
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as plain data, so that a process without a policy's module can load it from its file."""

@@ -1,4 +1,7 @@
-"""The integer state of one VM and its host, one int64 vector; everything reported derives from it."""
+"""The integer state of one VM and its host, one int64 vector; everything reported derives from it.
+
+The stratum is no state of a VM: it says how much the trial counts, and never changes.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ DIRECT_MAP_PAGES = 11
 GUEST_FAULTS = 12
 VM_LOST = 13
 STALL_NS = 14
-LEAVES = 15
+STRATUM = 15
+LEAVES = 16
 
 COLUMNS = (
     "errors",
@@ -35,6 +39,7 @@ COLUMNS = (
     "guest_faults",
     "vm_lost",
     "stall_ns",
+    "stratum",
 )
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -93,7 +94,8 @@ def write_block(folder: Path, run_id: str, block: Block) -> None:
     """Writes one block; what it says of itself lets `read_block` refuse a foreign one."""
     arrays: dict[str, Any] = {"about": np.array(json.dumps([run_id, block.index, block.n_trials]))}
     for p, (states, counts) in enumerate(zip(block.states, block.counts, strict=True)):
-        arrays[f"states_{p}"], arrays[f"counts_{p}"] = states, counts.astype(np.int32)
+        small = counts.max() <= np.iinfo(np.int32).max  # untouched trials may be many more
+        arrays[f"states_{p}"], arrays[f"counts_{p}"] = states, counts.astype(np.int32) if small else counts
     for y, (joint, times) in enumerate(zip(block.joint, block.joint_counts, strict=True)):
         arrays[f"joint_{y}"], arrays[f"joint_counts_{y}"] = joint, times
     buffer = io.BytesIO()
@@ -120,4 +122,6 @@ def read_block(folder: Path, run_id: str, index: int) -> Block | None:
             tuple(arrays[f"joint_counts_{y}"] for y in range(n_years)),
         )
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
+        return None
+    except (SyntaxError, tokenize.TokenError):  # an array's header that is no header is read as Python
         return None

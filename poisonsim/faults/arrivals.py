@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from poisonsim.faults.tables import load_fault_table
+from poisonsim.faults.field import field_model
+from poisonsim.faults.strata import MOST, PLAIN, Strata, TabulatedCounts, design
 from poisonsim.scenario import CountFaults, RateFaults, Scenario
 from poisonsim.units import TIB
 
 I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
 
-# Above this mean most VMs see an error, and drawing every count is cheaper than finding those that do.
-_DENSE_MEAN = 1.0
+# Above this mean a law that leaves most VMs alone has a tail too long to be listed, and sampling is plain.
+_LONGEST_MEAN = 100.0
 
-# Below this probability no run of any length sees an error.
-_NEVER = 1e-30
+# What the listed probabilities may leave out, as a share of the probability of any UE.
+_NEGLIGIBLE = 1e-17
 
 # A gamma frailty of less variance cannot be told from none, and its shape overflows.
 _LEAST_DISPERSION = 1e-12
@@ -53,75 +56,82 @@ class Arrivals:
             return float(-np.expm1(-self.mean))
         return float(-np.expm1(-np.log1p(self.mean * self.dispersion) / self.dispersion))
 
-    def draw_counts(self, rng: np.random.Generator, n_trials: int) -> tuple[I64, I64]:
-        """The trials that see any UE, ascending, and how many each sees: int64[n_hit], int64[n_hit].
+    def pmf(self) -> F64:
+        """P(n UEs) from n = 0, to a negligible tail: float64[m].
 
-        Where few trials are hit, only those are drawn: the gaps between them are geometric, and their counts are
-        positive by inversion of the zero-truncated distribution. Untouched trials cost nothing.
+        Examples:
+            >>> Arrivals(mean=0.05).pmf()[:3].round(6).tolist()
+            [0.951229, 0.047561, 0.001189]
         """
-        if self.p_any < _NEVER:
-            return np.empty(0, np.int64), np.empty(0, np.int64)
         if self.fixed:
-            return np.arange(n_trials), np.full(n_trials, int(self.mean))
-        if self.mean >= _DENSE_MEAN:
-            rates: float | NDArray[np.float64] = self.mean
+            return np.append(np.zeros(int(self.mean)), 1.0)
+        # Each probability is the one before times a ratio, which tends to a limit below 1: 0 without frailty.
+        spread = self.mean * self.dispersion
+        limit = spread / (1 + spread)
+        n = np.arange(int(-np.log(_NEGLIGIBLE) * (1 + spread) * 1.2 + 4 * self.mean) + 60)
+        ratio = limit * (n - 1) / np.maximum(n, 1) + self.mean / (1 + spread) / np.maximum(n, 1)
+        none = np.exp(-self.mean) if self.dispersion == 0 else np.exp(-np.log1p(spread) / self.dispersion)
+        ratio[0] = none
+        pmf = np.cumprod(ratio)
+        tails = np.cumsum(pmf[::-1])[::-1]
+        return np.asarray(pmf[: max(int((tails > _NEGLIGIBLE * self.p_any).sum()), 1)], np.float64)
+
+    @property
+    def strata(self) -> Strata:
+        """How trials are shared out: plain where most VMs see a UE, else by their number.
+
+        Examples:
+            >>> Arrivals(mean=0.05).strata.least.tolist(), Arrivals(mean=100, fixed=True).strata.plain
+            ([0, 1, 2, 3, 4, 5, 6, 7], True)
+        """
+        return _strata(self)
+
+    def draw_counts(self, rng: np.random.Generator, n_trials: int, block: int) -> tuple[I64, I64, I64]:
+        """The trials of a block that see any UE, ascending, how many each sees, and their strata: int64[n_hit] each.
+
+        Where few VMs are hit, `strata` says which trials those are; all others cost nothing.
+        """
+        if not self.strata.plain:
+            return self.strata.draw(rng, n_trials, block)
+        if self.p_any == 0:
+            hit = count = np.empty(0, np.int64)
+        elif self.fixed:
+            hit, count = np.arange(n_trials), np.full(n_trials, int(self.mean))
+        else:
+            rates: float | F64 = self.mean
             if self.dispersion > 0:
                 rates = self.mean * self.dispersion * rng.standard_gamma(1 / self.dispersion, n_trials)
-            counts = rng.poisson(rates, n_trials)
-            hit = np.flatnonzero(counts)
-            return hit, counts[hit]
-        hit = _scattered(rng, self.p_any, n_trials)
-        return hit, self._positive(rng.random(len(hit)))
-
-    def _positive(self, u: NDArray[np.float64]) -> I64:
-        """Quantiles of the count, given that it is at least 1."""
-        counts = np.ones(len(u), np.int64)
-        p_zero = 1 - self.p_any
-        left = np.arange(len(u))
-        pmf = p_zero * (self.mean / (1 + self.mean * self.dispersion))
-        tail = self.p_any - pmf  # P(count > k), which u, scaled, is compared with
-        k = 1
-        u_tail = (1 - u) * self.p_any
-        while True:
-            left = left[u_tail[left] < tail]
-            if not len(left) or pmf < 1e-18:
-                return counts
-            counts[left] += 1
-            pmf *= self.mean * (1 + k * self.dispersion) / ((k + 1) * (1 + self.mean * self.dispersion))
-            k += 1
-            tail = max(tail - pmf, 0.0)
+            every = rng.poisson(rates, n_trials)
+            hit = np.flatnonzero(every)
+            count = every[hit]
+        return hit, count, np.zeros(len(hit), np.int64)
 
 
-def _scattered(rng: np.random.Generator, probability: float, n_trials: int) -> I64:
-    """Each of `n_trials` with the same probability, by geometric gaps: int64[n], ascending."""
-    found: list[I64] = []
-    position = -1
-    while position < n_trials:
-        expected = (n_trials - position) * probability
-        gaps = np.minimum(rng.geometric(probability, size=int(expected + 6 * expected**0.5) + 16), n_trials + 1)
-        places = position + np.cumsum(gaps)
-        found.append(places)
-        position = int(places[-1])
-    every = np.concatenate(found)
-    return every[: np.searchsorted(every, n_trials)]
+@cache
+def _strata(arrivals: Arrivals) -> Strata:
+    if arrivals.fixed or arrivals.p_any > MOST or arrivals.mean > _LONGEST_MEAN:
+        return PLAIN
+    return design(arrivals.pmf())
 
 
-def arrivals_of(scenario: Scenario) -> Arrivals:
-    """The arrival law of a scenario's fault model for one VM.
+def arrivals_of(scenario: Scenario) -> Arrivals | TabulatedCounts:
+    """How many incidents a VM of a scenario meets: UEs, or where the model is `field`, faults that lead to them.
 
     Examples:
         >>> from poisonsim.scenario import RateFaults, Scenario
         >>> arrivals_of(Scenario(faults=RateFaults(ue_per_tib_year=0.01))).mean
         0.05
     """
-    faults, years = scenario.faults, scenario.horizon.years
+    faults = scenario.faults
     if isinstance(faults, CountFaults):
         return Arrivals(mean=faults.errors, fixed=True)
-    per_tib_year = (
-        faults.ue_per_tib_year
-        if isinstance(faults, RateFaults)
-        else faults.scale * load_fault_table(faults.table).ue_per_tib_year(faults.dimm_bytes)
-    )
-    mean = float(per_tib_year) * (scenario.vm.memory_bytes / TIB) * years
+    if isinstance(faults, RateFaults):
+        return rate_arrivals(scenario, faults)
+    return field_model(scenario).counts
+
+
+def rate_arrivals(scenario: Scenario, faults: RateFaults) -> Arrivals:
+    """The law of the number of UEs of a VM that sees them at a rate."""
+    mean = faults.ue_per_tib_year * (scenario.vm.memory_bytes / TIB) * scenario.horizon.years
     dispersion = faults.dispersion if faults.dispersion > _LEAST_DISPERSION else 0.0
     return Arrivals(mean=mean, dispersion=dispersion, shape=faults.shape)

@@ -9,12 +9,18 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from poisonsim.faults.arrivals import Arrivals, arrivals_of
+from poisonsim.faults.arrivals import arrivals_of
+from poisonsim.faults.field import detection_of, field_model
 from poisonsim.faults.streams import Purpose, stream
-from poisonsim.scenario import CountFaults, Scenario
+from poisonsim.scenario import CountFaults, FieldFaults, RateFaults, Scenario
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
+U8 = NDArray[np.uint8]
+
+
+NO_MODE = 255
+"""Mode of errors of which nothing is known but that they happened."""
 
 
 @dataclass(frozen=True)
@@ -23,30 +29,40 @@ class History:
 
     Attributes:
         trial: int64[n_hit], the trial within the block, ascending; all others see no error.
+        stratum: int64[n_hit], the stratum of each; 0 where sampling is plain.
         start: int64[n_hit + 1], where each of them begins in the event arrays.
         page: int64[n_events], poisoned base page of guest memory.
-        years: float64[n_events], when, ascending within a trial.
+        years: float64[n_events], when it is found, ascending within a trial.
+        born: float64[n_events], when the fault behind it first struck; what moves away later is out of its reach.
         fate: float64[n_events] in [0, 1), small where the guest cannot do without what it loses.
+        ar: uint8[n_events], 1 where a read found it (action required), 0 where the patrol did.
+        mode: uint8[n_events], mode of the DRAM fault behind it, by its place in `MODES`; `NO_MODE` for none.
     """
 
     trial: I64
+    stratum: I64
     start: I64
     page: I64
     years: F64
+    born: F64
     fate: F64
+    ar: U8
+    mode: U8
 
     def first(self, n_trials: int) -> History:
         """The histories of trials 0 to `n_trials` - 1 of this block."""
         n = int(np.searchsorted(self.trial, n_trials))
         end = int(self.start[n])
-        return History(self.trial[:n], self.start[: n + 1], self.page[:end], self.years[:end], self.fate[:end])
+        return History(
+            self.trial[:n], self.stratum[:n], self.start[: n + 1],
+            self.page[:end], self.years[:end], self.born[:end], self.fate[:end], self.ar[:end], self.mode[:end],
+        )  # fmt: skip
 
 
 def draw_history(scenario: Scenario, seed: int, block: int, n_trials: int) -> History:
     """The histories of block `block`, which holds `n_trials` trials.
 
-    A pure function of its arguments. Each UE poisons one base page, anywhere in the VM with equal chance, or in
-    regions all different where the scenario says `distinct-regions`.
+    A pure function of its arguments and of the files that the scenario names.
 
     Examples:
         >>> from poisonsim.scenario import Scenario
@@ -54,23 +70,40 @@ def draw_history(scenario: Scenario, seed: int, block: int, n_trials: int) -> Hi
         >>> h.start.tolist(), bool((np.diff(h.years[:100]) >= 0).all())
         ([0, 100, 200, 300, 400], True)
     """
-    faults, vm = scenario.faults, scenario.vm
-    arrivals: Arrivals = arrivals_of(scenario)
-    arriving = stream(seed, Purpose.ARRIVALS, block)
-    trial, count = arrivals.draw_counts(arriving, n_trials)
+    arriving, where, guest = (
+        stream(seed, purpose, block) for purpose in (Purpose.ARRIVALS, Purpose.GEOMETRY, Purpose.GUEST)
+    )
+    trial, count, stratum = arrivals_of(scenario).draw_counts(arriving, n_trials, block)
+    if isinstance(scenario.faults, FieldFaults):
+        model = field_model(scenario)
+        events = model.draw_events(stream(seed, Purpose.GROWTH, block), model.draw_incidents(arriving, where, count))
+        fate = guest.random(len(events.page))
+        return History(
+            trial, stratum, events.start, events.page, events.years, events.born, fate, events.ar, events.mode
+        )
+
     start = np.concatenate(([0], np.cumsum(count))).astype(np.int64)
     n_events = int(start[-1])
     gaps = arriving.standard_exponential(n_events + len(trial))
-    years = sorted_times(gaps, start, scenario.horizon.years, 1.0 / arrivals.shape)
-    where = stream(seed, Purpose.GEOMETRY, block)
-    if isinstance(faults, CountFaults) and faults.placement == "distinct-regions" and n_events > 0:
-        left = vm.n_regions - np.arange(faults.errors)
-        region = without_replacement(where.integers(np.tile(left, len(trial))), faults.errors, vm.n_regions)
-        page = region * vm.pages_per_region + where.integers(vm.pages_per_region, size=n_events)
-    else:
-        page = where.integers(vm.n_base_pages, size=n_events)
-    fate = stream(seed, Purpose.GUEST, block).random(n_events)
-    return History(trial, start, page, years, fate)
+    shape = scenario.faults.shape if isinstance(scenario.faults, RateFaults) else 1.0
+    years = sorted_times(gaps, start, scenario.horizon.years, 1.0 / shape)
+    page = _scatter(scenario, where, len(trial), n_events)
+    found = stream(seed, Purpose.DETECTION, block).random(n_events, dtype=np.float32)
+    ar = (found < detection_of(scenario).p_ar).view(np.uint8)
+    return History(
+        trial, stratum, start, page, years, years, guest.random(n_events), ar, np.full(n_events, NO_MODE, np.uint8)
+    )
+
+
+def _scatter(scenario: Scenario, where: np.random.Generator, n_trials: int, n_events: int) -> I64:
+    """A base page for each error: anywhere in the VM, or each of a trial in a region of its own."""
+    faults, vm = scenario.faults, scenario.vm
+    if not isinstance(faults, CountFaults) or faults.placement == "uniform" or n_events == 0:
+        return where.integers(vm.n_base_pages, size=n_events)
+    left = vm.n_regions - np.arange(faults.errors)
+    region = without_replacement(where.integers(np.tile(left, n_trials)), faults.errors, vm.n_regions)
+    page: I64 = region * vm.pages_per_region + where.integers(vm.pages_per_region, size=n_events)
+    return page
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

@@ -6,7 +6,12 @@ from enum import IntEnum
 
 import numpy as np
 
-STREAM_VERSION = 1
+# What is drawn and in which order; part of every run id, so that folders of another version are refused.
+STREAM_VERSION = 2
+
+# First word of every seed. It stays when STREAM_VERSION goes up, so that scenarios whose draws did not change keep
+# their values.
+_ENTROPY = 1
 
 
 class Purpose(IntEnum):
@@ -15,6 +20,9 @@ class Purpose(IntEnum):
     ARRIVALS = 0
     GEOMETRY = 1
     GUEST = 2
+    GROWTH = 3
+    DETECTION = 4
+    CORRECTED = 5
 
 
 def stream(seed: int, purpose: Purpose, block: int) -> np.random.Generator:
@@ -25,5 +33,5 @@ def stream(seed: int, purpose: Purpose, block: int) -> np.random.Generator:
         >>> a == b
         True
     """
-    sequence = np.random.SeedSequence((STREAM_VERSION, seed), spawn_key=(int(purpose), block))
+    sequence = np.random.SeedSequence((_ENTROPY, seed), spawn_key=(int(purpose), block))
     return np.random.Generator(np.random.PCG64DXSM(sequence))

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from poisonsim import catalog
+from poisonsim.catalog.problems import FileProblems
 from poisonsim.errors import ScenarioError, did_you_mean
 from poisonsim.units import HOURS_PER_YEAR, MONTHS_PER_YEAR, TIB
 
-MODES = ("bit", "row", "column", "bank", "multi-bank", "multi-rank")
+MODES = ("bit", "word", "row", "column", "bank", "multi-bank", "multi-rank")
 """Fault modes by the part of the DIMM they reach, smallest first; `bank` is more than a row or column of one bank."""
+
+INSIDE_ONE_BANK = ("bit", "word", "row", "column", "bank")
+"""Modes that never reach beyond one bank."""
+
+MAX_FIT = 1e6
+"""FIT per chip and mode above which a table is refused: a chip that fails every six weeks is no fault model."""
 
 _POPULATION_KEYS = ("n_dimms", "n_chips_per_dimm", "hours")
 _TICKET_KEYS = ("n_ue_tickets", "n_servers", "n_server_months")
 _COUNT_KEYS = ("n_permanent", "n_transient", "n_ue_permanent", "n_ue_transient")
-_PROVENANCE_KEYS = ("source", "quality", "unit", "title", "notes", "categories")
+_FIT_KEYS = ("fit_permanent", "fit_transient")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FaultMode:
-    """Faults of one mode in a fleet.
+    """Faults of one mode.
 
     Args:
         name: One of `MODES`.
-        n_permanent: Faults that stayed.
-        n_transient: Faults that went away.
+        fit_per_chip_permanent: Faults that stay, per 10⁹ chip-hours.
+        fit_per_chip_transient: Faults that go away, per 10⁹ chip-hours.
+        n_permanent: Faults seen that stayed; 0 where the table gives rates only.
+        n_transient: Faults seen that went away.
         n_ue_permanent: Those of `n_permanent` on servers that failed by an uncorrected error.
         n_ue_transient: Those of `n_transient` on such servers.
-        chip_hours: Chip-hours in which they were seen.
 
     Examples:
         >>> row = load_fault_table("ddr4-alibaba").mode("row")
@@ -40,15 +48,16 @@ class FaultMode:
     """
 
     name: str
-    n_permanent: int
-    n_transient: int
-    n_ue_permanent: int
-    n_ue_transient: int
-    chip_hours: float
+    fit_per_chip_permanent: float
+    fit_per_chip_transient: float
+    n_permanent: int = 0
+    n_transient: int = 0
+    n_ue_permanent: int = 0
+    n_ue_transient: int = 0
 
     @property
     def n_faults(self) -> int:
-        """Faults, permanent and transient."""
+        """Faults seen, permanent and transient."""
         return self.n_permanent + self.n_transient
 
     @property
@@ -62,24 +71,14 @@ class FaultMode:
         return self.n_ue / self.n_faults if self.n_faults else 0.0
 
     @property
-    def fit_per_chip_permanent(self) -> float:
-        """Permanent faults per 10⁹ chip-hours."""
-        return self.n_permanent / self.chip_hours * 1e9
-
-    @property
-    def fit_per_chip_transient(self) -> float:
-        """Transient faults per 10⁹ chip-hours."""
-        return self.n_transient / self.chip_hours * 1e9
-
-    @property
     def fit_per_chip(self) -> float:
         """Faults per 10⁹ chip-hours."""
-        return self.n_faults / self.chip_hours * 1e9
+        return self.fit_per_chip_permanent + self.fit_per_chip_transient
 
 
 @dataclass(frozen=True, kw_only=True)
 class FaultTable:
-    """Faults of a fleet by mode, calibrated to the fleet's failure tickets.
+    """Faults by mode: rates alone, or those of a fleet, calibrated to the fleet's failure tickets.
 
     The faults say how uncorrected errors share out over the modes; the tickets say how many there are in all.
 
@@ -87,8 +86,9 @@ class FaultTable:
         name: Name in the catalogue, or the stem of the file it came from.
         title: What it describes.
         modes: The modes present, in the order of `MODES`.
-        n_dimms: DIMMs observed.
-        n_chips_per_dimm: DRAM chips per DIMM.
+        vendors: Rates of single vendors: FIT per chip by mode, for the modes in which vendors differ.
+        n_dimms: DIMMs observed; 0, as all that follow, where the table gives rates only.
+        n_chips_per_dimm: DRAM chips that the rates count per DIMM.
         hours: Hours each DIMM was observed.
         n_ue_tickets: Server failures that an uncorrected error drove.
         n_servers: Servers that hold the DIMMs.
@@ -103,12 +103,23 @@ class FaultTable:
     name: str
     title: str
     modes: tuple[FaultMode, ...]
-    n_dimms: int
-    n_chips_per_dimm: int
-    hours: float
-    n_ue_tickets: int
-    n_servers: int
-    n_server_months: int
+    vendors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    n_dimms: int = 0
+    n_chips_per_dimm: int = 0
+    hours: float = 0.0
+    n_ue_tickets: int = 0
+    n_servers: int = 0
+    n_server_months: int = 0
+
+    @property
+    def has_outcomes(self) -> bool:
+        """Whether the table knows which faults led to uncorrected errors, as `ue = "empirical"` needs."""
+        return self.n_dimms > 0
+
+    @property
+    def n_dimms_per_server(self) -> float:
+        """DIMMs per server of the fleet."""
+        return self.n_dimms / self.n_servers
 
     @property
     def dimm_years(self) -> float:
@@ -159,8 +170,45 @@ class FaultTable:
             >>> {mode: round(rate, 4) for mode, rate in by_mode.items()}
             {'bit': 0.0014, 'row': 0.0014, 'column': 0.0036, 'bank': 0.0034, 'multi-bank': 0.0011, 'multi-rank': 0.0006}
         """
-        scale = self.calibration / self.dimm_years * TIB / dimm_bytes
-        return {mode.name: mode.n_ue * scale for mode in self.modes}
+        return {mode: rate * TIB / dimm_bytes for mode, rate in self.ue_per_dimm_year_by_mode().items()}
+
+    def ue_per_dimm_year_by_mode(self, *, vendor: str = "") -> dict[str, float]:
+        """Calibrated faults that lead to an uncorrected error, per DIMM-year, by mode.
+
+        Args:
+            vendor: One of `vendors`, whose DIMMs have their own share of each mode; empty for the whole fleet.
+
+        Examples:
+            >>> by_mode = load_fault_table("ddr4-alibaba").ue_per_dimm_year_by_mode(vendor="a")
+            >>> {mode: round(rate * 1e5, 2) for mode, rate in by_mode.items()}
+            {'bit': 8.35, 'row': 8.5, 'column': 2.47, 'bank': 5.12, 'multi-bank': 3.59, 'multi-rank': 1.9}
+        """
+        scale = self.calibration / self.dimm_years
+        own = self.vendors[vendor] if vendor else {}
+        return {
+            mode.name: mode.n_ue * scale * (own[mode.name] / mode.fit_per_chip if mode.name in own else 1.0)
+            for mode in self.modes
+        }
+
+    def fit_by_mode(self, *, vendor: str = "") -> dict[str, tuple[float, float]]:
+        """Transient and permanent FIT per chip by mode.
+
+        Args:
+            vendor: As for `ue_per_dimm_year_by_mode`; its rates keep the fleet's share of permanent faults.
+
+        Examples:
+            >>> load_fault_table("jaguar-ddr2").fit_by_mode()["row"]
+            (0.2, 8.2)
+        """
+        own = self.vendors[vendor] if vendor else {}
+        factor = {mode.name: own[mode.name] / mode.fit_per_chip for mode in self.modes if mode.name in own}
+        return {
+            mode.name: (
+                mode.fit_per_chip_transient * factor.get(mode.name, 1.0),
+                mode.fit_per_chip_permanent * factor.get(mode.name, 1.0),
+            )
+            for mode in self.modes
+        }
 
     def ue_per_tib_year(self, dimm_bytes: int) -> float:
         """Calibrated uncorrected errors per TiB-year of memory made of DIMMs of `dimm_bytes`.
@@ -200,75 +248,93 @@ def _load_shipped(name: str) -> FaultTable:
     return _parse(catalog.load("faults", name), name=name, where=f"{name}.toml")
 
 
-class _Reader:
-    """Picks counts out of a table, keeping every problem met."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-        self.problems: list[str] = []
-
-    def problem(self, key: str, what: str) -> None:
-        self.problems.append(f"{self.where}: {key}: {what}")
-
-    def is_table(self, table: object, key: str) -> TypeGuard[Mapping[str, Any]]:
-        if not isinstance(table, Mapping):
-            what = "missing" if table is None else f"{table!r} is not a table"
-            self.problem(key, f"{what}; write [{key}]")
-        return isinstance(table, Mapping)
-
-    def known(self, key: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
-        for name in table:
-            if name not in known and name not in _PROVENANCE_KEYS:
-                self.problem(f"{key}.{name}".removeprefix("."), f"unknown key{did_you_mean(name, known)}")
-
-    def counts(self, key: str, table: object, names: tuple[str, ...], least: int) -> dict[str, int]:
-        """Whole numbers of at least `least`, plain or as `{value, source, quality}`; bad ones become 1."""
-        if not self.is_table(table, key):
-            return dict.fromkeys(names, 1)
-        self.known(key, table, names)
-        return {name: self.count(f"{key}.{name}", table, table.get(name), least) for name in names}
-
-    def count(self, key: str, table: Mapping[str, Any], value: object, least: int) -> int:
-        if isinstance(value, Mapping):
-            table, value = value, value.get("value")
-        if value is None:
-            self.problem(key, f"missing; write a whole number, {least} or more")
-        elif not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 10**15:
-            self.problem(key, f"{value!r} is not a whole number, {least} or more")
-        else:
-            quality = table.get("quality")
-            if not isinstance(table.get("source"), str) or quality not in catalog.QUALITIES:
-                self.problem(key, f"needs a source and a quality, one of {', '.join(catalog.QUALITIES)}")
-            return value
-        return 1
-
-
 def _parse(tables: Mapping[str, Any], *, name: str, where: str) -> FaultTable:
-    reader = _Reader(where)
-    reader.known("", tables, ("population", "tickets", "modes"))
-    population, tickets = (
-        reader.counts(key, tables.get(key), names, 1)
-        for key, names in (("population", _POPULATION_KEYS), ("tickets", _TICKET_KEYS))
-    )
-    chip_hours = float(population["n_dimms"] * population["n_chips_per_dimm"] * population["hours"])
-
-    found = tables.get("modes")
-    if not reader.is_table(found, "modes"):
-        found = {}
+    problems = FileProblems(where)
+    problems.known("", tables, ("population", "tickets", "modes", "vendors"))
+    found = problems.table("modes", tables.get("modes"))
     for key in found:
         if key not in MODES:
-            reader.problem(f"modes.{key}", f"unknown mode; known: {', '.join(MODES)}{did_you_mean(key, MODES)}")
-    modes = []
-    for key in (mode for mode in MODES if mode in found):
-        n_before = len(reader.problems)
-        counts = reader.counts(f"modes.{key}", found[key], _COUNT_KEYS, 0)
-        for kind in ("permanent", "transient"):
-            n, n_ue = counts[f"n_{kind}"], counts[f"n_ue_{kind}"]
-            if n_ue > n and len(reader.problems) == n_before:
-                reader.problem(f"modes.{key}.n_ue_{kind}", f"{n_ue} is more than the {n} faults of n_{kind}")
-        modes.append(FaultMode(name=key, **counts, chip_hours=chip_hours))
-    if not reader.problems and not any(mode.n_ue for mode in modes):
-        reader.problem("modes", "no fault led to an uncorrected error, so there is nothing to simulate")
-    if reader.problems:
-        raise ScenarioError(reader.problems)
-    return FaultTable(name=name, title=str(tables.get("title", "")), modes=tuple(modes), **population, **tickets)
+            problems.add(f"modes.{key}", f"unknown mode; known: {', '.join(MODES)}{did_you_mean(key, MODES)}")
+    given = {key: found[key] for key in MODES if key in found}
+    fleet: dict[str, int] = {}
+    if not {"population", "tickets"} & tables.keys() and any(
+        isinstance(mode, Mapping) and set(_FIT_KEYS) & mode.keys() for mode in given.values()
+    ):
+        modes = [_mode_of_rates(problems, key, mode) for key, mode in given.items()]
+    else:
+        for key, names in (("population", _POPULATION_KEYS), ("tickets", _TICKET_KEYS)):
+            fleet |= _counts(problems, key, tables.get(key), names, least=1)
+        chip_hours = float(fleet["n_dimms"] * fleet["n_chips_per_dimm"] * fleet["hours"])
+        modes = [_mode_of_counts(problems, key, mode, chip_hours) for key, mode in given.items()]
+        if not problems.list and not any(mode.n_ue for mode in modes):
+            problems.add("modes", "no fault led to an uncorrected error, so there is nothing to simulate")
+    if not problems.list and not any(mode.fit_per_chip for mode in modes):
+        problems.add("modes", "no fault at all, so there is nothing to simulate")
+    vendors = _vendors(problems, tables.get("vendors", {}), modes)
+    problems.raise_any()
+    return FaultTable(name=name, title=str(tables.get("title", "")), modes=tuple(modes), vendors=vendors, **fleet)
+
+
+def _counts(problems: FileProblems, key: str, node: object, names: tuple[str, ...], *, least: int) -> dict[str, int]:
+    """Whole numbers of at least `least`, plain or as `{value, source, quality}`; bad ones become `least`."""
+    table = problems.table(key, node)
+    if not isinstance(node, Mapping):
+        return dict.fromkeys(names, least)
+    problems.known(key, table, names)
+    found = {}
+    for name in names:
+        value = table.get(name)
+        owner = value if isinstance(value, Mapping) else table
+        if isinstance(value, Mapping):
+            value = value.get("value")
+        n_before = len(problems.list)
+        found[name] = problems.whole(f"{key}.{name}", value, least=least)
+        if len(problems.list) == n_before:
+            problems.sourced(f"{key}.{name}", owner)
+    return found
+
+
+def _mode_of_counts(problems: FileProblems, key: str, table: object, chip_hours: float) -> FaultMode:
+    n_before = len(problems.list)
+    counts = _counts(problems, f"modes.{key}", table, _COUNT_KEYS, least=0)
+    fit = {}
+    for kind in ("permanent", "transient"):
+        n, n_ue = counts[f"n_{kind}"], counts[f"n_ue_{kind}"]
+        fit[kind] = n / chip_hours * 1e9
+        if len(problems.list) > n_before:
+            continue
+        if n_ue > n:
+            problems.add(
+                f"modes.{key}.n_ue_{kind}",
+                f"{n_ue} is more than the {n} faults of n_{kind}, a share above 1; count each fault once",
+            )
+        if fit[kind] > MAX_FIT:
+            problems.add(
+                f"modes.{key}.n_{kind}", f"{n} are {fit[kind]:.3g} FIT per chip; at most {MAX_FIT:g} FIT make sense"
+            )
+    return FaultMode(
+        name=key, fit_per_chip_permanent=fit["permanent"], fit_per_chip_transient=fit["transient"], **counts
+    )
+
+
+def _mode_of_rates(problems: FileProblems, key: str, node: object) -> FaultMode:
+    table = problems.table(f"modes.{key}", node)
+    problems.known(f"modes.{key}", table, _FIT_KEYS)
+    permanent, transient = _rates(problems, f"modes.{key}", table, _FIT_KEYS)
+    return FaultMode(name=key, fit_per_chip_permanent=permanent, fit_per_chip_transient=transient)
+
+
+def _rates(problems: FileProblems, key: str, table: Mapping[str, Any], names: Iterable[str]) -> list[float]:
+    return [problems.number(f"{key}.{name}", table, name, least=0, most=MAX_FIT, what="FIT per chip") for name in names]
+
+
+def _vendors(problems: FileProblems, node: object, modes: Sequence[FaultMode]) -> dict[str, dict[str, float]]:
+    """FIT per chip of single vendors, by vendor and mode."""
+    found: dict[str, dict[str, float]] = {}
+    known = tuple(mode.name for mode in modes if mode.fit_per_chip)
+    for vendor, entry in problems.table("vendors", node).items():
+        table = problems.table(f"vendors.{vendor}", entry)
+        problems.known(f"vendors.{vendor}", table, known)
+        names = [mode for mode in known if mode in table]
+        found[vendor] = dict(zip(names, _rates(problems, f"vendors.{vendor}", table, names), strict=True))
+    return found

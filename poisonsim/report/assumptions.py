@@ -12,11 +12,10 @@ from poisonsim.errors import ScenarioError
 from poisonsim.scenario import FieldFaults, Scenario, load_scenario
 from poisonsim.translation.cpus import load_cpu
 from poisonsim.translation.walks import model_numbers
-from poisonsim.units import format_bytes
+from poisonsim.units import format_bytes, format_years
 
 NOT_MODELLED = (
-    "Each uncorrected error poisons one base page.",
-    "Poison that stays mapped is not consumed again, and poison in a hole is met once.",
+    "Poison that stays mapped and is consumed again costs the guest a machine check, and the host nothing.",
     "VMs are not migrated to another host, and not restarted.",
     "Corrected errors start nothing: no policy acts before an uncorrected error.",
     "Split mappings are never collapsed back to larger leaves.",
@@ -104,11 +103,9 @@ def _numbers(scenario: Scenario) -> Iterator[InUse]:
     yield from _scenario_numbers(scenario)
     faults, costs, cpu = scenario.faults, scenario.host.costs, scenario.host.cpu
     if isinstance(faults, FieldFaults):
-        if faults.table in catalog.names("faults"):
-            for n in catalog.numbers("faults", faults.table):
-                yield InUse(f"faults {faults.table}", n.key, _number(n.value, n.unit), n.source, n.quality)
-        else:
-            yield InUse(f"faults {faults.table}", "every number", "", "stated in that file", "")
+        amap = faults.map.partition(":")[0]
+        for kind, name in {"faults": faults.table, "laws": faults.laws, "dimms": faults.dimm, "maps": amap}.items():
+            yield from _numbers_of(kind, name)
     try:
         for number in load_cpu(cpu).numbers:
             yield InUse(f"CPU {cpu}", number.key, _number(number.value, number.unit), number.source, number.quality)
@@ -120,6 +117,16 @@ def _numbers(scenario: Scenario) -> Iterator[InUse]:
             yield InUse("run-time model", number.key, value, number.source, number.quality)
     for n in catalog.numbers("costs", costs):
         yield InUse(f"costs {costs}", n.key, _number(n.value, n.unit), n.source, n.quality)
+
+
+def _numbers_of(kind: str, name: str) -> Iterator[InUse]:
+    """The numbers of one file that a fault model names."""
+    where = f"{catalog.KINDS[kind]} {name}"
+    if name not in catalog.names(kind):
+        yield InUse(where, "every number", "", "stated in that file", "")
+        return
+    for n in catalog.numbers(kind, name):
+        yield InUse(where, n.key, _number(n.value, n.unit), n.source, n.quality)
 
 
 def _scenario_numbers(scenario: Scenario) -> list[InUse]:
@@ -145,8 +152,10 @@ def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(key: str, value: object) -> str:
     """A value of a scenario as its file would spell it."""
-    if key in ("vm.memory", "faults.dimm") and isinstance(value, int):
+    if key == "vm.memory" and isinstance(value, int):
         return format_bytes(value)
+    if key in ("host.patrol", "faults.repair") and isinstance(value, float):
+        return format_years(value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):

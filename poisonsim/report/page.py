@@ -201,10 +201,15 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         ("CPU", scenario.host.cpu),
         ("Horizon", _years(scenario.horizon.years)),
         ("Errors", _errors(scenario)),
-        ("Trials", f"{result.n_trials:,}"),
+        ("Trials", _trials(result)),
         ("Seed", str(plan.seed)),
         ("Run", plan.run_id[:12]),
     ]
+
+
+def _trials(result: Result) -> str:
+    simulated = "" if result.plan.strata.plain else f", {result.n_simulated:,} of them with faults, weighted exactly"
+    return f"{result.n_trials:,}{simulated}"
 
 
 def _errors(scenario: Scenario) -> str:

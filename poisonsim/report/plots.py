@@ -13,7 +13,6 @@ from poisonsim.report.canvas import Canvas, with_page_colours
 from poisonsim.report.figures import Curve, Frame, Mark, Spread, bytes_scale, curves, reach_scale, trade, undominated
 from poisonsim.report.style import Style
 from poisonsim.results.result import Result
-from poisonsim.results.statistics import trials_needed
 from poisonsim.results.words import minus
 from poisonsim.units import format_bytes
 
@@ -183,14 +182,14 @@ def _reach_in_words(result: Result, loss: pd.DataFrame) -> str:
 
 
 def _middle(result: Result) -> str:
-    return "the median VM" if trials_needed(0.5) <= result.n_trials else "the mean VM (too few trials for a median)"
+    return "the median VM" if result.reports(0.5) else "the mean VM (too few trials for a median)"
 
 
 def _lines(result: Result) -> str:
     """How to read a figure of curves."""
-    if trials_needed(0.5) > result.n_trials:
+    if not result.reports(0.5):
         return "Dotted: the mean; there are too few trials for a median."
-    if trials_needed(0.05) > result.n_trials:
+    if not (result.reports(0.05) and result.reports(0.95)):
         return "Line: the median VM; dotted: the mean; there are too few trials for a band."
     return "Line: the median VM; band: 5 % to 95 % of VMs; dotted: the mean."
 

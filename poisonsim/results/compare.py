@@ -10,8 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from poisonsim.engine.block import year_points
+from poisonsim.engine.state import STRATUM
 from poisonsim.errors import MetricError
-from poisonsim.results.statistics import Distribution, Estimate
+from poisonsim.results.statistics import Distribution, Estimate, ratio_of_means
 
 if TYPE_CHECKING:
     from poisonsim.results.result import Result
@@ -38,7 +39,7 @@ class Comparison:
 
         Returns:
             Columns metric, unit, year, diff, diff_low, diff_high (mean of `policy` minus `to`), share_less,
-            share_more (shares of trials in which `policy` has the lower or the higher value), and significant:
+            share_more (probabilities that `policy` has the lower or the higher value), and significant:
             whether the interval leaves out zero.
         """
         rows = []
@@ -67,8 +68,8 @@ class Comparison:
         Raises:
             MetricError: No such metric, or a year that is not one of the run's whole years.
         """
-        a, b, counts = self._pair(metric, year)
-        return Distribution.of(a - b, counts)
+        a, b, counts, stratum = self._pair(metric, year)
+        return Distribution.of(a - b, counts, stratum, self.result.weights)
 
     def ratio(self, metric: str, year: float | None = None) -> Estimate | None:
         """Mean of `policy` over mean of `to`, with a paired (delta method) interval; None where the latter is 0.
@@ -79,18 +80,10 @@ class Comparison:
             >>> print(res.compare("hgm4k", to="hgm2m").ratio("table_bytes"))
             256.5
         """
-        a, b, counts = self._pair(metric, year)
-        n = counts.sum()
-        mean_b = float(b @ counts) / n
-        if mean_b == 0:
-            return None
-        ratio = float(a @ counts) / n / mean_b
-        residual = Distribution.of(a - ratio * b, counts).mean()
-        half = (residual.high - residual.best) / abs(mean_b)
-        half = 0.0 if half < 1e-12 * abs(ratio) else half
-        return Estimate(ratio - half, ratio, ratio + half, "1")
+        a, b, counts, stratum = self._pair(metric, year)
+        return ratio_of_means(a, b, counts, stratum, self.result.weights)
 
-    def _pair(self, metric: str, year: float | None) -> tuple[F64, F64, I64]:
+    def _pair(self, metric: str, year: float | None) -> tuple[F64, F64, I64, I64]:
         result = self.result
         points = year_points(result.plan)
         point = result._point_of(year)
@@ -101,4 +94,5 @@ class Comparison:
         m = result._column(metric)
         rows = result.tally.joint[y]
         p, q = result.policies.index(self.policy), result.policies.index(self.to)
-        return result._values[p][rows[:, p], m], result._values[q][rows[:, q], m], result.tally.joint_counts[y]
+        a, b = result._values[p][rows[:, p], m], result._values[q][rows[:, q], m]
+        return a, b, result.tally.joint_counts[y], result.tally.states[p][rows[:, p], STRATUM]

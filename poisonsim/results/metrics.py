@@ -91,8 +91,7 @@ _FIXED = (
         "availability",
         "faults",
         "lower",
-        "machine checks delivered to the guest for new poison",
-        "count",
+        "machine checks that the guest gets, at their mean: for new poison, touches of holes and pages not retired",
     ),
     Metric(
         "stall_seconds", "availability", "s", "lower", "time the VM waited for splits, refaults, copies and shootdowns"

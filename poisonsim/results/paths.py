@@ -33,10 +33,10 @@ def histories(plan: Plan, n_trials: int) -> Iterator[tuple[int, int, History, tu
 
 def life_trials(plan: Plan, n_trials: int) -> int:
     """How many of the first trials the distribution of life averages is taken from."""
-    arrivals = arrivals_of(plan.scenario)
-    by_errors = _LIFE_ERRORS / max(arrivals.mean, 1e-9)
-    by_hits = _LIFE_HIT_TRIALS / max(arrivals.p_any, 1e-9)
-    return min(n_trials, int(min(by_errors, by_hits)) + 1)
+    strata = plan.strata
+    p_simulated = max(arrivals_of(plan.scenario).p_any, 1e-9) if strata.plain else max(strata.p_any, 1e-300)
+    by_errors = _LIFE_ERRORS / max(plan.errors_per_trial, 1e-300)
+    return int(min(n_trials, min(by_errors, _LIFE_HIT_TRIALS / p_simulated) + 1))
 
 
 class StateIndex:
@@ -51,11 +51,12 @@ class StateIndex:
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def time_averages(start: Any, grid: Any, state: Any, values: Any, n_steps: int) -> Any:
+def time_averages(start: Any, grid: Any, state: Any, stratum: Any, values: Any, n_steps: int) -> Any:
     """Average of each metric over the life of each trial, by the trapezoid rule on the grid.
 
     Args:
         start, grid, state: A policy's paths, `state` as rows of `values`.
+        stratum: int64[n_trials], the row of `values` that each trial starts from.
         values: float64[n_states, n_metrics].
 
     Returns:
@@ -64,7 +65,7 @@ def time_averages(start: Any, grid: Any, state: Any, values: Any, n_steps: int) 
     n_metrics = values.shape[1]
     out = np.empty((len(start) - 1, n_metrics))
     for t in range(len(start) - 1):
-        now = 0
+        now = stratum[t]
         since = 0.0  # grid steps weighted so far: grid point g stands for the half steps on both sides of it
         for m in range(n_metrics):
             out[t, m] = 0.0

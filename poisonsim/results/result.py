@@ -14,16 +14,17 @@ from poisonsim.engine.block import year_points
 from poisonsim.engine.counting import states_at
 from poisonsim.engine.merge import Tally
 from poisonsim.engine.plan import Plan
-from poisonsim.engine.state import ERRORS
+from poisonsim.engine.state import ERRORS, STRATUM
 from poisonsim.errors import FewTailTrials, MetricError, did_you_mean
 from poisonsim.results.compare import Comparison
 from poisonsim.results.fleet import Fleet
 from poisonsim.results.metrics import Metric, known_metric, parse_threshold
 from poisonsim.results.paths import StateIndex, histories, life_trials, time_averages
-from poisonsim.results.statistics import Distribution, Estimate, trials_needed
+from poisonsim.results.statistics import Distribution, Estimate, is_reported, trials_needed, without_empty
 from poisonsim.results.values import Valuer
 
 F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
 
 LIFE = "life"
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
@@ -57,8 +58,18 @@ class Result:
 
     @property
     def n_trials(self) -> int:
-        """Number of simulated VM lifetimes."""
+        """Number of VM lifetimes that the run stands for."""
         return self.tally.n_trials
+
+    @property
+    def n_simulated(self) -> int:
+        """How many of them were run: all, or where most VMs see no incident those that do, weighted exactly."""
+        return self.n_trials if self.plan.strata.plain else int(self._by_stratum[1:].sum())
+
+    @property
+    def weights(self) -> F64:
+        """Exact probability of each stratum; one of weight 1 where all trials count alike."""
+        return self.plan.strata.weights
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -113,7 +124,10 @@ class Result:
             trials: How many trials, the first ones; default all of the run.
 
         Returns:
-            Columns policy, trial, then one per metric.
+            Columns policy, trial, weight, then one per metric. `weight` is the probability that a row stands for, the
+            same for all where trials are plain; `(frame["weight"] * frame["vm_lost"]).sum()` is a mean over VMs.
+            Where most VMs see no incident, the rows are of the trials that do, and that of trial 0, which does not,
+            stands for all others.
 
         Raises:
             MetricError: The year is not on the grid, or no trials are asked for.
@@ -122,18 +136,27 @@ class Result:
         if trials is not None and (isinstance(trials, bool) or not isinstance(trials, int) or trials < 1):
             raise MetricError(f"trials = {trials} is not a whole number of at least 1")
         wanted = self.n_trials if trials is None else min(trials, self.n_trials)
-        frames = []
+        frames, strata = [], []
         indices = [StateIndex(states) for states in self.tally.states]
+        plain, none = self.plan.strata.plain, np.zeros(1, np.int64)
         for first, size, history, paths in histories(self.plan, wanted):
+            shown = np.arange(size) if plain else np.append(none if first == 0 else none[:0], history.trial)
+            rows = history.trial if plain else slice(len(shown) - len(history.trial), None)
+            place, stratum = np.zeros(len(shown), np.int64), np.zeros(len(shown), np.int64)
+            stratum[rows] = history.stratum
             for p, path in enumerate(paths):
-                place = np.zeros(size, np.int64)
-                at = states_at(path.start, path.grid, path.state, np.array([point]))[0]
-                place[history.trial] = indices[p].places(path.states)[at]
+                at = states_at(path.start, path.grid, path.state, history.stratum, np.array([point]))[0]
+                place[rows] = indices[p].places(path.states)[at]
                 frame = pd.DataFrame(self._values[p][place], columns=[metric.name for metric in self.metrics])
-                frame.insert(0, "trial", np.arange(first, first + size))
+                frame.insert(0, "trial", first + shown)
                 frame.insert(0, "policy", self.policies[p])
                 frames.append(frame)
-        return pd.concat(frames, ignore_index=True)
+                strata.append(stratum)
+        every = np.concatenate(strata)
+        n = np.bincount(every, minlength=len(self.weights)) // len(self.policies)
+        found = pd.concat(frames, ignore_index=True)
+        found.insert(2, "weight", (without_empty(self.weights, n) / np.maximum(n, 1))[every])
+        return found
 
     def compare(self, policy: str, *, to: str) -> Comparison:
         """`policy` against `to` on identical histories, paired trial by trial.
@@ -170,23 +193,28 @@ class Result:
         return Fleet(self, vms)
 
     def distribution(self, policy: str, metric: str, year: float | None = None) -> Distribution:
-        """Values of a metric over all trials of one policy, with how many trials have each."""
+        """Values of a metric over all trials of one policy, with how many trials of each stratum have each."""
         return self._distribution(self._policy(policy), self._column(metric), self._point_of(year))
 
     def when_hit(self, policy: str, metric: str, year: float | None = None) -> Distribution:
-        """As `distribution`, over the trials that have seen at least one UE by then.
+        """As `distribution`, over VMs that have seen at least one UE by then; the mean has a delta-method interval.
+
+        Of trials by stratum, `share` and `quantile` take how likely each stratum is among them to be as found.
 
         Raises:
             MetricError: As `distribution`, or no trial has seen one.
         """
         p, point = self._policy(policy), self._point_of(year)
-        hit = self.tally.states[p][:, ERRORS] > 0
-        counts = np.where(hit, self.tally.counts[p][:, point], 0)
+        states, at = self.tally.states[p], self.tally.counts[p][:, point]
+        counts = np.where(states[:, ERRORS] > 0, at, 0)
         if not counts.any():
             raise MetricError(
                 f"none of {self.n_trials:,} trials saw a UE by then; raise trials, the rate or the horizon"
             )
-        return Distribution.of(self._values[p][:, self._column(metric)], counts)
+        values, strata = self._values[p][:, self._column(metric)], self.plan.strata
+        if strata.plain:
+            return Distribution.of(values, counts)
+        return Distribution.of(values, counts, states[:, STRATUM], strata.weights, trials=self._by_stratum)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain data: what `--json` prints."""
@@ -221,12 +249,12 @@ class Result:
                 for year, point in zip(self.years, year_points(self.plan), strict=True):
                     rows.append({"policy": policy, "metric": metric.name, "unit": metric.unit, "year": year}
                                 | self._row(metric, self._distribution(p, m, point)))  # fmt: skip
-                life = self._life[p]
-                distribution = Distribution.of(life[0][:, m], life[1])
+                averages, counts, stratum = self._life[p]
+                distribution = Distribution.of(averages[:, m], counts, stratum, self.weights)
                 row = self._row(metric, distribution)
                 exact = self._life_mean(p, m)
                 half = (distribution.mean().high - distribution.mean().best) * (
-                    distribution.n_trials / self.n_trials
+                    distribution.n_simulated / max(self.n_simulated, 1)
                 ) ** 0.5
                 row |= {"mean": exact, "mean_low": exact - half, "mean_high": exact + half}
                 rows.append({"policy": policy, "metric": metric.name, "unit": metric.unit, "year": LIFE} | row)
@@ -246,29 +274,55 @@ class Result:
         )
 
     @cached_property
-    def _life(self) -> tuple[tuple[F64, NDArray[np.int64]], ...]:
-        """Per policy: life averages float64[n, n_metrics] of the first trials, and how many trials have each."""
+    def _by_stratum(self) -> I64:
+        """Trials of each stratum."""
+        n = np.zeros(len(self.weights), np.int64)
+        np.add.at(n, self.tally.states[0][:, STRATUM], self.tally.counts[0][:, 0])
+        return n
+
+    @cached_property
+    def _life(self) -> tuple[tuple[F64, I64, I64], ...]:
+        """Per policy: life averages float64[n, n_metrics] of the first trials, how many have each, and the stratum."""
         n_trials = life_trials(self.plan, self.n_trials)
         indices = [StateIndex(states) for states in self.tally.states]
         found: list[list[F64]] = [[values[:1]] for values in self._values]
-        n_hit = 0
+        strata = [np.zeros(1, np.int64)]
         for _, _, history, paths in histories(self.plan, n_trials):
-            n_hit += len(history.trial)
+            strata.append(history.stratum)
             for p, path in enumerate(paths):
                 state = indices[p].places(path.states)[path.state]
                 steps = self.plan.scenario.horizon.n_steps
-                found[p].append(time_averages(path.start, path.grid, state, self._values[p], steps))
-        counts = np.ones(n_hit + 1, np.int64)
-        counts[0] = n_trials - n_hit
-        return tuple((np.concatenate(averages), counts) for averages in found)
+                found[p].append(time_averages(path.start, path.grid, state, history.stratum, self._values[p], steps))
+        stratum = np.concatenate(strata)
+        counts = np.ones(len(stratum), np.int64)
+        counts[0] = n_trials - (len(stratum) - 1)
+        return tuple((np.concatenate(averages), counts, stratum) for averages in found)
 
     def _life_mean(self, p: int, m: int) -> float:
         """Average over the life of the mean over all trials, which needs no single trial."""
-        over_time = self._values[p][:, m] @ self.tally.counts[p] / self.n_trials
+        values, counts = self._values[p][:, m], self.tally.counts[p]
+        if self.plan.strata.plain:
+            over_time = values @ counts / self.n_trials
+        else:
+            n = self._by_stratum
+            each = (without_empty(self.weights, n) / np.maximum(n, 1))[self.tally.states[p][:, STRATUM]]
+            over_time = values[0] + ((values - values[0]) * each) @ counts
         return float((over_time[0] + over_time[-1]) / 2 + over_time[1:-1].sum()) / (len(over_time) - 1)
 
     def _distribution(self, p: int, m: int, point: int) -> Distribution:
-        return Distribution.of(self._values[p][:, m], self.tally.counts[p][:, point])
+        stratum = self.tally.states[p][:, STRATUM]
+        return Distribution.of(self._values[p][:, m], self.tally.counts[p][:, point], stratum, self.weights)
+
+    def reports(self, q: float) -> bool:
+        """Whether enough trials lie beyond the `q` quantile of what all VMs see.
+
+        Examples:
+            >>> import poisonsim as ps
+            >>> res = ps.run("seed-1t", policies=["hgm2m"], trials=500, seed=7)
+            >>> res.reports(0.95), res.reports(0.99)
+            (True, False)
+        """
+        return is_reported(q, self.weights, self._by_stratum)
 
     @staticmethod
     def _row(metric: Metric, distribution: Distribution) -> dict[str, float]:
@@ -283,10 +337,11 @@ class Result:
         return row | {"p99_low": np.nan if p99 is None else p99.low, "p99_high": np.nan if p99 is None else p99.high}
 
     def _warn_of_few_trials(self) -> None:
+        heaviest = self.plan.strata.heaviest
         lacking = [
-            f"{name} needs at least {trials_needed(q):,}"
+            f"{name} needs at least {max(trials_needed(q, heaviest), self.n_trials + 1):,}"
             for name, q in QUANTILES.items()
-            if trials_needed(q) > self.n_trials
+            if not self.reports(q)
         ]
         if lacking:
             warnings.warn(

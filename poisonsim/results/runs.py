@@ -6,12 +6,13 @@ import platform
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from importlib.metadata import version
+from math import log10
 from pathlib import Path
 from typing import Any
 
 from poisonsim.engine.block import compile_decide, run_block, year_points
 from poisonsim.engine.merge import Merger
-from poisonsim.engine.plan import Plan, make_plan, restore_plan
+from poisonsim.engine.plan import MOST_TRIALS, Plan, make_plan, restore_plan
 from poisonsim.engine.run import Progress, block_sizes, simulate_plan
 from poisonsim.engine.store import SCHEMA, read_block, read_manifest, write_json, write_whole
 from poisonsim.errors import PolicyError, RunFolderError, ScenarioError
@@ -90,6 +91,10 @@ def execute(
         for name, value in {"trials": trials, "threads": 1 if threads is None else threads}.items()
         if isinstance(value, bool) or not isinstance(value, int) or value < 1
     ]
+    if not problems and trials > plan.most_trials:
+        problems = [
+            f"trials = {trials:,} is more than one run can take; give at most {plan.most_trials:,} for this scenario"
+        ]
     if problems:
         raise ScenarioError(problems)
     folder = None if out is None else Path(out)
@@ -124,14 +129,20 @@ def plan_run(scenario: Scenario, *, policies: Iterable[str | Policy | type[Polic
 
 
 def default_trials(scenario: Scenario) -> int:
-    """Trials that let about 20,000 VMs see an error, at most ten million.
+    """Trials that let about 20,000 VMs see an error; where none can, 20,000.
 
     Examples:
         >>> default_trials(load_scenario("seed-1t"))
         20000
+        >>> from poisonsim.scenario import RateFaults
+        >>> default_trials(Scenario(faults=RateFaults(ue_per_tib_year=1e-9)))
+        4000000000000
     """
-    p_any = max(arrivals_of(scenario).p_any, _HIT_TRIALS / 10_000_000)
-    return int(round(_HIT_TRIALS / p_any, -3)) if p_any < 0.9 else _HIT_TRIALS
+    p_any = arrivals_of(scenario).p_any
+    if p_any == 0 or p_any >= 0.9:
+        return _HIT_TRIALS
+    wanted = _HIT_TRIALS / p_any
+    return min(int(round(wanted, -max(int(log10(wanted)) - 2, 3))), MOST_TRIALS)
 
 
 def open_run(folder: str | Path) -> Result:

@@ -1,8 +1,12 @@
-"""Estimates with intervals: exact binomial for probabilities, order statistics for quantiles, 95 % throughout."""
+"""Estimates with intervals: exact binomial for probabilities, order statistics for quantiles, 95 % throughout.
+
+The same for trials by stratum, each with its exact weight; one stratum is plain counting.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,50 +45,84 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Distribution:
-    """Values with how many trials have each, ascending.
+    """Values with how many trials have each, ascending, by stratum.
+
+    With one stratum all trials count alike. With more, `weights` are the exact probabilities of the strata; the first
+    holds the VMs without incidents, all in one known state, so that it adds nothing to any interval. A stratum
+    without trials is taken to be like the one below it, with a standard error of its mean as large as what that
+    differs from the first; one with a single trial has the variance of its trial together with those below.
 
     Attributes:
         values: float64[n], strictly ascending.
-        counts: int64[n], all positive.
+        counts: int64[n, H], trials of each stratum that have the value.
+        weights: float64[H].
+        trials: int64[H], all trials of each stratum, where `values` are only of those that meet a condition.
     """
 
     values: F64
     counts: I64
+    weights: F64 = field(default_factory=lambda: np.ones(1))
+    trials: I64 | None = None
 
     @staticmethod
-    def of(values: F64, counts: I64) -> Distribution:
-        """The distribution of `values` that occur `counts` times each, in any order."""
+    def of(
+        values: F64, counts: I64, stratum: I64 | None = None, weights: F64 | None = None, trials: I64 | None = None
+    ) -> Distribution:
+        """The distribution of `values` that occur `counts` times each, in any order; one stratum if none is given."""
+        weights = np.ones(1) if weights is None else weights
         present = counts > 0
         distinct, place = np.unique(values[present], return_inverse=True)
-        totals = np.zeros(len(distinct), np.int64)
-        np.add.at(totals, place.ravel(), counts[present])
-        return Distribution(distinct, totals)
+        totals = np.zeros((len(distinct), len(weights)), np.int64)
+        column = np.zeros(len(place.ravel()), np.int64) if stratum is None else stratum[present]
+        np.add.at(totals, (place.ravel(), column), counts[present])
+        return Distribution(distinct, totals, weights, trials)
 
     @property
     def n_trials(self) -> int:
         """Number of trials."""
         return int(self.counts.sum())
 
+    @property
+    def n_simulated(self) -> int:
+        """Number of trials that were run: all, or those of the strata that see an incident."""
+        return int(self.counts[:, 1:].sum()) if self.stratified else self.n_trials
+
+    @property
+    def stratified(self) -> bool:
+        """Whether trials count by stratum."""
+        return len(self.weights) > 1
+
     def mean(self, unit: str = "1") -> Estimate:
-        """The mean with a normal-theory interval.
+        """The mean with a normal-theory interval; under a condition by the delta method.
 
         Examples:
             >>> Distribution.of(np.array([2.0]), np.array([50])).mean()
             Estimate(low=2.0, best=2.0, high=2.0, unit='1')
         """
-        n = self.n_trials
-        offset = self.values[0]  # keeps a constant exactly constant
-        mean = float(offset + np.dot(self.values - offset, self.counts) / n)
-        variance = float(np.dot((self.values - mean) ** 2, self.counts)) / max(n - 1, 1)
-        half = Z * (variance / n) ** 0.5
+        if self.trials is not None:
+            mean, half = self._conditional_mean(self.trials)
+        elif self.stratified:
+            mean, half = self._stratified_mean()
+        else:
+            n, counts = self.n_trials, self.counts[:, 0]
+            offset = self.values[0]  # keeps a constant exactly constant
+            mean = float(offset + np.dot(self.values - offset, counts) / n)
+            variance = float(np.dot((self.values - mean) ** 2, counts)) / max(n - 1, 1)
+            half = Z * (variance / n) ** 0.5
         return Estimate(mean - half, mean, mean + half, unit)
 
     def share(self, holds: NDArray[np.bool_]) -> Estimate:
-        """The probability of the values where `holds`, with the exact binomial interval."""
-        return binomial(int(self.counts[holds].sum()), self.n_trials)
+        """The probability of the values where `holds`, with the exact binomial interval, or MOVER's over strata."""
+        successes = self.counts[holds].sum(axis=0)
+        if not self.stratified:
+            return binomial(int(successes[0]), self.n_trials)
+        return weighted_binomial(self._probabilities(), successes, self.counts.sum(axis=0))
 
     def quantile(self, q: float, unit: str = "1") -> Estimate | None:
         """The `q` quantile with its order-statistic interval, or None where fewer than 10 trials lie beyond it.
+
+        Over strata, the interval holds the values at which MOVER's interval of the distribution function reaches `q`,
+        and 10 trials are 10 of those that count most.
 
         Examples:
             >>> d = Distribution.of(np.arange(1000.0), np.ones(1000, int))
@@ -93,10 +131,12 @@ class Distribution:
             >>> d.quantile(0.999) is None
             True
         """
+        if self.stratified:
+            return self._stratified_quantile(q, unit)
         n = self.n_trials
         if trials_needed(q) > n:
             return None
-        cumulative = np.cumsum(self.counts)
+        cumulative = np.cumsum(self.counts[:, 0])
         ranks = [
             _binomial_ppf((1 - CONFIDENCE) / 2, n, q),
             np.ceil(q * n),
@@ -105,15 +145,139 @@ class Distribution:
         low, best, high = (float(self.values[np.searchsorted(cumulative, min(max(rank, 1), n))]) for rank in ranks)
         return Estimate(low, best, high, unit)
 
+    def _stratified_mean(self) -> tuple[float, float]:
+        """Mean and half its interval: sums over strata of W m and of W² s² / n."""
+        origin = float(self.values[np.argmax(self.counts[:, 0] > 0)])  # of the VMs without incidents
+        shifted, n = self.values - origin, self.counts.sum(axis=0)
+        weights = without_empty(self.weights, n)
+        mean = variance = 0.0
+        below = np.zeros(len(self.values), np.int64)
+        below[np.argmax(self.counts[:, 0] > 0)] = 1
+        for h in np.flatnonzero(n[1:]) + 1:
+            here = self.counts[:, h]
+            centre = float(np.dot(shifted, here)) / n[h]
+            mean += weights[h] * centre
+            pool = here if n[h] > 1 else here + below
+            spread = np.dot((shifted - np.dot(shifted, pool) / pool.sum()) ** 2, pool) / (pool.sum() - 1)
+            variance += weights[h] ** 2 * float(spread) / n[h]
+            variance += ((weights[h] - self.weights[h]) * centre) ** 2  # of strata without trials
+            below = here
+        return float(origin + mean), float(Z * variance**0.5)
 
-def trials_needed(q: float) -> int:
+    def _conditional_mean(self, trials: I64) -> tuple[float, float]:
+        """Mean over trials that meet the condition, a ratio of two means over all of them, and half its interval."""
+        strata = np.arange(len(self.weights))
+        counts = np.append(self.counts.ravel(), trials - self.counts.sum(axis=0))
+        stratum = np.append(np.tile(strata, len(self.values)), strata)
+        offset = self.values[0]
+        of_those = np.append(np.repeat(self.values - offset, len(strata)), np.zeros(len(strata)))
+        meets = np.append(np.ones(self.counts.size), np.zeros(len(strata)))
+        found = ratio_of_means(of_those, meets, counts, stratum, self.weights)
+        assert found is not None
+        return float(offset + found.best), found.high - found.best
+
+    def _stratified_quantile(self, q: float, unit: str) -> Estimate | None:
+        weights, n = self._probabilities(), self.counts.sum(axis=0)
+        if is_certain(q, weights):
+            value = float(self.values[np.argmax(self.counts[:, 0] > 0)])
+            return Estimate(value, value, value, unit)
+        if not is_reported(q, weights, n):
+            return None
+        cumulative = np.cumsum(self.counts, axis=0)
+        reached = cumulative @ (without_empty(weights, n) / np.maximum(n, 1))
+        best = min(int(np.searchsorted(reached, q - 1e-12)), len(reached) - 1)
+
+        def limits(i: int) -> Estimate:
+            return weighted_binomial(weights, cumulative[i], n)
+
+        low = bisect_left(range(best), True, key=lambda i: limits(i).high >= q)
+        high = bisect_left(range(len(reached) - 1), True, lo=best, key=lambda i: limits(i).low >= q)
+        return Estimate(float(self.values[low]), float(self.values[best]), float(self.values[high]), unit)
+
+    def _probabilities(self) -> F64:
+        """Weights of the strata: among the trials that meet the condition, as many as were found to."""
+        if self.trials is None:
+            return self.weights
+        met = without_empty(self.weights, self.trials) * self.counts.sum(axis=0) / np.maximum(self.trials, 1)
+        return np.asarray(met / met.sum())
+
+
+def without_empty(weights: F64, n: I64) -> F64:
+    """Weights where those of strata without trials go to the next lower one with any, or else the lowest.
+
+    Examples:
+        >>> without_empty(np.array([0.9, 0.08, 0.015, 0.005]), np.array([5, 4, 0, 0])).round(6).tolist()
+        [0.9, 0.1, 0.0, 0.0]
+    """
+    filled = np.flatnonzero(n[1:]) + 1
+    if len(filled) == len(weights) - 1:
+        return weights
+    to = np.arange(len(weights))
+    for h in np.flatnonzero(n[1:] == 0) + 1:
+        lower = filled[filled < h]
+        to[h] = lower[-1] if len(lower) else filled[0] if len(filled) else 0
+    return np.bincount(to, weights, minlength=len(weights)).astype(np.float64)
+
+
+def weighted_mean(values: F64, counts: I64, stratum: I64 | None = None, weights: F64 | None = None) -> float:
+    """Mean of values that occur `counts` times each."""
+    if weights is None or len(weights) == 1:
+        return float(values @ counts) / int(counts.sum())
+    return Distribution.of(values, counts, stratum, weights).mean().best
+
+
+def ratio_of_means(
+    a: F64, b: F64, counts: I64, stratum: I64 | None = None, weights: F64 | None = None
+) -> Estimate | None:
+    """Mean of `a` over mean of `b`, trial by trial, with a delta-method interval; None where the latter is 0.
+
+    Examples:
+        >>> print(ratio_of_means(np.array([1.0, 4.0]), np.array([2.0, 8.0]), np.array([30, 20])))
+        0.5
+    """
+    mean_b = weighted_mean(b, counts, stratum, weights)
+    if mean_b == 0:
+        return None
+    ratio = weighted_mean(a, counts, stratum, weights) / mean_b
+    residual = Distribution.of(a - ratio * b, counts, stratum, weights).mean()
+    half = (residual.high - residual.best) / abs(mean_b)
+    half = 0.0 if half < 1e-12 * abs(ratio) else half
+    return Estimate(ratio - half, ratio, ratio + half, "1")
+
+
+def trials_needed(q: float, heaviest: float = 1.0) -> int:
     """Trials below which the `q` quantile is not reported.
+
+    Args:
+        heaviest: Probability that a simulated trial stands for at most, times the number of trials; 1 where all
+            count alike.
 
     Examples:
         >>> trials_needed(0.99), trials_needed(0.5)
         (1000, 20)
     """
-    return int(np.ceil(TAIL_TRIALS / min(q, 1 - q) - 1e-9))
+    return int(np.ceil(TAIL_TRIALS * heaviest / min(q, 1 - q) - 1e-9))
+
+
+def is_certain(q: float, weights: F64) -> bool:
+    """Whether the `q` quantile is that of VMs without incidents, whatever the others are like.
+
+    Examples:
+        >>> is_certain(0.5, np.array([0.96, 0.04])), is_certain(0.99, np.array([0.96, 0.04]))
+        (True, False)
+    """
+    return len(weights) > 1 and bool(weights[1:].sum() < q <= weights[0])
+
+
+def is_reported(q: float, weights: F64, n: I64) -> bool:
+    """Whether at least 10 trials lie beyond the `q` quantile, even where they are of those that count most.
+
+    Examples:
+        >>> is_reported(0.99, np.array([1.0]), np.array([1000])), is_reported(0.99, np.array([1.0]), np.array([999]))
+        (True, False)
+    """
+    each = (weights / np.maximum(n, 1))[min(1, len(weights) - 1) :]
+    return is_certain(q, weights) or bool(TAIL_TRIALS * each.max() <= min(q, 1 - q) * (1 + 1e-9))
 
 
 def binomial(successes: int, n: int) -> Estimate:
@@ -127,6 +291,38 @@ def binomial(successes: int, n: int) -> Estimate:
     low = float(betaincinv(successes, n - successes + 1, tail)) if successes else 0.0
     high = float(betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0
     return Estimate(low, successes / n, high, "1")
+
+
+def weighted_binomial(weights: F64, successes: I64, n: I64) -> Estimate:
+    """A probability from strata, the first of which is all or nothing for certain, with MOVER's interval.
+
+    Each stratum has its exact (Clopper and Pearson) interval; their distances from the estimates, weighted, add up in
+    quadrature (Zou and Donner, "Construction of confidence limits about effect measures", 2008). A stratum without
+    trials may be anything from 0 to 1, and is estimated to be like the next lower one.
+
+    Examples:
+        >>> print(weighted_binomial(np.array([0.9, 0.09, 0.01]), np.array([0, 0, 50]), np.array([1, 5000, 50])))
+        0.01 (0.00929–0.0101)
+    """
+    tail = (1 - CONFIDENCE) / 2
+    all_of_first = bool(successes[0] > 0)
+    filled = np.flatnonzero(n[1:]) + 1
+    k, m = successes[1:], n[1:]
+    best = k / np.maximum(m, 1)
+    if len(filled) < len(m):
+        like = np.append(float(all_of_first), best)
+        for h in np.flatnonzero(m == 0) + 1:
+            lower = filled[filled < h]
+            best[h - 1] = like[lower[-1] if len(lower) else filled[0] if len(filled) else 0]
+    low = np.where(k > 0, betaincinv(np.maximum(k, 1), m - k + 1, tail), 0.0)
+    high = np.where(k < m, betaincinv(k + 1, np.maximum(m - k, 1), 1 - tail), 1.0)
+    w = weights[1:]
+    # Summed from the side of the first stratum, so that what is rare keeps its digits.
+    p = float(1 - w @ (1 - best)) if all_of_first else float(w @ best)
+    if weights[0] == 0 and best[w > 0].all() and (best[w > 0] == 1).all():
+        p = 1.0
+    below, above = (float(np.sqrt(((w * gap) ** 2).sum())) for gap in (best - low, high - best))
+    return Estimate(max(p - below, 0.0), p, min(p + above, 1.0), "1")
 
 
 def binomial_quantile(q: float, n: int, p: float) -> int:

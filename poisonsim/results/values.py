@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from poisonsim.engine.guest import FAULT_PARTS
 from poisonsim.engine.plan import Plan
 from poisonsim.engine.state import (
     DIRECT_MAP_PAGES,
@@ -72,7 +73,7 @@ class Valuer:
             "spares_used": states[:, SPARES_USED],
             "spares_exhausted": states[:, SPARES_EXHAUSTED],
             "vm_lost": states[:, VM_LOST],
-            "guest_faults": states[:, GUEST_FAULTS],
+            "guest_faults": states[:, GUEST_FAULTS] / FAULT_PARTS,
             "stall_seconds": states[:, STALL_NS] / 1e9,
             "table_bytes": table_bytes(plan.ladder, states[:, TABLE_PAGES], page_tables=host.page_tables),
             "direct_map_bytes": direct_map_bytes(vm.arch, states[:, DIRECT_MAP_PAGES]),
@@ -107,7 +108,7 @@ class Valuer:
     def _translation(self, states: I64) -> dict[str, F64]:
         """Reach, walks and slowdown, evaluated once per distinct mapping and compared with the VM without errors."""
         mappings, place = np.unique(states[:, LEAVES:], axis=0, return_inverse=True)
-        mappings = np.concatenate((self.plan.zero_state[None, LEAVES:], mappings))
+        mappings = np.concatenate((self.plan.zero_states[:1, LEAVES:], mappings))
         place = place.ravel() + 1
         t = self._translator.evaluate(mappings)
         slowdown = t.cycles / t.cycles[0]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
-from budgets import Budget, fleet_budget, kernel_budgets, thread_budget
+from budgets import Budget, fleet_budget, kernel_budgets, rare_budget, thread_budget
 
 
 def test_every_engine_budget_is_measured() -> None:
     rows = [*kernel_budgets(repeats=1), fleet_budget(repeats=1), thread_budget(repeats=1, blocks=2)]
-    assert len({row.what for row in rows}) == len(rows) == 6
+    rows.append(rare_budget())
+    assert len({row.what for row in rows}) == len(rows) == 7
     assert all(math.isfinite(row.measured) for row in rows)  # differences of noisy times may have either sign
 
 

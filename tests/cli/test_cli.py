@@ -110,11 +110,12 @@ def test_a_report_can_be_written_again(cli: Cli, hashes: Hashes) -> None:
 
 
 def test_json_is_all_there_is_on_stdout(cli: Cli) -> None:
-    result = cli("run", "cloud-1t-ddr4", "--policy", "hgm2m", "--json", "--seed", 5, "--years", 3, *QUICK)
+    options = ("--json", "--seed", 5, "--years", 3, "--trials", 2000, "--no-report")
+    result = cli("run", "cloud-1t-ddr4", "--policy", "hgm2m", *options)
     assert result.exit_code == 0
     data = json.loads(result.stdout)
     assert list(data) == ["schema", "run_id", "scenario", "seed", "trials", "summary"]
-    assert (data["schema"], data["seed"], data["trials"]) == ("poisonsim.result/1", 5, 1000)
+    assert (data["schema"], data["seed"], data["trials"]) == ("poisonsim.result/1", 5, 2000)
     assert data["scenario"]["horizon"]["years"] == 3
     assert set(data["summary"][0]) == {
         "policy", "metric", "unit", "year", "mean", "mean_low", "mean_high", "p50", "p95", "p99", "p99_low", "p99_high",
@@ -165,12 +166,15 @@ def test_a_dry_run_explains_and_leaves_nothing(cli: Cli, tmp_path: Path) -> None
     assert re.search(r"^horizon\.years\s+3\.0\s+--years", lines["horizon.years"])
     assert re.search(r"^vm\.memory\s+1 TiB\s+catalogue: cloud-1t-ddr4\s+assumed: ", lines["vm.memory"])
     assert re.search(r"^host\.hvo\s+true\s+default", lines["host.hvo"])
-    assert "expected UEs per VM in 3 years: 0.0346; VMs that see any: 3.4" in result.stdout
-    assert "by fault mode: " in result.stdout
+    assert "by mode bit 12%, row 12%, column 31%, bank 29%, multi-" in result.stdout
+    assert re.search(r"expected per VM in 3 years, from [\d,]+ simulated histories:", result.stdout)
+    assert re.search(r"faults that lead to errors, on its host +0\.03892", result.stdout)  # 36 DIMMs for 3 years
+    assert re.search(r"VMs that see an uncorrected error +3\.\d+ \(3\.\d+–3\.\d+\) %", result.stdout)
+    assert re.search(r"mcelog +0\.\d+ \(.*%", result.stdout)
     assert "1G > 4K: 4.098 MiB of tables (4,296,888 B), then 262,143 x 4K" in result.stdout
     assert "1G > 2M > 4K: 16.36 KiB of tables (16,752 B), then 511 x 2M + 511 x 4K" in result.stdout
     assert "giving up HVO for the whole VM: 15.96 GiB (17,142,120,448 B)" in result.stdout
-    assert "5,000 trials of unmap1g, hgm2m: about " in result.stdout
+    assert "5,000 trials (191 of them with faults) of unmap1g, hgm2m: about " in result.stdout
 
 
 def test_a_fleet_is_spoken_of_in_its_size(cli: Cli) -> None:

@@ -52,8 +52,8 @@ def test_the_rate_it_quotes_is_the_catalogue_s() -> None:
     from poisonsim.faults.tables import load_fault_table
 
     rate = load_fault_table("ddr4-alibaba").ue_per_tib_year(32 << 30)
-    assert f"give {rate:.4f} UEs" in README
-    assert f"some {round(100 / (5 * rate), -2):,.0f} times fewer" in README
+    assert f"give {rate:.4f} faults\nwith UEs" in README
+    assert f"some {round(100 / (5 * rate), -2):,.0f} times fewer than 100" in README
 
 
 def test_the_decide_shown_runs(tmp_path: Path) -> None:

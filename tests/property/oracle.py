@@ -1,9 +1,9 @@
 """A second answer to what a policy makes of a history, written from the semantics alone and in no hurry.
 
 `life` keeps one byte per base page (the leaf that maps it) and sets of pages, and after every event counts the state
-afresh from them. `stateless_states` answers without time at all: for a policy without guards or spares the state is a
-function of the set of distinct poisoned pages. Neither shares code with the kernel; what a split takes
-and how likely a loss is fatal come from the plan.
+afresh from them. `stateless_states` answers for all errors at once: for a policy without guards or spares the state is
+a function of the set of distinct poisoned pages, and the guest's death one of the first error in each hole. Neither
+shares code with the kernel; what a split takes comes from the plan.
 """
 
 from __future__ import annotations
@@ -21,24 +21,99 @@ from numpy.typing import NDArray
 from poisonsim.catalog import load_costs
 from poisonsim.engine.plan import Plan
 from poisonsim.engine.state import state_columns
+from poisonsim.faults.field import detection_of
+from poisonsim.faults.laws import load_laws
 from poisonsim.memory import ARCHITECTURES
 from poisonsim.policy.rules import BACKING, BASE, KEEP, MIGRATE, SPLIT, UNMAP, Act, Policy, SizedAct
+from poisonsim.scenario import Scenario
 from poisonsim.units import page_bytes
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
-GIB_BYTES, GROUP_BYTES, ENTRY_BYTES = 1 << 30, 2 << 20, 8
+U8 = NDArray[np.uint8]
+GIB_BYTES, GROUP_BYTES, ENTRY_BYTES, LINE_BYTES = 1 << 30, 2 << 20, 8, 64
+HOURS_PER_YEAR, NS_PER_HOUR = 24 * 365.25, 3600e9
 COMPARE: dict[str, Callable[[int, int], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
 
 
 class Event(NamedTuple):
-    """One error: the base page it poisons, when, and how much luck the guest has."""
+    """One error: the base page it poisons, when, how much luck the guest has, and whether a read found it."""
 
     page: int
     years: float
     fate: float
+    ar: bool = False
+    born: float | None = None  # when its fault first struck; with the error itself if nothing else is said
+
+    @property
+    def began(self) -> float:
+        return self.years if self.born is None else self.born
+
+
+class Errors(NamedTuple):
+    """Many errors, a column for each property of an `Event`, and the trial each belongs to."""
+
+    trial: I64
+    page: I64
+    years: F64
+    fate: F64
+    ar: U8
+
+
+class Loss(NamedTuple):
+    """What it means to the guest that it loses so many base pages in one go."""
+
+    pages: int
+    fatal: float  # probability that the guest dies of it, however late
+    deaths_per_year: float  # of those guests that do
+    machine_checks: int  # mean, in thousandths
+
+    def death(self, event: Event) -> float:
+        """When the guest dies of it, in years; infinite for never."""
+        if event.fate >= self.fatal:
+            return math.inf
+        if self.pages == 1 and event.ar:
+            return event.years
+        if event.fate == 0 or self.deaths_per_year == 0:
+            return math.inf
+        return event.years - math.log(event.fate / self.fatal) / self.deaths_per_year
+
+    def deaths(self, years: F64, fate: F64, ar: U8) -> F64:
+        """As `death` for many errors: float64[n]."""
+        later = np.full(len(years), np.inf)
+        dies = fate < self.fatal
+        if self.deaths_per_year > 0:
+            later[dies] = years[dies] - np.log(fate[dies] / self.fatal) / self.deaths_per_year
+        return np.where(dies & (ar > 0), years, later) if self.pages == 1 else later
+
+
+def loss_of(scenario: Scenario, pages: int, *, kept: bool = False) -> Loss:
+    """The loss of a leaf of `pages` base pages, or of one page that stays mapped."""
+    vm, reads_per_hour = scenario.vm, scenario.workload.reads_per_hour
+    vital, unretired = vm.unrecoverable, vm.unretired
+    lines = vm.base_bytes // LINE_BYTES
+    if pages == 1:
+        p_ar = detection_of(scenario).p_ar
+        checks = 1 + vital * (1 - p_ar) + (1 - vital) * unretired / (1 - unretired)
+        return Loss(1, vital, (1 if kept else lines) * reads_per_hour * HOURS_PER_YEAR, round(1000 * checks))
+    mean_per_hour = reads_per_hour * math.exp(load_laws("field").reads_spread ** 2 / 2)
+    touches_per_hour = pages * lines * mean_per_hour
+    too_close = min(touches_per_hour * load_costs(scenario.host.costs).guest_machine_check_ns / NS_PER_HOUR, 1.0)
+    ends = vital + (1 - vital) * too_close  # probability that a touch is the last
+    fatal = -math.expm1(pages * (math.log1p(-vital) - too_close / 2))
+    if ends == 0:
+        checks = float(pages)
+    else:
+        checks = 1.0 if ends == 1 else -math.expm1(pages * math.log1p(-ends)) / ends
+    return Loss(pages, fatal, touches_per_hour * HOURS_PER_YEAR * ends, round(1000 * checks))
+
+
+def grid_point(years: float, scenario: Scenario) -> float:
+    """The first grid point at or after a time; infinite where that is."""
+    at = years * (scenario.horizon.n_steps / scenario.horizon.years)
+    return at if math.isinf(at) else math.ceil(at)
 
 
 class HugePage(NamedTuple):
@@ -65,8 +140,8 @@ def covers(sizes: Sequence[str], size: str, level: int) -> bool:
 class Life:
     """One VM and its host while errors strike under a policy with rules."""
 
-    def __init__(self, plan: Plan, policy: Policy) -> None:
-        self.plan, self.policy = plan, policy
+    def __init__(self, plan: Plan, policy: Policy, stratum: int = 0) -> None:
+        self.plan, self.policy, self.stratum = plan, policy, stratum
         vm, host = plan.scenario.vm, plan.scenario.host
         costs = load_costs(host.costs)
         self.sizes = plan.ladder.sizes
@@ -78,6 +153,8 @@ class Life:
         self.spares = policy.params.get("spares", getattr(policy, "spares", host.spares)) if may_migrate else 0
         self.unmap_ns = costs.shootdown_ns
         self.migrate_ns = (costs.copy_gib_ns + costs.clear_gib_ns) * vm.region_bytes // GIB_BYTES
+        self.losses = [loss_of(plan.scenario, pages) for pages in self.leaf_pages]
+        self.kept = loss_of(plan.scenario, 1, kept=True)
 
         n_pages = vm.n_base_pages
         self.level = np.zeros(n_pages, np.int8)  # of the leaf that maps each page, or mapped it before it was a hole
@@ -85,6 +162,8 @@ class Life:
         self.lost = np.zeros(n_pages, bool)  # to the guest, mapped or not
         self.errors = 0
         self.regions_hit: set[int] = set()
+        self.seen: set[int] = set()  # pages with any error, felt or not
+        self.moved_at: dict[int, float] = {}  # years, by region
         self.poisoned: set[int] = set()
         self.acted: set[tuple[HugePage, int]] = set()
         self.copies: Counter[int] = Counter()
@@ -92,8 +171,9 @@ class Life:
         self.dissolved: set[HugePage] = set()
         self.ever_split: set[HugePage] = set()
         self.vm_level = 0
-        self.spares_exhausted = self.vm_lost = False
-        self.stall_ns = 0
+        self.spares_exhausted = False
+        self.machine_checks = self.stall_ns = 0
+        self.died = math.inf  # when the guest dies of what it has lost so far
 
     # What can be counted
 
@@ -152,7 +232,7 @@ class Life:
         return len(chunks) + len(groups)
 
     def state(self) -> list[int]:
-        """The state vector in the engine's order of columns."""
+        """The state vector in the engine's order of columns; of a VM that is not lost, whatever is to come."""
         values: dict[str, int] = {
             "errors": self.errors,
             "regions_hit": len(self.regions_hit),
@@ -166,9 +246,10 @@ class Life:
             "spares_used": sum(self.copies.values()),
             "spares_exhausted": self.spares_exhausted,
             "direct_map_pages": self.direct_map_pages(),
-            "guest_faults": len(self.acted),
-            "vm_lost": self.vm_lost,
+            "guest_faults": self.machine_checks,
+            "vm_lost": 0,
             "stall_ns": self.stall_ns,
+            "stratum": self.stratum,
         }
         for level, size in enumerate(self.sizes):
             present = int(np.count_nonzero(self.mapped & (self.level == level)))
@@ -181,7 +262,11 @@ class Life:
         """One event, to the end of what the policy does about it."""
         self.errors += 1
         self.regions_hit.add(event.page // self.region_pages)
-        if event.page in self.poisoned:
+        if event.page in self.seen:
+            return
+        self.seen.add(event.page)
+        region = event.page // self.region_pages
+        if event.began <= self.moved_at.get(region, -math.inf):  # in DRAM that the region has left
             return
         self.poisoned.add(event.page)
         if not self.mapped[event.page]:
@@ -204,10 +289,12 @@ class Life:
         elif action is KEEP:
             self.lost[event.page] = True
         else:
-            self.migrate(event.page // self.region_pages)
+            self.migrate(region)
+            self.moved_at[region] = event.years
         self.note_splits()
-        vital = self.plan.loss_below[level if action is UNMAP else self.base]
-        self.vm_lost = self.vm_lost or event.fate < vital
+        loss = self.kept if action is KEEP else self.losses[level if action is UNMAP else self.base]
+        self.machine_checks += loss.machine_checks
+        self.died = min(self.died, loss.death(event))
 
     def choose(self, level: int, event: Event) -> Act | SizedAct:
         """The action of the first rule that covers leaves of `level`, whose guard holds, and that can be done."""
@@ -283,29 +370,31 @@ class Life:
         self.ever_split |= {HugePage(region, self.copies[region]) for region in self.regions_split()}
 
 
-def life(plan: Plan, policy: Policy, events: Sequence[Event]) -> I64:
+def life(plan: Plan, policy: Policy, events: Sequence[Event], stratum: int = 0) -> I64:
     """States of one trial at every grid point: int64[n_grid, n_columns]."""
-    horizon = plan.scenario.horizon
-    step_years = horizon.years / horizon.n_steps
-    vm = Life(plan, policy)
-    states = np.tile(vm.state(), (horizon.n_steps + 1, 1))
+    scenario = plan.scenario
+    vm = Life(plan, policy, stratum)
+    states = np.tile(vm.state(), (scenario.horizon.n_steps + 1, 1))
     for event in events:
-        vm.strike(event)
-        states[math.ceil(event.years / step_years) :] = vm.state()
-        if vm.vm_lost and plan.scenario.vm.on_loss == "end":
+        if scenario.vm.on_loss == "end" and event.years > vm.died:
             break
+        vm.strike(event)
+        states[int(grid_point(event.years, scenario)) :] = vm.state()
+    lost_from = grid_point(vm.died, scenario)
+    if lost_from <= scenario.horizon.n_steps:
+        states[int(lost_from) :, state_columns(vm.sizes).index("vm_lost")] = 1
     return states
 
 
-def stateless_states(plan: Plan, policy: Policy, trial: I64, page: I64, fate: F64, n_trials: int) -> I64:
-    """States of many trials after all their events, for a policy without guards that ends in UNMAP.
+def stateless_states(plan: Plan, policy: Policy, errors: Errors, stratum: I64, point: int) -> I64:
+    """States of many trials at a grid point, for a policy without guards that ends in UNMAP.
 
     Args:
         plan: Of a scenario with `on_loss = "count"`.
         policy: Rules without guards, of `SPLIT`, `SPLIT_TO`, `SPLIT_VM_TO` and `UNMAP` only.
-        trial: int64[n_events], ascending; within a trial events are in time order.
-        page: int64[n_events], base page.
-        fate: float64[n_events].
+        errors: All up to the grid point; trials ascend, and within a trial errors are in time order.
+        stratum: int64[n_trials].
+        point: The grid point.
 
     Returns:
         int64[n_trials, n_columns].
@@ -314,7 +403,8 @@ def stateless_states(plan: Plan, policy: Policy, trial: I64, page: I64, fate: F6
     path, whole_vm = path_to_unmap(policy, sizes)
     last = path[-1]
     assert vm.on_loss == "count"
-    key = trial * vm.n_base_pages + page
+    n_trials = len(stratum)
+    trial, key = errors.trial, errors.trial * vm.n_base_pages + errors.page
     # In each leaf of the last level the first event is acted on; every later one falls into the hole that it made.
     first = np.unique(key // pages[last], return_index=True)[1]
     acted = key[first]
@@ -327,12 +417,17 @@ def stateless_states(plan: Plan, policy: Policy, trial: I64, page: I64, fate: F6
 
     n_acted, regions = hit(1), hit(pages[0])
     columns: dict[str, NDArray[Any]] = dict.fromkeys(state_columns(sizes), np.zeros(n_trials, np.int64))
+    columns["stratum"] = stratum
     columns["errors"] = np.bincount(trial, minlength=n_trials)
     columns["regions_hit"] = regions
-    columns["guest_faults"] = columns["host_lost_pages"] = n_acted
+    columns["host_lost_pages"] = n_acted
     columns["guest_lost_pages"] = n_acted * pages[last]
     columns["stall_ns"] = n_acted * load_costs(host.costs).shootdown_ns
-    columns["vm_lost"] = np.bincount(trial[first], fate[first] < plan.loss_below[last], n_trials) > 0
+    loss = loss_of(plan.scenario, pages[last])
+    columns["guest_faults"] = n_acted * loss.machine_checks
+    deaths = loss.deaths(errors.years[first], errors.fate[first], errors.ar[first])
+    lost_from = np.ceil(deaths * (plan.scenario.horizon.n_steps / plan.scenario.horizon.years))
+    columns["vm_lost"] = np.bincount(trial[first], lost_from <= point, n_trials) > 0
     if vm.arch == "x86-64":
         columns["direct_map_pages"] = hit(GIB_BYTES // vm.base_bytes) + hit(GROUP_BYTES // vm.base_bytes)
 

@@ -7,6 +7,7 @@ so that another process can make the same cases.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -14,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from oracle import Event, level_of
+from oracle import Event, Loss, level_of, loss_of
 
 from poisonsim.engine.block import Paths, follow
 from poisonsim.engine.plan import Plan, make_plan
-from poisonsim.faults.history import History
+from poisonsim.faults.history import NO_MODE, History
 from poisonsim.memory import Ladder, ladder
 from poisonsim.policy import (
     BACKING,
@@ -34,7 +35,7 @@ from poisonsim.policy import (
     policy_names,
 )
 from poisonsim.policy.rules import OPERATORS, Act, Policy, Rule, SizedAct
-from poisonsim.scenario import Horizon, Host, Scenario, Vm
+from poisonsim.scenario import Horizon, Host, Scenario, Vm, Workload
 from poisonsim.units import DAYS_PER_YEAR, page_bytes
 
 VMS = (
@@ -46,6 +47,11 @@ VMS = (
 
 STEPS_PER_HORIZON = 4
 FATES = (0.0, 0.0001, 0.01, 0.3, 0.7, 0.99, 0.999999)
+READS_PER_HOUR = (0.0, 1e-8, 1e-7, 1e-6, 1e-6, 1e-5, 1e-4, 0.01, 0.32, 1e4, 1e9)
+"""From deaths that take longer than the horizon, by way of those that follow soon, to guests that a touch resets."""
+
+APART_YEARS, APART = 2.0**-30, 1e-12
+"""How far from a grid point or error deaths are put, in years and in mean times to death; then no last bit matters."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +71,14 @@ class Case:
         events = [event for trial in self.trials for event in trial]
         return History(
             trial=np.arange(len(self.trials), dtype=np.int64) * 3,
+            stratum=np.zeros(len(self.trials), np.int64),
             start=np.cumsum([0, *map(len, self.trials)]).astype(np.int64),
             page=np.array([event.page for event in events], np.int64),
             years=np.array([event.years for event in events], np.float64),
+            born=np.array([event.began for event in events], np.float64),
             fate=np.array([event.fate for event in events], np.float64),
+            ar=np.array([event.ar for event in events], np.uint8),
+            mode=np.full(len(events), NO_MODE, np.uint8),
         )
 
     def follow(self) -> Paths:
@@ -80,8 +90,9 @@ class Case:
         rules = "\n    ".join(map(str, self.policy.rules)) or "decide"
         trials = "\n    ".join(map(str, self.trials))
         vm, host, horizon = self.scenario.vm, self.scenario.host, self.scenario.horizon
+        reads = f"reads_per_hour={self.scenario.workload.reads_per_hour}"
         kind = f"mapping={self.policy.mapping} params={dict(self.policy.params)}"
-        return f"\n  {vm}\n  {host}\n  {horizon}\n  {kind}\n    {rules}\n  trials\n    {trials}\n"
+        return f"\n  {vm}\n  {host}\n  {horizon}\n  {reads} {kind}\n    {rules}\n  trials\n    {trials}\n"
 
 
 def cases() -> st.SearchStrategy[Case]:
@@ -115,15 +126,18 @@ def random_scenario(rng: Random, kind: tuple[str, str, bool, int]) -> Scenario:
             arch=arch,  # type: ignore[arg-type]
             contiguous=contiguous,
             guest_page="4K",
-            on_loss=rng.choice(("count", "count", "end")),
+            on_loss=rng.choice(("count", "end")),
             unrecoverable=rng.choice((0.0, 0.0001, 0.02, 0.5)),
+            unretired=rng.choice((0.0, 0.06, 0.5)),
         ),
         host=Host(
             cpu="sapphire-rapids" if arch == "x86-64" else "neoverse-n1",
             spares=rng.randint(0, 3),
             mapping=rng.choice(("shared", "private")),
             page_tables=rng.randint(1, 2),
+            patrol=rng.choice(("1h", "24h", "14d", "2y")),
         ),
+        workload=Workload(reads_per_hour=rng.choice(READS_PER_HOUR)),
         horizon=Horizon(years=years, grid=years / STEPS_PER_HORIZON),
     )
 
@@ -136,20 +150,55 @@ def rungs_of(scenario: Scenario) -> Ladder:
 
 def random_trials(rng: Random, scenario: Scenario, n_trials: int, most_events: int) -> tuple[tuple[Event, ...], ...]:
     """Trials of up to so many events in time order, most in leaves hit before; some coincide, some lie on the grid."""
-    vm, horizon = scenario.vm, scenario.horizon
-    spans = (*rungs_of(scenario).pages, vm.n_base_pages)
-    step_years = horizon.years / horizon.n_steps
+    spans = (*rungs_of(scenario).pages, scenario.vm.n_base_pages)
+    losses = [loss_of(scenario, 1, kept=True), *(loss_of(scenario, pages) for pages in rungs_of(scenario).pages)]
     trials = []
     for _ in range(n_trials):
-        pages = [rng.randrange(vm.n_base_pages)]
+        pages = [rng.randrange(scenario.vm.n_base_pages)]
         for _ in range(rng.randrange(most_events)):
             span_pages = rng.choice(spans)
             first = rng.choice(pages) // span_pages * span_pages
             pages.append(first + rng.randrange(min(span_pages, 4) if rng.randrange(2) else span_pages))
-        quarters = sorted(rng.randrange(4 * horizon.n_steps) for _ in pages)
-        events = (Event(p, step_years * q / 4, rng.choice(FATES)) for p, q in zip(pages, quarters, strict=True))
-        trials.append(tuple(events))
+        times = random_times(rng, scenario.horizon, len(pages))
+        beyond = (1.5 * scenario.horizon.years, 3 * scenario.horizon.years)
+        marks = sorted({*times, *scenario.horizon.grid_years.tolist(), *beyond})
+        trials.append(
+            tuple(
+                Event(
+                    page,
+                    at,
+                    random_fate(rng, rng.choice(losses), at, marks),
+                    ar=rng.randrange(2) == 1,
+                    born=rng.choice((at, times[0], rng.choice(times[: i + 1]), 0.0)),
+                )
+                for i, (page, at) in enumerate(zip(pages, times, strict=True))
+            )
+        )
     return tuple(trials)
+
+
+def random_times(rng: Random, horizon: Horizon, n: int) -> list[float]:
+    """Ascending times in years, exact in binary: all over the horizon, or in one or two bunches, down to seconds."""
+    step_years = horizon.years / horizon.n_steps
+    quarters = range(4 * horizon.n_steps)
+    if rng.randrange(2):
+        return sorted(step_years * rng.choice(quarters) / 4 for _ in range(n))
+    bunches = [step_years * rng.choice(quarters) / 4 for _ in range(rng.randint(1, 2))]
+    apart = 2.0 ** -rng.choice((8, 12, 17, 22))
+    return sorted(rng.choice(bunches) + apart * rng.randrange(8) for _ in range(n))
+
+
+def random_fate(rng: Random, loss: Loss, years: float, marks: Sequence[float]) -> float:
+    """A fate in [0, 1): any, one at the edge between life and death, or a death close to one of `marks` in reach."""
+    kind = rng.randrange(4)
+    if kind == 0:
+        return rng.choice(FATES)
+    apart = max(APART_YEARS * loss.deaths_per_year, APART)
+    waits = [(mark - years) * loss.deaths_per_year for mark in marks if mark >= years]
+    exponent = rng.choice([wait for wait in waits if wait < 36]) + rng.choice((-1, 1)) * apart
+    if kind == 1 or exponent <= 0:
+        exponent = rng.choice((1e-9, 1e-9, -1e-9, 36 * rng.random()))
+    return min(loss.fatal * math.exp(-exponent), 1 - 2.0**-53)
 
 
 def random_policy(rng: Random, scenario: Scenario) -> Policy:

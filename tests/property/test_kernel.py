@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import given, seed, settings
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
-from oracle import Event, life, stateless_states
+from oracle import Errors, Event, Life, grid_point, life, loss_of, stateless_states
 from strategies import (
     VMS,
     Case,
@@ -34,17 +35,18 @@ from strategies import (
 
 from poisonsim.engine.block import Paths, follow, run_block, year_points
 from poisonsim.engine.plan import Plan, make_plan
-from poisonsim.engine.state import SPARES_EXHAUSTED, state_columns
+from poisonsim.engine.state import SPARES_EXHAUSTED, STRATUM, state_columns
 from poisonsim.errors import PolicyError
 from poisonsim.faults.history import draw_history
 from poisonsim.policy import BACKING, BASE, MIGRATE, SPLIT, SPLIT_VM_TO, UNMAP, Policy, load_policy, on, policy_names
-from poisonsim.scenario import CountFaults, Horizon, Host, RateFaults, Scenario, Vm
+from poisonsim.scenario import CountFaults, Horizon, Host, RateFaults, Scenario, Vm, Workload
 
 I64 = NDArray[np.int64]
 Test = Callable[..., None]
 RESEED = os.environ.get("POISONSIM_TEST_SEED")
 SWEPT_CASES = 1200
 INTERPRETED_CASES = 150
+COLUMNS_THAT_MOVE = state_columns(())[:STRATUM]  # a trial stays in its stratum
 
 
 def searched(max_examples: int) -> Callable[[Test], Test]:
@@ -57,18 +59,18 @@ def searched(max_examples: int) -> Callable[[Test], Test]:
     return decorate
 
 
-def states_on(paths: Paths, plan: Plan, points: list[int]) -> I64:
+def states_on(paths: Paths, plan: Plan, points: list[int], stratum: I64 | None = None) -> I64:
     """States of the trials at some grid points, int64[n_trials, n_points, n_columns]; the records must be in order."""
     owner = np.repeat(np.arange(len(paths.start) - 1), np.diff(paths.start))
     assert len(owner) == len(paths.grid) == len(paths.state)
     assert (np.diff(paths.grid)[np.diff(owner) == 0] > 0).all(), "two records of a trial at one grid point"
-    assert_array_equal(paths.states[0], plan.zero_state)
+    assert_array_equal(paths.states[: len(plan.zero_states)], plan.zero_states)
     assert len(np.unique(paths.states, axis=0)) == len(paths.states), "a state is listed twice"
     rows = []
     for point in points:
         passed = np.bincount(owner[paths.grid <= point], minlength=len(paths.start) - 1)
         latest = np.append(paths.state, 0)[paths.start[:-1] + passed - 1]
-        rows.append(paths.states[np.where(passed > 0, latest, 0)])
+        rows.append(paths.states[np.where(passed > 0, latest, 0 if stratum is None else stratum)])
     return np.stack(rows, axis=1)
 
 
@@ -151,6 +153,62 @@ def test_oracle_gives_the_published_arithmetic() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("pages", "kept", "vital", "unretired", "reads", "fatal", "per_year", "checks"),
+    [
+        (1, False, 0.5, 0.5, 0.0, 0.5, 0.0, 2000),  # one, half a touch of vital memory, half a failure to retire
+        (1, False, 0.02, 0.06, 0.32, 0.02, 179_527.68, 1068),
+        (1, True, 0.02, 0.06, 0.32, 0.02, 2805.12, 1068),
+        (512, False, 0.5, 0.0, 0.0, 1.0, 0.0, 2000),
+        (512, False, 0.0, 0.5, 0.0, 0.0, 0.0, 512_000),
+        (512, False, 0.02, 0.06, 0.32, 0.9999683109136, 25_968_551.5638, 49_848),
+        (512, False, 0.0, 0.06, 0.01, 4.92130947536e-4, 77.7871578662, 511_749),
+        (512, False, 0.0, 0.0, 1e9, 1.0, 4.04538915519e18, 1000),  # every touch comes too close to the one before
+    ],
+)
+def test_oracle_gives_losses_worked_out_by_hand(
+    pages: int, kept: bool, vital: float, unretired: float, reads: float, fatal: float, per_year: float, checks: int
+) -> None:
+    vm = Vm(unrecoverable=vital, unretired=unretired)
+    loss = loss_of(Scenario(vm=vm, workload=Workload(reads_per_hour=reads)), pages, kept=kept)
+    assert loss == (pages, pytest.approx(fatal, rel=1e-10), pytest.approx(per_year, rel=1e-10), checks)
+
+
+@pytest.mark.parametrize(
+    ("ar", "wait", "second", "on_loss", "errors", "lost"),
+    [
+        (True, 0.3, 0.25, "end", [0, 2, 2, 2, 2], [0, 1, 1, 1, 1]),  # an error at the moment of death still counts
+        (True, 0.3, 0.2500001, "end", [0, 1, 1, 1, 1], [0, 1, 1, 1, 1]),
+        (True, 0.3, 0.2500001, "count", [0, 1, 2, 2, 2], [0, 1, 1, 1, 1]),
+        (False, 0.3, 0.25, "end", [0, 2, 2, 2, 2], [0, 0, 0, 1, 1]),
+        (False, 0.3, 0.5, "end", [0, 1, 2, 2, 2], [0, 0, 0, 1, 1]),
+        (False, 0.3, 0.5499, "end", [0, 1, 1, 2, 2], [0, 0, 0, 1, 1]),
+        (False, 0.3, 0.5501, "end", [0, 1, 1, 1, 1], [0, 0, 0, 1, 1]),
+        (False, 0.3, 0.5501, "count", [0, 1, 1, 2, 2], [0, 0, 0, 1, 1]),
+        (False, 0.3, 0.9, "end", [0, 1, 1, 1, 1], [0, 0, 0, 1, 1]),
+        (False, 0.3, 0.9, "count", [0, 1, 1, 1, 2], [0, 0, 0, 1, 1]),
+        (False, 0.01, 0.2601, "end", [0, 1, 1, 1, 1], [0, 0, 1, 1, 1]),
+        (False, 0.01, 0.2601, "count", [0, 1, 2, 2, 2], [0, 0, 1, 1, 1]),
+        (False, 0.7499, 0.99995, "end", [0, 1, 1, 1, 1], [0, 0, 0, 0, 1]),
+        (False, 0.7501, 0.99995, "end", [0, 1, 1, 1, 2], [0, 0, 0, 0, 0]),  # the guest outlives the horizon
+        (False, math.inf, 0.9999, "end", [0, 1, 1, 1, 2], [0, 0, 0, 0, 0]),
+    ],
+)
+def test_when_the_guest_dies(
+    ar: bool, wait: float, second: float, on_loss: Any, errors: list[int], lost: list[int]
+) -> None:
+    """A year in quarters, a first error after one of them that kills, then a harmless one."""
+    scenario = Scenario(
+        vm=Vm(memory="2MiB", backing="2M", unrecoverable=0.5, on_loss=on_loss),
+        workload=Workload(reads_per_hour=1 / (64 * 8766)),  # a touch per page and year
+        horizon=Horizon(years=1.0, grid="3months"),
+    )
+    case = Case(scenario, load_policy("hgm4k"), ((Event(7, 0.25, 0.5 * math.exp(-wait), ar), Event(9, second, 0.9)),))
+    check(case)
+    columns = [state_columns(case.plan.ladder.sizes).index(name) for name in ("errors", "vm_lost")]
+    assert life(case.plan, case.policy, case.trials[0])[:, columns].T.tolist() == [errors, lost]
+
+
 class VmTo2M(Policy):
     """The whole VM to 2M at the first error, then each hit 2M to base pages."""
 
@@ -167,6 +225,7 @@ class In2M(Policy):
 STATELESS = ("unmap1g", "unmap1g-private", "hgm4k", "hgm2m", "hgm4k-vma")
 MONTHLY = Horizon(years=5.0, grid="1month")
 ARM = Host(cpu="neoverse-n1", page_tables=2)
+SELDOM_READ = Workload(reads_per_hour=1e-6)  # months pass between an error and the death that it brings
 
 
 @pytest.mark.parametrize(
@@ -180,9 +239,15 @@ ARM = Host(cpu="neoverse-n1", page_tables=2)
         (Scenario(vm=Vm(memory="3GiB"), faults=CountFaults(errors=3000)), [VmTo2M, In2M], 40),
         (Scenario(vm=Vm(arch="arm64", contiguous=True), host=ARM, faults=CountFaults(errors=300)), [VmTo2M, In2M], 300),
         (Scenario(vm=Vm(memory="64GiB", arch="arm64-16k"), host=ARM, faults=CountFaults(errors=500)), [], 200),
+        (Scenario(workload=SELDOM_READ), [VmTo2M, In2M], 1000),
+        (Scenario(vm=Vm(unretired=0.4), workload=Workload(reads_per_hour=0.0)), [VmTo2M, In2M], 200),
+        (Scenario(vm=Vm(unrecoverable=0.0), faults=RateFaults(ue_per_tib_year=2.0)), [VmTo2M, In2M], 1000),
     ],
-    ids=["seed-1t", "distinct-regions", "few-errors", "backed-by-2M", "crowded-2M", "crowded-1G", "arm64", "arm64-16k"],
-)
+    ids=[
+        "seed-1t", "distinct-regions", "few-errors", "backed-by-2M", "crowded-2M", "crowded-1G", "arm64", "arm64-16k",
+        "seldom-read", "never-read", "nothing-vital",
+    ],
+)  # fmt: skip
 def test_stateless_policies_in_closed_form(scenario: Scenario, extra: list[type[Policy]], n_trials: int) -> None:
     """The state is a function of the set of poisoned pages so far, here on histories as runs draw them."""
     scenario = replace(scenario, horizon=MONTHLY)
@@ -192,32 +257,35 @@ def test_stateless_policies_in_closed_form(scenario: Scenario, extra: list[type[
     trial = np.repeat(np.arange(len(history.trial)), np.diff(history.start))
     points = [17, 60]
     for policy, paths in zip(policies, follow(plan, history, 0), strict=True):
-        got = states_on(paths, plan, points)
+        got = states_on(paths, plan, points, history.stratum)
         for k, point in enumerate(points):
             seen = history.years <= point / 12
-            events = (trial[seen], history.page[seen], history.fate[seen])
-            want = stateless_states(plan, policy, *events, n_trials=len(history.trial))
+            columns = (trial, history.page, history.years, history.fate, history.ar)
+            errors = Errors(*(column[seen] for column in columns))
+            want = stateless_states(plan, policy, errors, history.stratum, point)
             assert_array_equal(got[:, k], want, err_msg=f"{policy.label} at {point} months")
 
 
-def test_block_counts_what_the_oracle_sees() -> None:
+@pytest.mark.parametrize(("rate", "n_trials"), [(1e5, 100), (1e4, 400)], ids=["plain", "by stratum"])
+def test_block_counts_what_the_oracle_sees(rate: float, n_trials: int) -> None:
     """Counts per state and grid point, and joint counts per year, on a history that a run draws."""
     scenario = Scenario(
-        vm=Vm(memory="16MiB", backing="2M"),
-        faults=RateFaults(ue_per_tib_year=1e5),
+        vm=Vm(memory="16MiB", backing="2M", unrecoverable=0.3),
+        faults=RateFaults(ue_per_tib_year=rate),
+        workload=SELDOM_READ,
         horizon=Horizon(years=2.0, grid="6months"),
     )
     policies = [load_policy("migrate-then-hgm2m:spares=1"), load_policy("unmap1g")]
     plan = make_plan(scenario, policies, seed=3)
-    n_trials = 100
+    assert plan.strata.plain == (rate == 1e5)
     block = run_block(plan, 1, n_trials)
     history = draw_history(scenario, 3, 1, plan.block_trials).first(n_trials)
     assert 0 < len(history.trial) < n_trials
     lives = []
-    for first, last in zip(history.start, history.start[1:], strict=False):
-        columns = (history.page[first:last], history.years[first:last], history.fate[first:last])
-        events = [Event(int(p), float(y), float(f)) for p, y, f in zip(*columns, strict=True)]
-        lives.append([life(plan, policy, events) for policy in policies])
+    for first, last, stratum in zip(history.start, history.start[1:], history.stratum, strict=False):
+        columns = (array[first:last].tolist() for array in (history.page, history.years, history.fate, history.ar))
+        events = [Event(*event) for event in zip(*columns, strict=True)]
+        lives.append([life(plan, policy, events, int(stratum)) for policy in policies])
     lives += [[life(plan, policy, []) for policy in policies]] * (n_trials - len(lives))
     for k, (states, counts) in enumerate(zip(block.states, block.counts, strict=True)):
         for point in range(scenario.horizon.n_steps + 1):
@@ -280,14 +348,47 @@ def test_interpreted_kernel_gives_the_same_bytes() -> None:
     assert done.stdout.strip() == fingerprint(INTERPRETED_CASES)
 
 
+def met_in(case: Case) -> set[str]:
+    """What happens in a case that no state column tells."""
+    met = set()
+    horizon, ends = case.scenario.horizon, case.scenario.vm.on_loss == "end"
+    for events in case.trials:
+        vm = Life(case.plan, case.policy)
+        for event in events:
+            if event.years > vm.died:
+                met.add("after the end" if ends else "after a death")
+                if ends:
+                    break
+            elif event.years == vm.died:
+                met.add("at the moment of a death")
+            elif vm.died <= horizon.years:
+                met.add("before a death to come")
+            before = vm.died
+            if event.page in vm.poisoned:
+                met.add("duplicate")
+            elif not vm.mapped[event.page]:
+                met.add("in a hole")
+            vm.strike(event)
+            if vm.died < before:
+                met.add("dies at once" if vm.died == event.years else "dies later")
+                met |= {"dies sooner"} if before < math.inf else set()
+            struck = grid_point(event.years, case.scenario)
+        if struck < (lost_from := grid_point(vm.died, case.scenario)) <= horizon.n_steps:
+            met.add("dies at a grid point of its own")
+        if horizon.n_steps < lost_from < math.inf:
+            met.add("outlives the horizon")
+    return met
+
+
+MEETINGS = 11
+
+
 def test_cases_reach_every_corner() -> None:
     """The generator is worth what it reaches: every state column moves, spares run out, trials end early."""
     seen: Counter[str] = Counter()
     for number in range(INTERPRETED_CASES):
         case = seeded_case(number)
         last = case.follow().states[1:]
-        seen.update(name for k, name in enumerate(state_columns(())) if (last[:, k] > 0).any())
-        pages = [[event.page for event in trial] for trial in case.trials]
-        seen["duplicate"] += any(len(set(trial)) < len(trial) for trial in pages)
-        seen["in a hole"] += bool((last[:, 0] > last[:, state_columns(()).index("guest_faults")]).any())
-    assert min(seen.values()) >= INTERPRETED_CASES // 20 and len(seen) == len(state_columns(())) + 2, seen
+        seen.update(name for k, name in enumerate(COLUMNS_THAT_MOVE) if (last[:, k] > 0).any())
+        seen.update(met_in(case))
+    assert min(seen.values()) >= INTERPRETED_CASES // 20 and len(seen) == len(COLUMNS_THAT_MOVE) + MEETINGS, seen

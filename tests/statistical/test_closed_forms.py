@@ -8,8 +8,6 @@ a normal bound with the exact variance. Where a test makes several such comparis
 from __future__ import annotations
 
 import math
-import tomllib
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ import poisonsim as ps
 from poisonsim.faults.arrivals import Arrivals
 from poisonsim.faults.history import draw_history
 from poisonsim.results.result import Result
-from poisonsim.scenario import CountFaults, FieldFaults, Horizon, Host, RateFaults, Scenario, Vm
+from poisonsim.scenario import CountFaults, Horizon, Host, RateFaults, Scenario, Vm
 
 ALPHA = 1e-6
 
@@ -104,18 +102,20 @@ def test_collisions_in_small_pages_are_the_birthday_problem(statistical_seed: in
 
 def drawn(mean: float, dispersion: float, trials: int, seed: int) -> NDArray[np.int64]:
     """Errors of each trial, zeros included."""
-    hit, counts = Arrivals(mean, dispersion=dispersion).draw_counts(default_rng([seed, 1]), trials)
+    law = Arrivals(mean, dispersion=dispersion)
+    assert law.strata.plain
+    hit, counts, _ = law.draw_counts(default_rng([seed, 1]), trials, block=0)
     every = np.zeros(trials, np.int64)
     every[hit] = counts
     return every
 
 
-@pytest.mark.parametrize("mean", [0.003, 0.4, 0.999, 1.0, 3.0, 40.0])
+@pytest.mark.parametrize("mean", [0.7, 1.0, 3.0, 40.0])
 def test_counts_without_frailty_are_poisson(mean: float, statistical_seed: int) -> None:
-    """Below and above the mean of 1 from which every count is drawn. Three tests, a third of ALPHA each:
+    """Where every count is drawn. Three tests, a third of ALPHA each:
 
     every class by exact binomial bounds; the total, which is Poisson itself; and the variance, whose own variance is
-    (μ₄ - λ²) / n with the fourth central moment μ₄ = λ + 3λ², by a normal bound (where the tail is light enough).
+    (μ₄ - λ²) / n with the fourth central moment μ₄ = λ + 3λ², by a normal bound.
     """
     n = 200_000
     every, law = drawn(mean, 0.0, n, statistical_seed), stats.poisson(mean)
@@ -124,13 +124,11 @@ def test_counts_without_frailty_are_poisson(mean: float, statistical_seed: int) 
     classes = counts_of(every, top)
     assert all(within(stats.binom(n, q), int(k), share=3 * top) for q, k in zip(p, classes, strict=True))
     assert within(stats.poisson(n * mean), int(every.sum()), share=3)
-    if mean >= 0.4:
-        z = stats.norm.isf(ALPHA / 6)
-        assert abs(((every - mean) ** 2).mean() - mean) < z * ((mean + 2 * mean**2) / n) ** 0.5
+    z = stats.norm.isf(ALPHA / 6)
+    assert abs(((every - mean) ** 2).mean() - mean) < z * ((mean + 2 * mean**2) / n) ** 0.5
 
 
-@pytest.mark.parametrize("dispersion", [0.5, 2.0, 20.0])
-@pytest.mark.parametrize("mean", [0.05, 0.9, 1.0, 6.0])
+@pytest.mark.parametrize(("mean", "dispersion"), [(1.0, 0.5), (6.0, 0.5), (2.0, 2.0), (6.0, 2.0), (90.0, 5.0)])
 def test_counts_with_gamma_frailty_are_negative_binomial(mean: float, dispersion: float, statistical_seed: int) -> None:
     """Number of failures before 1/d successes with p = 1 / (1 + d m). Every class, and the total, which is negative
     binomial with n times as many successes; exact bounds, half of ALPHA each.
@@ -147,44 +145,21 @@ def test_counts_with_gamma_frailty_are_negative_binomial(mean: float, dispersion
     assert within(stats.nbinom(n * r, p), int(every.sum()), share=2)
 
 
-def test_sparse_sampling_hits_every_trial_alike(statistical_seed: int) -> None:
-    """50 trials, drawn 20,000 times by geometric gaps: each is hit with the same chance, the first and the last too."""
-    n, repeats = 50, 20_000
-    law, rng = Arrivals(0.3), default_rng([statistical_seed, 2])
-    hit = np.concatenate([law.draw_counts(rng, n)[0] for _ in range(repeats)])
-    assert all_within(repeats, np.full(n, -math.expm1(-0.3)), np.bincount(hit, minlength=n))
-
-
-def test_neighbours_are_hit_independently(statistical_seed: int) -> None:
-    """Pairs of neighbouring trials of which both are hit, taken from disjoint pairs so that they are independent."""
-    n = 400_000
-    p = -math.expm1(-0.3)
-    hit = np.zeros(n, bool)
-    hit[Arrivals(0.3).draw_counts(default_rng([statistical_seed, 3]), n)[0]] = True
-    both = int((hit[0::2] & hit[1::2]).sum())
-    assert within(stats.binom(n // 2, p * p), both)
-
-
-@pytest.mark.parametrize(("mean", "dispersion"), [(0.5, 0.0), (0.02, 0.0), (0.5, 4.0)])
-def test_counts_of_hit_trials_are_zero_truncated(mean: float, dispersion: float, statistical_seed: int) -> None:
+@pytest.mark.parametrize(("mean", "dispersion"), [(0.5, 0.0), (0.02, 0.0), (0.5, 4.0), (0.05, 100.0)])
+def test_counts_of_the_last_stratum_are_the_tail_of_the_law(
+    mean: float, dispersion: float, statistical_seed: int
+) -> None:
+    """Those of the others are known. Every class by exact binomial bounds."""
     law = stats.poisson(mean) if dispersion == 0 else stats.nbinom(1 / dispersion, 1 / (1 + mean * dispersion))
-    _, counts = Arrivals(mean, dispersion=dispersion).draw_counts(default_rng([statistical_seed, 4]), 400_000)
-    top = int(law.isf(1e-4)) + 2
-    p = np.append(law.pmf(np.arange(1, top)), law.sf(top - 1)) / law.sf(0)
-    assert all_within(len(counts), p, counts_of(counts - 1, top))
-
-
-def test_the_field_model_has_the_rate_of_the_tickets(statistical_seed: int) -> None:
-    """Errors of all VMs together are Poisson; the mean is worked out here from the counts in the catalogue."""
-    tables = tomllib.loads(resources.files("poisonsim.catalog").joinpath("faults/ddr4-alibaba.toml").read_text())
-    n = {key: value["value"] for key, value in tables["tickets"].items() if isinstance(value, dict)}
-    per_dimm_year = n["n_ue_tickets"] * 12 / n["n_server_months"] * n["n_servers"] / tables["population"]["n_dimms"]
-    trials = 1_000_000
-    res = ps.run("cloud-1t-ddr4", policies=["hgm2m"], trials=trials, seed=statistical_seed)
-    errors = res.distribution("hgm2m", "errors")
-    mean = per_dimm_year * 32 * 5  # 32 DIMMs of 32 GiB, 5 years
-    assert within(stats.poisson(trials * mean), float(errors.values @ errors.counts), share=2)
-    assert within(stats.binom(trials, math.exp(-mean)), errors.counts[errors.values == 0].sum(), share=2)
+    arrivals, rng = Arrivals(mean, dispersion=dispersion), default_rng([statistical_seed, 4])
+    parts = [arrivals.draw_counts(rng, 1 << 20, block)[1:] for block in range(8)]
+    counts, strata = (np.concatenate(part) for part in zip(*parts, strict=True))
+    least = arrivals.strata.least
+    last = strata == len(least) - 1
+    assert (counts[~last] == least[strata[~last]]).all()
+    first, top = int(least[-1]), 8
+    p = np.append(law.pmf(np.arange(first, first + top - 1)), law.sf(first + top - 2)) / law.sf(first - 1)
+    assert last.any() and all_within(int(last.sum()), p, counts_of(counts[last] - first, top))
 
 
 # ------------------------------------------------------------------------------------------------- when and where
@@ -255,16 +230,23 @@ def lost(res: Result, policy: str) -> int:
 
 
 def test_a_vm_dies_as_often_as_its_lost_pages_say(statistical_seed: int) -> None:
-    """100 leaves lost in each trial, each of p pages that must all be dispensable: 1 - (1 - f)^(100 p), exactly."""
-    f = 2e-8
+    """100 leaves lost in each trial, each of p pages that must all be dispensable, and none met in a storm.
+
+    Touches of a hole of 512 pages come at 512 x 64 lines x the mean rate of a line; two within 1.5 us kill as
+    well, and each page that is retired makes them rarer: exp(-512 c / 2) is left, c the chance at the start.
+    """
+    f = 2e-5
     scenario = Scenario(
-        vm=Vm(unrecoverable=f), faults=CountFaults(errors=100, placement="distinct-regions"), host=Host(spares=100)
+        vm=Vm(memory="64GiB", backing="2M", unrecoverable=f),
+        faults=CountFaults(errors=100, placement="distinct-regions"),
+        host=Host(spares=100),
     )
     res = ps.run(scenario, policies=["unmap1g", "hgm2m", "migrate1g"], trials=20_000, seed=statistical_seed)
-    for policy, pages in (("unmap1g", 100 * 2**18), ("hgm2m", 100), ("migrate1g", 100)):
-        p = -math.expm1(pages * math.log1p(-f))
+    c = 512 * 64 * 0.32 * math.exp(2.3**2 / 2) / 3600 * 1.5e-6
+    for policy, pages, storms in (("unmap1g", 100 * 512, 100 * 512 * c / 2), ("hgm2m", 100, 0), ("migrate1g", 100, 0)):
+        p = -math.expm1(pages * math.log1p(-f) - storms)
         assert within(stats.binom(20_000, p), lost(res, policy), share=3)
-    assert -math.expm1(100 * 2**18 * math.log1p(-f)) == pytest.approx(0.408, abs=0.001)
+    assert -math.expm1(100 * 512 * math.log1p(-f)) == pytest.approx(0.641, abs=0.001)
 
 
 def test_a_vm_dies_of_single_pages_at_two_per_cent_each(statistical_seed: int) -> None:
@@ -296,23 +278,5 @@ def test_regions_hit_at_a_rate_are_binomial(statistical_seed: int) -> None:
     hit = res.distribution("unmap1g", "regions_hit")
     law = stats.binom(64, -math.expm1(-20 / 64))
     observed = np.zeros(65, np.int64)
-    observed[hit.values.astype(int)] = hit.counts
+    observed[hit.values.astype(int)] = hit.counts[:, 0]
     assert all_within(n, law.pmf(np.arange(65)), observed)
-
-
-def test_the_field_model_scales(statistical_seed: int) -> None:
-    """Twice the rate and half the time are the same number of errors: two Poisson totals, each within its bounds."""
-    n = 200_000
-    base = Scenario(faults=FieldFaults())
-    twice = Scenario(faults=FieldFaults(scale=2.0), horizon=Horizon(years=2.5, grid="1month"))
-    mean = arrivals_mean(base)
-    assert arrivals_mean(twice) == pytest.approx(mean, rel=1e-12)
-    for scenario in (base, twice):
-        errors = ps.run(scenario, policies=["hgm2m"], trials=n, seed=statistical_seed).distribution("hgm2m", "errors")
-        assert within(stats.poisson(n * mean), float(errors.values @ errors.counts), share=2)
-
-
-def arrivals_mean(scenario: Scenario) -> float:
-    from poisonsim.faults.arrivals import arrivals_of
-
-    return arrivals_of(scenario).mean

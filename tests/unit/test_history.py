@@ -55,20 +55,24 @@ def test_a_history_is_well_formed(scenario: Scenario) -> None:
     assert (history.trial >= 0).all() and (history.trial < 2048).all() and (np.diff(history.trial) > 0).all()
     assert history.start[0] == 0 and history.start[-1] == len(history.page) == len(history.years) == len(history.fate)
     assert len(history.start) == len(history.trial) + 1
-    assert (np.diff(history.start) >= 1).all()
+    # a fault may strike beyond the VM's share of the host's memory, or be found after the horizon
+    assert (np.diff(history.start) >= (0 if isinstance(scenario.faults, FieldFaults) else 1)).all()
+    assert set(np.unique(history.ar).tolist()) <= {0, 1}
     assert (history.page >= 0).all() and (history.page < vm.n_base_pages).all()
     assert (history.years >= 0).all() and (history.years <= horizon.years).all()
     assert (history.fate >= 0).all() and (history.fate < 1).all()
-    assert [getattr(history, name).dtype for name in FIELDS] == [np.int64] * 3 + [np.float64] * 2
+    assert len(history.stratum) == len(history.trial)
+    assert [getattr(history, name).dtype for name in FIELDS] == [np.int64] * 4 + [np.float64] * 3 + [np.uint8] * 2
 
 
 def test_times_ascend_within_each_trial(scenario: Scenario) -> None:
     history = draw_history(scenario, 7, 0, 2048)
     steps = np.diff(history.years)
     between_trials = np.zeros(len(steps), bool)
-    between_trials[history.start[1:-1] - 1] = True
+    first = history.start[:-1][np.diff(history.start) > 0]
+    between_trials[first[1:] - 1] = True
     assert (steps[~between_trials] >= 0).all()
-    if len(history.page) > 3 * len(history.trial):
+    if len(history.page) > 3 * len(history.trial) and not isinstance(scenario.faults, FieldFaults):
         assert (steps[between_trials] < 0).mean() > 0.9
 
 
@@ -79,8 +83,9 @@ def test_the_first_trials_are_a_prefix(scenario: Scenario, n: int) -> None:
     n_hit = int((whole.trial < n).sum())
     n_events = int(whole.start[n_hit])
     assert np.array_equal(part.trial, whole.trial[:n_hit])
+    assert np.array_equal(part.stratum, whole.stratum[:n_hit])
     assert np.array_equal(part.start, whole.start[: n_hit + 1])
-    for name in ("page", "years", "fate"):
+    for name in ("page", "years", "born", "fate", "ar", "mode"):
         assert np.array_equal(getattr(part, name), getattr(whole, name)[:n_events])
     assert len(part.page) == n_events
 

@@ -145,7 +145,7 @@ def test_every_shipped_scenario_loads(name: str) -> None:
 
 def test_shipped_fault_models() -> None:
     assert load_scenario("seed-1t-distinct").faults == CountFaults(errors=100, placement="distinct-regions")
-    assert load_scenario("cloud-1t-ddr4").faults == FieldFaults(table="ddr4-alibaba", dimm="32GiB")
+    assert load_scenario("cloud-1t-ddr4").faults == FieldFaults(table="ddr4-alibaba", dimm="ddr4-32g-2rx4")
 
 
 def test_an_empty_file_is_the_default(write: Any) -> None:

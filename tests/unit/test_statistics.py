@@ -14,7 +14,10 @@ from poisonsim.results.statistics import (
     Estimate,
     binomial,
     binomial_quantile,
+    is_reported,
     trials_needed,
+    weighted_binomial,
+    without_empty,
 )
 
 
@@ -80,7 +83,7 @@ def test_binomial_quantiles_are_scipys(n: int, p: float, q: float) -> None:
 
 def test_equal_values_are_merged_and_absent_ones_dropped() -> None:
     d = Distribution.of(np.array([3.0, 1.0, 3.0, 2.0]), np.array([1, 2, 4, 0]))
-    assert d.values.tolist() == [1.0, 3.0] and d.counts.tolist() == [2, 5]
+    assert d.values.tolist() == [1.0, 3.0] and d.counts.tolist() == [[2], [5]]
     assert d.n_trials == 7
 
 
@@ -139,3 +142,110 @@ def test_a_quantile_needs_ten_trials_beyond_it(q: float, needed: int) -> None:
     assert trials_needed(q) == needed
     assert ranks(needed - 1).quantile(q) is None
     assert ranks(needed).quantile(q) is not None
+
+
+# ------------------------------------------------------------------------------------------------- strata
+
+
+WEIGHTS = np.array([0.9, 0.08, 0.02])
+
+
+def stratified(*by_stratum: list[float]) -> Distribution:
+    """Single trials with these values, by stratum, after VMs without incidents whose value is 0."""
+    values = np.array([0.0, *(value for values in by_stratum for value in values)])
+    stratum = np.array([0, *(h for h, values in enumerate(by_stratum, 1) for _ in values)])
+    counts = np.ones(len(values), np.int64)
+    counts[0] = 10**12  # how many those are is no matter
+    return Distribution.of(values, counts, stratum, WEIGHTS)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (1, 100_000)])
+def test_one_stratum_that_can_vary_has_the_exact_interval(k: int, n: int) -> None:
+    sizes = np.array([7, n])
+    alone = weighted_binomial(np.array([0.0, 1.0]), np.array([0, k]), sizes)
+    part = weighted_binomial(np.array([0.75, 0.25]), np.array([0, k]), sizes)
+    whole = binomial(k, n)
+    assert (alone.low, alone.best, alone.high) == pytest.approx((whole.low, whole.best, whole.high), abs=1e-17)
+    assert (part.low, part.best, part.high) == pytest.approx((whole.low / 4, whole.best / 4, whole.high / 4), abs=1e-17)
+    rest = weighted_binomial(np.array([0.75, 0.25]), np.array([7, k]), sizes)
+    assert (rest.low, rest.high) == pytest.approx((0.75 + whole.low / 4, 0.75 + whole.high / 4))
+
+
+def test_distances_from_the_estimate_add_up_in_quadrature() -> None:
+    found = weighted_binomial(WEIGHTS, np.array([0, 4, 5]), np.array([1, 40, 20]))
+    a, b = binomial(4, 40), binomial(5, 20)
+    assert found.best == pytest.approx(0.08 * 0.1 + 0.02 * 0.25)
+    assert found.best - found.low == pytest.approx(math.hypot(0.08 * (a.best - a.low), 0.02 * (b.best - b.low)))
+    assert found.high - found.best == pytest.approx(math.hypot(0.08 * (a.high - a.best), 0.02 * (b.high - b.best)))
+
+
+def test_a_stratum_without_trials_may_be_anything() -> None:
+    found = weighted_binomial(WEIGHTS, np.array([0, 40, 0]), np.array([1, 40, 0]))
+    assert found.best == pytest.approx(0.1) and found.best - found.low > 0.02
+    none = weighted_binomial(WEIGHTS, np.array([0, 0, 0]), np.array([1, 0, 0]))
+    assert (none.low, none.best) == (0, 0) and none.high == pytest.approx(math.hypot(0.08, 0.02))
+
+
+def test_what_always_or_never_holds_is_exactly_one_or_nought() -> None:
+    d = stratified([1.0, 2.0, 3.0], [4.0, 5.0])
+    assert d.share(d.values >= 0).best == d.share(d.values >= 0).high == 1.0
+    assert d.share(d.values < 0).best == d.share(d.values < 0).low == 0.0
+    certain = d.share(d.values == 0)
+    assert certain.best == pytest.approx(0.9) and certain.low == pytest.approx(0.9)
+
+
+def test_the_mean_over_strata_has_the_textbook_variance() -> None:
+    a, b = [1.0, 2.0, 4.0], [3.0, 9.0]
+    d = stratified(a, b)
+    variance = 0.08**2 * np.var(a, ddof=1) / 3 + 0.02**2 * np.var(b, ddof=1) / 2
+    mean = d.mean()
+    assert mean.best == pytest.approx(0.08 * np.mean(a) + 0.02 * np.mean(b), rel=1e-12)
+    assert mean.high - mean.best == pytest.approx(stats.norm.isf(0.025) * variance**0.5, rel=1e-9)
+    assert (d.n_simulated, d.stratified) == (5, True)
+
+
+def test_a_single_trial_has_the_variance_of_its_neighbours() -> None:
+    a, b = [1.0, 2.0, 4.0], [9.0]
+    variance = 0.08**2 * np.var(a, ddof=1) / 3 + 0.02**2 * np.var(a + b, ddof=1)
+    mean = stratified(a, b).mean()
+    assert mean.best == pytest.approx(0.08 * np.mean(a) + 0.02 * 9, rel=1e-12)
+    assert mean.high - mean.best == pytest.approx(stats.norm.isf(0.025) * variance**0.5, rel=1e-9)
+
+
+def test_a_stratum_without_trials_is_like_the_one_below_give_or_take_as_much() -> None:
+    a = [1.0, 2.0, 4.0]
+    mean = stratified(a, []).mean()
+    variance = 0.1**2 * np.var(a, ddof=1) / 3 + (0.02 * np.mean(a)) ** 2
+    assert mean.best == pytest.approx(0.1 * np.mean(a), rel=1e-12)
+    assert mean.high - mean.best == pytest.approx(stats.norm.isf(0.025) * variance**0.5, rel=1e-9)
+    assert stratified([], []).mean() == Estimate(0.0, 0.0, 0.0, "1")
+
+
+@pytest.mark.parametrize("value", [0.1, 1_675_200.0, 1e300])
+def test_a_constant_stays_exactly_constant_over_strata(value: float) -> None:
+    d = Distribution.of(np.full(3, value), np.array([5, 3, 2]), np.arange(3), WEIGHTS)
+    assert d.mean() == Estimate(value, value, value, "1")
+
+
+def test_a_quantile_over_strata_weighs_its_trials() -> None:
+    d = stratified(list(np.arange(1.0, 101)), list(np.arange(200.0, 250)))
+    assert d.quantile(0.5) == d.quantile(0.9) == Estimate(0, 0, 0, "1")  # nine VMs in ten, for certain
+    q = d.quantile(0.95)
+    assert q is not None and q.best == 63 and q.low < 63 < q.high  # 0.9 + 0.08 x 0.63 > 0.95
+    q = d.quantile(0.99)
+    assert q is not None and q.best == 224
+    assert d.quantile(0.993) is None  # 10 x 0.08 / 100 is more than what lies beyond
+    assert is_reported(0.5, np.array([1.0]), np.array([20])) and not is_reported(0.5, np.array([1.0]), np.array([19]))
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"),
+    [
+        ((5, 4, 3), (0.9, 0.08, 0.02)),
+        ((5, 4, 0), (0.9, 0.1, 0)),
+        ((5, 0, 3), (0.9, 0, 0.1)),
+        ((5, 0, 0), (1, 0, 0)),
+    ],
+)
+def test_weights_of_empty_strata_go_to_a_neighbour(n: tuple[int, ...], expected: tuple[float, ...]) -> None:
+    assert without_empty(WEIGHTS, np.array(n)) == pytest.approx(expected)

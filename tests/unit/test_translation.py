@@ -34,8 +34,14 @@ from poisonsim.units import page_bytes
 
 GIB, TIB = 1 << 30, 1 << 40
 PATTERNS = [
-    Uniform(), Zipf(0.6), Zipf(0.99), Zipf(0.99, over="1G"), Zipf(1.2, over="1G"),
-    HotCold(), HotCold(over="1G"), Sequential(),
+    Uniform(),
+    Zipf(0.6),
+    Zipf(0.99),
+    Zipf(0.99, over="1G"),
+    Zipf(1.2, over="1G"),
+    HotCold(),
+    HotCold(over="1G"),
+    Sequential(),
 ]
 
 
@@ -494,8 +500,20 @@ def test_sequential_agrees_with_exact_lru() -> None:
 
 def test_the_promised_cpus_ship() -> None:
     assert set(cpu_names()) == {
-        "skylake-sp", "cascade-lake", "ice-lake-sp", "sapphire-rapids", "emerald-rapids", "granite-rapids",
-        "zen2", "zen3", "zen4", "zen5", "neoverse-n1", "neoverse-v1", "neoverse-n2", "neoverse-v2",
+        "skylake-sp",
+        "cascade-lake",
+        "ice-lake-sp",
+        "sapphire-rapids",
+        "emerald-rapids",
+        "granite-rapids",
+        "zen2",
+        "zen3",
+        "zen4",
+        "zen5",
+        "neoverse-n1",
+        "neoverse-v1",
+        "neoverse-n2",
+        "neoverse-v2",
     }
 
 

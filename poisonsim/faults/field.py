@@ -1,0 +1,344 @@
+"""The field model: DRAM faults of a host's DIMMs as a fleet saw them, and the errors that they give its VM.
+
+An incident is a fault that leads to uncorrected errors or, with `ue = "ecc"`, a DIMM with as many faults as it takes to
+defeat its code. Hosts differ: each is of one class (vendor, batch), and the number of incidents of a VM is a mixture
+over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom, nbinom, poisson
+
+from poisonsim.faults.address_map import load_address_map
+from poisonsim.faults.boxes import shape_windows
+from poisonsim.faults.detection import Detection
+from poisonsim.faults.ecc import ChipRates, draw_failures, load_ecc, p_at_least
+from poisonsim.faults.geometry import Dimm, load_dimm
+from poisonsim.faults.growth import F_MODE, F_RANK, GrowthLaw, draw_strikes, find_lines
+from poisonsim.faults.host import HostMemory, sort_within
+from poisonsim.faults.laws import Laws, load_laws
+from poisonsim.faults.strata import TabulatedCounts
+from poisonsim.faults.tables import MODES, FaultTable, load_fault_table
+from poisonsim.scenario import FieldFaults, Scenario
+from poisonsim.units import HOURS_PER_YEAR
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+_NEGLIGIBLE = 1e-16
+
+
+class HostClass(NamedTuple):
+    """Hosts alike in what their DIMMs do.
+
+    Attributes:
+        name: In words.
+        share: Share of all hosts.
+        vendor: Vendor of the table; empty for the fleet's mix.
+        factor: On the rates.
+        shape: Weibull shape of the hazard over the horizon.
+    """
+
+    name: str
+    share: float
+    vendor: str
+    factor: float
+    shape: float
+
+
+class Incidents(NamedTuple):
+    """Where and when faults first strike, and what they can reach.
+
+    Attributes:
+        start: int64[n_trials + 1], first fault of each trial.
+        years: float64[n_faults], when each first strikes, ascending within a trial.
+        faults: int64[n_faults, N_FAULT_COLUMNS], as `find_lines` takes them.
+    """
+
+    start: I64
+    years: F64
+    faults: I64
+
+
+class Events(NamedTuple):
+    """Errors of the VM, in time order within each trial; see `find_lines`."""
+
+    start: I64
+    page: I64
+    years: F64
+    born: F64
+    ar: NDArray[np.uint8]
+    mode: NDArray[np.uint8]
+
+
+def field_model(scenario: Scenario) -> FieldModel:
+    """The model of a scenario whose faults are `FieldFaults`, made once while its files stay as they are.
+
+    Examples:
+        >>> from poisonsim.scenario import load_scenario
+        >>> field_model(load_scenario("ddr5-1t")).dimm.n_subchannels
+        2
+    """
+    faults = scenario.faults
+    assert isinstance(faults, FieldFaults)
+    files = (name for name in (faults.table, faults.laws, faults.dimm, faults.map) if name.endswith(".toml"))
+    return _model(scenario, tuple(Path(name).read_bytes() for name in files))
+
+
+@lru_cache(maxsize=8)
+def _model(scenario: Scenario, _files: tuple[bytes, ...]) -> FieldModel:
+    return FieldModel.of(scenario)
+
+
+def detection_of(scenario: Scenario, spread: float | None = None) -> Detection:
+    """How the host of a scenario finds bad lines.
+
+    Examples:
+        >>> round(detection_of(Scenario()).p_ar, 2)
+        0.72
+    """
+    spread = load_laws("field").reads_spread if spread is None else spread
+    return Detection(scenario.host.patrol, scenario.workload.reads_per_hour, spread)
+
+
+@dataclass(frozen=True, eq=False)
+class FieldModel:
+    """A scenario's field faults with all that its names stand for; made by `FieldModel.of`.
+
+    Examples:
+        >>> from poisonsim.scenario import load_scenario
+        >>> model = FieldModel.of(load_scenario("cloud-1t-ddr4"))
+        >>> model.memory.n_dimms, round(model.mean, 4)
+        (36, 0.0649)
+    """
+
+    scenario: Scenario
+    faults: FieldFaults
+    table: FaultTable
+    laws: Laws
+    dimm: Dimm
+    memory: HostMemory
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> FieldModel:
+        """The model of a scenario whose faults are `FieldFaults`."""
+        faults = scenario.faults
+        assert isinstance(faults, FieldFaults)
+        dimm = load_dimm(faults.dimm)
+        memory = HostMemory(load_address_map(faults.map, dimm), scenario.vm.memory_bytes)
+        return cls(scenario, faults, load_fault_table(faults.table), load_laws(faults.laws), dimm, memory)
+
+    # --- who has how many -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def classes(self) -> tuple[HostClass, ...]:
+        """Classes of hosts: by vendor where they are mixed, and good and bad batches where there are bad ones."""
+        faults, laws = self.faults, self.laws
+        vendors = {"fleet": [""], "mixed": sorted(self.table.vendors)}.get(faults.vendor, [faults.vendor])
+        level = dict.fromkeys(vendors, 1.0)
+        if faults.vendor == "mixed":  # who is worse and who is better is kept, the mean over hosts is the fleet's
+            rates = [self._rate(vendor) for vendor in vendors]
+            level = dict.fromkeys(vendors, self._rate("") * len(vendors) / sum(rates))
+        batches = [("", 1 - faults.bad_batch, 1.0, faults.shape)]
+        batches += [("bad batch", faults.bad_batch, laws.bad_batch_factor, laws.bad_batch_shape)]
+        return tuple(
+            HostClass(
+                " ".join(filter(None, (f"vendor {vendor}" if vendor else "", batch))) or "all hosts",
+                share / len(vendors),
+                vendor,
+                faults.scale * level[vendor] * factor,
+                shape,
+            )
+            for vendor in vendors
+            for batch, share, factor, shape in batches
+            if share > 0
+        )
+
+    @property
+    def _hidden(self) -> tuple[str, ...]:
+        """Modes that the DIMM's own correction keeps from the host."""
+        return ("bit",) if self.dimm.on_die_ecc else ()
+
+    def ue_faults_per_dimm_year(self, vendor: str = "") -> dict[str, float]:
+        """Faults that lead to uncorrected errors, per DIMM-year, by mode (`ue = "empirical"`)."""
+        by_mode = self.table.ue_per_dimm_year_by_mode(vendor=vendor)
+        return {mode: 0.0 if mode in self._hidden else rate for mode, rate in by_mode.items()}
+
+    def chip_rates(self, host: HostClass) -> ChipRates:
+        """FIT of each chip in hosts of a class; a DIMM of other chips has as many faults as one of the table's."""
+        n_chips = self.dimm.n_chips
+        factor = host.factor * (self.table.n_chips_per_dimm / n_chips if self.table.has_outcomes else 1.0)
+        fit = {mode: pair for mode, pair in self.table.fit_by_mode(vendor=host.vendor).items() if sum(pair)}
+        transient, permanent = (tuple(pair[kind] * factor for pair in fit.values()) for kind in (0, 1))
+        return ChipRates(tuple(fit), transient, permanent)
+
+    def _rate(self, vendor: str) -> float:
+        """What vendors are levelled by: faults that lead to errors, or all faults."""
+        if self.faults.ue == "empirical":
+            return sum(self.ue_faults_per_dimm_year(vendor).values())
+        return sum(sum(pair) for pair in self.table.fit_by_mode(vendor=vendor).values())
+
+    @property
+    def fewest_faults(self) -> int:
+        """Faults of a DIMM below which its code cannot be defeated (`ue = "ecc"`)."""
+        ecc = load_ecc(self.faults.ecc)
+        fit = self.table.fit_by_mode()
+        alone = (mode for mode, pair in fit.items() if sum(pair) and mode not in (*ecc.corrects, *self._hidden))
+        return 1 if any(alone) else 2
+
+    @property
+    def n_units(self) -> int:
+        """Independent parts of the host's memory: DIMMs, or subchannels of DDR5 DIMMs."""
+        return self.memory.n_dimms * self.dimm.n_subchannels
+
+    @cached_property
+    def means(self) -> F64:
+        """Expected incidents of a VM's host over the horizon, by class: float64[n_classes]."""
+        years = self.scenario.horizon.years
+        if self.faults.ue == "ecc":
+            n = self.fewest_faults
+            chances = [p_at_least(n, rates=self.chip_rates(host), dimm=self.dimm, years=years) for host in self.classes]
+            return np.array(chances) * self.n_units
+        rates = [sum(self.ue_faults_per_dimm_year(host.vendor).values()) * host.factor for host in self.classes]
+        return np.array(rates) * self.memory.n_dimms * years
+
+    @property
+    def mean(self) -> float:
+        """Expected incidents of a VM's host over the horizon."""
+        return float(np.dot([host.share for host in self.classes], self.means))
+
+    @cached_property
+    def joint_pmf(self) -> F64:
+        """P(host of class c, n incidents): float64[n_classes, n_counts], to a negligible tail."""
+        rows = []
+        dispersion = self.faults.dispersion
+        for host, mean in zip(self.classes, self.means, strict=True):
+            if self.faults.ue == "ecc":
+                law = binom(self.n_units, min(mean / self.n_units, 1.0))
+            elif dispersion > 1e-12 and mean > 0:
+                law = nbinom(1 / dispersion, 1 / (1 + mean * dispersion))
+            else:
+                law = poisson(mean)
+            rows.append(host.share * law.pmf(np.arange(int(law.isf(_NEGLIGIBLE)) + 2)))
+        joint = np.zeros((len(rows), max(map(len, rows))))
+        for row, pmf in zip(joint, rows, strict=True):
+            row[: len(pmf)] = pmf
+        return joint
+
+    @cached_property
+    def counts(self) -> TabulatedCounts:
+        """How many incidents a VM's host meets."""
+        return TabulatedCounts(self.mean, self.joint_pmf.sum(axis=0))
+
+    @cached_property
+    def lines_per_incident(self) -> float:
+        """About how many bad lines an incident makes, for sizing work; the VM's share of them are its errors."""
+        rates = self.ue_faults_per_dimm_year() if self.faults.ue == "empirical" else dict.fromkeys(MODES, 1.0)
+        total = sum(rates.values())
+        return max(sum(self.laws.lines[mode].mean * rate for mode, rate in rates.items()) / total, 1.0)
+
+    # --- what happens ---------------------------------------------------------------------------------------------
+
+    def draw_classes(self, rng: np.random.Generator, count: I64) -> I64:
+        """Class of each trial's host, given how many incidents it sees: int64[n_trials]."""
+        cumulative = np.cumsum(self.joint_pmf[:, count], axis=0)
+        of_class: I64 = (rng.random(len(count)) * cumulative[-1] >= cumulative[:-1]).sum(axis=0)
+        return of_class
+
+    def draw_incidents(self, rng: np.random.Generator, where: np.random.Generator, count: I64) -> Incidents:
+        """Faults of trials that see so many incidents each.
+
+        Args:
+            rng: For who, when and which mode.
+            where: For the place in the host's memory and the form.
+        """
+        of_class = self.draw_classes(rng, count)
+        if self.faults.ue == "ecc":
+            return self._draw_overlaps(rng, where, count, of_class)
+        start = np.concatenate(([0], np.cumsum(count)))
+        host = np.repeat(of_class, count)
+        years = (
+            self.scenario.horizon.years * rng.random(len(host)) ** (1 / np.array([c.shape for c in self.classes]))[host]
+        )
+        kind = np.empty(len(host), np.int64)
+        u = rng.random(len(host))
+        for c, chance in enumerate(self._kind_chances):
+            mine = host == c
+            kind[mine] = np.searchsorted(chance, u[mine] * chance[-1], side="right")
+        faults = self.memory.place(where.integers(self.memory.n_lines, size=len(host)), *self.kinds, kind)
+        sort_within(start, years, faults)
+        return Incidents(start, years, faults)
+
+    @cached_property
+    def kinds(self) -> tuple[I64, I64]:
+        """Every form of every mode: its mode int64[n_kinds]; ranks, banks, rows and lines int64[n_kinds, 4]."""
+        forms = [(code, form) for code, mode in enumerate(MODES) for form in self.laws.shapes[mode]]
+        windows = np.array([shape_windows(form.shape, self.dimm) for _, form in forms])
+        return np.array([code for code, _ in forms]), windows
+
+    def kind_chances(self, rates: Mapping[str, float], *, among_ue: bool) -> F64:
+        """Cumulative chances of the kinds, given the rates of the modes: float64[n_kinds], up to a common factor.
+
+        Args:
+            rates: By mode; those left out are 0.
+            among_ue: Whether forms are as common as among faults with uncorrected errors, or as among all.
+        """
+        chances = []
+        for mode in MODES:
+            counts = np.array([form.n_ue if among_ue else form.n_faults for form in self.laws.shapes[mode]], float)
+            chances.append(rates.get(mode, 0.0) * counts / counts.sum())
+        return np.cumsum(np.concatenate(chances))
+
+    @cached_property
+    def _kind_chances(self) -> list[F64]:
+        """Cumulative chances of the kinds of faults with errors, by class of host."""
+        return [self.kind_chances(self.ue_faults_per_dimm_year(c.vendor), among_ue=True) for c in self.classes]
+
+    def _draw_overlaps(
+        self, rng: np.random.Generator, where: np.random.Generator, count: I64, of_class: I64
+    ) -> Incidents:
+        """Uncorrected errors of DIMMs that have faults enough to defeat their code."""
+        trials, years, rows = [], [], []
+        for c, host in enumerate(self.classes):
+            mine = np.flatnonzero(of_class == c)
+            owner = np.repeat(mine, count[mine])
+            found = draw_failures(
+                rng, len(owner), rates=self.chip_rates(host), dimm=self.dimm, ecc=load_ecc(self.faults.ecc),
+                shapes={mode: tuple(form.shape for form in forms) for mode, forms in self.laws.shapes.items()},
+                years=self.scenario.horizon.years, scrub_hours=self.scenario.host.patrol * HOURS_PER_YEAR,
+                weibull_shape=host.shape, at_least=self.fewest_faults,
+            )  # fmt: skip
+            unit = where.integers(self.n_units, size=len(owner))[found.dimm]
+            trials.append(owner[found.dimm])
+            years.append(found.years)
+            rows.append(self.memory.place_box(unit, found.rank, found.box, np.maximum(found.mode, found.other)))
+        trial, when, faults = np.concatenate(trials), np.concatenate(years), np.concatenate(rows)
+        order = np.lexsort((faults[:, F_RANK], faults[:, F_MODE], when, trial))
+        start = np.searchsorted(trial[order], np.arange(len(count) + 1))
+        return Incidents(start, when[order], faults[order])
+
+    def draw_events(self, rng: np.random.Generator, incidents: Incidents) -> Events:
+        """The errors that incidents give the VM."""
+        faults, vm, horizon = self.faults, self.scenario.vm, self.scenario.horizon.years
+        until = incidents.years + (faults.repair if faults.service == "replace" else np.inf)
+        first, strikes, n_lines = draw_strikes(rng, incidents.years, until, incidents.faults, self.growth, horizon)
+        n = int(n_lines.sum())
+        waits, bits = rng.standard_exponential(n), rng.integers(0, 1 << 64, size=n, dtype=np.uint64)
+        amap, page_shift = self.memory.address_map, vm.base_bytes.bit_length() - 1
+        return Events(*find_lines(
+            incidents.start, incidents.years, first, strikes, n_lines, until, incidents.faults, self.growth,
+            amap.encoder(), waits, bits, amap.n_bytes >> page_shift, vm.n_base_pages, page_shift, horizon,
+        ))  # fmt: skip
+
+    @cached_property
+    def growth(self) -> GrowthLaw:
+        """The laws of growth and detection as the kernel takes them."""
+        return GrowthLaw.of(self.laws, detection_of(self.scenario, self.laws.reads_spread))

@@ -1,0 +1,249 @@
+"""Growth: how a fault's bad cache lines appear, are found, and strike again; the kernel that draws poisoned pages.
+
+A fault makes some lines of its reach bad at once (few as a rule, sometimes many), and where the part stays in service
+does so again and again, after Weibull-distributed waits. Only as many cells are drawn as go bad, never the whole reach.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from poisonsim.faults.address_map import encode_cell
+from poisonsim.faults.detection import PER_UNIT, Detection
+from poisonsim.faults.laws import Laws
+from poisonsim.faults.tables import MODES
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+# columns of a fault's row: where in the host's memory it can reach
+(F_SET, F_CONTROLLER, F_CHANNEL, F_RANK, F_RANKS, F_BANK, F_BANKS, F_ROW, F_ROWS, F_LINE, F_LINES, F_MODE) = range(12)
+N_FAULT_COLUMNS = 12
+
+_MOST_STRIKES = 10_000
+"""No part strikes more often than this in one life; a law that would is cut off there."""
+
+
+class GrowthLaw(NamedTuple):
+    """The laws as the kernel takes them.
+
+    Attributes:
+        log_few: float64[n_modes], log(1 - 1 / mean of the few); -inf where it is always one line.
+        p_many, log_low, log_ratio: float64[n_modes], probability of many lines, log of their range's low end and
+            of high / low.
+        repeat_shape, repeat_scale_years: Weibull law of the wait for the next strike.
+        found_years, found_ar: As `Detection.tables`.
+    """
+
+    log_few: F64
+    p_many: F64
+    log_low: F64
+    log_ratio: F64
+    repeat_shape: float
+    repeat_scale_years: float
+    found_years: F64
+    found_ar: F64
+
+    @classmethod
+    def of(cls, laws: Laws, detection: Detection) -> GrowthLaw:
+        """The arrays of these laws, modes in the order of `MODES`."""
+        lines = [laws.lines[mode] for mode in MODES]
+        found_years, found_ar = detection.tables
+        with np.errstate(divide="ignore"):
+            return cls(
+                np.log1p(-1 / np.array([law.small_mean for law in lines])),
+                np.array([law.large_share for law in lines]),
+                np.log([law.large_low for law in lines]),
+                np.log([(law.large_high + 1) / law.large_low for law in lines]),
+                laws.repeat_shape,
+                laws.repeat_scale_years,
+                found_years,
+                found_ar,
+            )
+
+
+@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+def page_of(
+    encoder: Any,
+    row: Any,
+    row_shift: int,
+    bank_shift: int,
+    rank_shift: int,
+    where: int,
+    set_pages: int,
+    page_shift: int,
+) -> Any:
+    """Base page of one cache line of a fault's reach.
+
+    Args:
+        encoder: `AddressMap.encoder()`.
+        row: int64[N_FAULT_COLUMNS], the fault.
+        row_shift, bank_shift, rank_shift: Bits of `where` below those that say which row, bank and rank.
+        where: Random bits, lowest first: line, row, bank, rank.
+        set_pages, page_shift: As for `find_lines`.
+    """
+    address = encode_cell(
+        encoder, row[F_CONTROLLER], row[F_CHANNEL],
+        row[F_RANK] + ((where >> rank_shift) & (row[F_RANKS] - 1)),
+        row[F_BANK] + ((where >> bank_shift) & (row[F_BANKS] - 1)),
+        row[F_ROW] + ((where >> row_shift) & (row[F_ROWS] - 1)),
+        row[F_LINE] + (where & (row[F_LINES] - 1)),
+    )  # fmt: skip
+    return row[F_SET] * set_pages + (address >> page_shift)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def draw_strikes(rng: Any, years: Any, until: Any, faults: Any, law: Any, horizon_years: float) -> Any:
+    """When each fault makes lines bad, and how many.
+
+    Many at once only in its first strike; and never more in one strike than its reach has.
+
+    Args:
+        rng: Generator of the block's growth stream.
+        years: float64[n_faults], when each first strikes.
+        until: float64[n_faults], when its part leaves service; it strikes no more from then on.
+        faults: int64[n_faults, N_FAULT_COLUMNS], what each can reach.
+        law: A `GrowthLaw`.
+        horizon_years: End of the simulated life.
+
+    Returns:
+        first int64[n_faults + 1], first strike of each fault; when float64, n_lines int64 [n_strikes].
+    """
+    first = np.zeros(len(years) + 1, np.int64)
+    room = 2 * len(years) + 16
+    when = np.empty(room, np.float64)
+    n_lines = np.empty(room, np.int64)
+    n = 0
+    for f in range(len(years)):
+        mode = faults[f, F_MODE]
+        reach = faults[f, F_RANKS] * faults[f, F_BANKS] * faults[f, F_ROWS] * faults[f, F_LINES]
+        strike = years[f]
+        for i in range(_MOST_STRIKES):
+            if i == 0 and law.p_many[mode] > 0 and rng.random() < law.p_many[mode]:
+                lines = np.int64(np.exp(law.log_low[mode] + rng.random() * law.log_ratio[mode]))
+            elif law.log_few[mode] > -np.inf:
+                lines = 1 + np.int64(np.log(1 - rng.random()) / law.log_few[mode])
+            else:
+                lines = np.int64(1)
+            if n == len(when):
+                when = np.append(when, np.empty(len(when), np.float64))
+                n_lines = np.append(n_lines, np.empty(len(n_lines), np.int64))
+            when[n] = strike
+            n_lines[n] = min(lines, reach)
+            n += 1
+            strike += law.repeat_scale_years * (-np.log(1 - rng.random())) ** (1 / law.repeat_shape)
+            if strike > until[f] or strike > horizon_years:
+                break
+        first[f + 1] = n
+    return first, when[:n].copy(), n_lines[:n].copy()
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def find_lines(
+    start: Any, began: Any, first: Any, strikes: Any, n_lines: Any, until: Any, faults: Any, law: Any, encoder: Any,
+    waits: Any, bits: Any, set_pages: int, vm_pages: int, page_shift: int, horizon_years: float,
+) -> Any:  # fmt: skip
+    """The errors that strikes give: which pages of the VM, when found, and how.
+
+    Args:
+        start: int64[n_trials + 1], first fault of each trial.
+        began: float64[n_faults], when each first struck.
+        first, strikes, n_lines: From `draw_strikes`.
+        until: float64[n_faults], when the part leaves service, with what was not found on it.
+        faults: int64[n_faults, N_FAULT_COLUMNS].
+        law: A `GrowthLaw`.
+        encoder: `AddressMap.encoder()`.
+        waits: float64[n], standard exponential; one for each line, as `bits`.
+        bits: uint64[n], random: the lowest say where the line is, the highest how it is found.
+        set_pages: Base pages of one interleave set; sets follow each other in the VM's memory.
+        vm_pages: Base pages of the VM; what lies beyond belongs to others.
+        page_shift: log2 of the bytes of a base page.
+        horizon_years: End of the simulated life.
+
+    Returns:
+        event_start int64[n_trials + 1]; page int64, years float64, born float64, ar uint8, mode uint8 [n_events], in
+        time order within each trial.
+    """
+    found_years, found_ar = law.found_years, law.found_ar
+    last_entry = len(found_years) - 2
+    event_start = np.zeros(len(start), np.int64)
+    page = np.empty(len(waits), np.int64)
+    when = np.empty(len(waits), np.float64)
+    born = np.empty(len(waits), np.float64)
+    ar = np.empty(len(waits), np.uint8)
+    mode_of = np.empty(len(waits), np.uint8)
+    n = 0
+    drawn = 0
+    for t in range(len(start) - 1):
+        begin = n
+        for f in range(start[t], start[t + 1]):
+            row = faults[f]
+            mode = np.uint8(row[F_MODE])
+            row_shift = log2_of(row[F_LINES])
+            bank_shift = row_shift + log2_of(row[F_ROWS])
+            rank_shift = bank_shift + log2_of(row[F_BANKS])
+            last_moment = min(until[f], horizon_years)
+            for k in range(first[f], first[f + 1]):
+                strike = strikes[k]
+                unfound = 0.0  # -log of the share of this strike's lines that is not yet found
+                for left in range(n_lines[k], 0, -1):
+                    unfound += waits[drawn] / left  # so the times come out in order
+                    where = np.int64(bits[drawn] & np.uint64(0xFFFFFFFFFFFF))
+                    chance = np.int64(bits[drawn] >> np.uint64(48))
+                    drawn += 1
+                    entry = np.int64(min(unfound * PER_UNIT, last_entry))
+                    part = min(unfound * PER_UNIT - entry, 1.0)
+                    moment = strike + found_years[entry] + part * (found_years[entry + 1] - found_years[entry])
+                    here = page_of(encoder, row, row_shift, bank_shift, rank_shift, where, set_pages, page_shift)
+                    if here < vm_pages and moment <= last_moment:
+                        page[n] = here
+                        when[n] = moment
+                        born[n] = began[f]
+                        ar[n] = chance < 65536 * (found_ar[entry] + part * (found_ar[entry + 1] - found_ar[entry]))
+                        mode_of[n] = mode
+                        n += 1
+        for i in range(begin + 1, n):
+            if when[i] < when[i - 1]:  # strikes overlap
+                order = begin + np.argsort(when[begin:n], kind="mergesort")
+                page[begin:n] = page[order]
+                when[begin:n] = when[order]
+                born[begin:n] = born[order]
+                ar[begin:n] = ar[order]
+                mode_of[begin:n] = mode_of[order]
+                break
+        event_start[t + 1] = n
+    return event_start, page[:n], when[:n], born[:n], ar[:n], mode_of[:n]
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def log2_of(n: int) -> int:
+    """log2 of a power of two."""
+    bits = 0
+    while (1 << bits) < n:
+        bits += 1
+    return bits
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def draw_pages(owner: Any, faults: Any, encoder: Any, bits: Any, set_pages: int, page_shift: int) -> Any:
+    """Base pages of random cache lines of faults: int64[n].
+
+    Args:
+        owner: int64[n], row of `faults`, for each line.
+        faults: int64[n_faults, N_FAULT_COLUMNS].
+        encoder, set_pages, page_shift: As for `find_lines`.
+        bits: uint64[n], random.
+    """
+    page = np.empty(len(owner), np.int64)
+    for i in range(len(owner)):
+        row = faults[owner[i]]
+        row_shift = log2_of(row[F_LINES])
+        bank_shift = row_shift + log2_of(row[F_ROWS])
+        rank_shift = bank_shift + log2_of(row[F_BANKS])
+        where = np.int64(bits[i] & np.uint64(0xFFFFFFFFFFFF))
+        page[i] = page_of(encoder, row, row_shift, bank_shift, rank_shift, where, set_pages, page_shift)
+    return page
