@@ -64,3 +64,22 @@ def test_the_decide_shown_runs(tmp_path: Path) -> None:
     path.write_text(script)
     result = ps.run("seed-1t", policies=[str(path), "hgm2m"], trials=1000, seed=1)
     assert result.distribution("save-spares", "spares_used").values.max() > 0
+
+
+def test_the_address_map_shown_is_told_from_cells(tmp_path: Path) -> None:
+    """Cells of one DIMM, laid out by a known map above an unknown base, in the file that the README names."""
+    import numpy as np
+
+    from poisonsim.faults.address_map import load_address_map
+    from poisonsim.faults.geometry import load_dimm
+
+    (script,) = [block for block in blocks("python") if "fit_address_map" in block]
+    amap = load_address_map("skx-closed-6ch", load_dimm("ddr4-32g-2rx4"))
+    addresses = np.random.default_rng(1).integers(amap.n_bytes, size=20_000)
+    cells = amap.decode(addresses)
+    mine = np.flatnonzero((cells.controller == 0) & (cells.channel == 1))[:60]
+    columns = (cells.rank, cells.bank_group, cells.bank, cells.row, cells.column, addresses - cells.offset + (3 << 30))
+    np.savetxt(tmp_path / "cells.csv", np.column_stack([column[mine] for column in columns]), fmt="%d", delimiter=",")
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "True"
+    assert "closed" in done.stdout

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import poisonsim as ps
+from poisonsim.engine.block import follow
 from poisonsim.engine.merge import Tally
 from poisonsim.engine.run import block_sizes
 from poisonsim.errors import PolicyError, ScenarioError
@@ -590,3 +591,33 @@ def test_a_pool_is_exhausted_however_the_rule_is_spelled() -> None:
 
     res = ps.run("seed-1t", policies=["migrate1g", Guarded], trials=200, seed=7)
     assert [one_value(res, label, "spares_exhausted") for label in res.policies] == [1, 1]
+
+
+def test_one_trial_of_hundreds_of_thousands_of_errors_changes_no_other() -> None:
+    """A bank that goes bad line by line: the trials beside it come out as without it."""
+    plan = plan_run(load_scenario("seed-1t"), policies=["hgm2m", "migrate-then-hgm2m"])
+    usual = draw_history(plan.scenario, 1, 0, 40)
+    rng = np.random.default_rng(1)
+    n = 300_000
+    added = {
+        "page": rng.integers(plan.scenario.vm.n_base_pages, size=n),
+        "years": np.sort(rng.random(n)) * 5,
+        "fate": rng.random(n),
+        "ar": np.ones(n, np.uint8),
+        "mode": np.zeros(n, np.uint8),
+    }
+    added["born"] = added["years"]
+    by_event = {name: np.concatenate((getattr(usual, name), values)) for name, values in added.items()}
+    crowded = dataclasses.replace(
+        usual,
+        trial=np.append(usual.trial, 40),
+        stratum=np.append(usual.stratum, 0),
+        start=np.append(usual.start, usual.start[-1] + n),
+        **by_event,
+    )
+    for alone, beside in zip(follow(plan, usual, 0), follow(plan, crowded, 0), strict=True):
+        last = alone.start[-1]
+        assert np.array_equal(alone.start, beside.start[:41])
+        assert np.array_equal(alone.grid, beside.grid[:last])
+        assert np.array_equal(alone.states[alone.state], beside.states[beside.state[:last]])
+        assert beside.start[-1] - last <= 60 + 1  # one state for each month, and perhaps the guest's death
