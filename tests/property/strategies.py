@@ -197,7 +197,7 @@ def random_fate(rng: Random, loss: Loss, years: float, marks: Sequence[float]) -
     waits = [(mark - years) * loss.deaths_per_year for mark in marks if mark >= years]
     exponent = rng.choice([wait for wait in waits if wait < 36]) + rng.choice((-1, 1)) * apart
     if kind == 1 or exponent <= 0:
-        exponent = rng.choice((1e-9, 1e-9, -1e-9, 36 * rng.random()))
+        exponent = rng.choice((1e-9, 1e-9, -1e-9, 1e-9 + 36 * rng.random()))
     return min(loss.fatal * math.exp(-exponent), 1 - 2.0**-53)
 
 
