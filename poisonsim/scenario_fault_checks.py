@@ -7,7 +7,7 @@ from typing import Any
 
 from poisonsim.errors import ScenarioError, did_you_mean
 from poisonsim.scenario_problem import MAX_ERRORS, Problem, loads, one_line, shown
-from poisonsim.units import TIB, format_bytes, page_bytes
+from poisonsim.units import HOURS_PER_YEAR, TIB, format_bytes, page_bytes
 
 
 def _named(kind: str, key: str, loader: str) -> Callable[[str], Iterator[Problem]]:
@@ -93,7 +93,7 @@ def _expected_faults(
     faults = _loader("tables.load_fault_table")(table)
     n_dimms = memory / _loader("geometry.load_dimm")(dimm).bytes
     fit = sum(mode.fit_per_chip for mode in faults.modes) * (faults.n_chips_per_dimm or 18)
-    expected = scale * fit * 8766e-9 * n_dimms * years * (1 + 100 * bad_batch)
+    expected = scale * fit * HOURS_PER_YEAR * 1e-9 * n_dimms * years * (1 + 100 * bad_batch)
     if expected > _MAX_FAULTS:
         yield Problem(
             "faults.scale",

@@ -98,6 +98,19 @@ def statistical_seed() -> int:
 
 
 @pytest.fixture(scope="session")
+def field_data() -> Callable[[str], Path]:
+    """Finds a file of the field data in `POISONSIM_DATA`, or in shared/data beside the repository; skips without it."""
+    root = Path(os.environ.get("POISONSIM_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+    def find(name: str) -> Path:
+        if not (root / name).is_file():
+            pytest.skip(f"no {name}: point POISONSIM_DATA at the folder that holds the field data")
+        return root / name
+
+    return find
+
+
+@pytest.fixture(scope="session")
 def hashes() -> Callable[[Path], dict[str, str]]:
     """SHA-256 of every file below a folder, by its path there."""
 

@@ -14,7 +14,7 @@ from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.faults.tables import FaultTable, load_fault_table
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import TAIL_TRIALS, Distribution, Estimate, binomial_quantile
-from poisonsim.results.words import Shown, as_probability, in_bytes, in_percent, paired_sentence
+from poisonsim.results.words import Shown, as_probability, in_bytes, in_percent, paired_sentence, simulated_of
 from poisonsim.scenario import FieldFaults, ResolvedScenario
 from poisonsim.units import TIB, format_bytes
 
@@ -47,9 +47,8 @@ def print_result(result: Result, resolved: ResolvedScenario, *, vms: int) -> Non
 def _trials(result: Result) -> str:
     """How many VM lifetimes the run stands for, and how many of them had to be simulated."""
     text = f"{result.n_trials:,} trial{'s' if result.n_trials > 1 else ''}"
-    return (
-        text if result.plan.strata.plain else f"{text} ({result.n_simulated:,} of them with faults, weighted exactly)"
-    )
+    simulated = simulated_of(result)
+    return f"{text} ({simulated})" if simulated else text
 
 
 def _cells(result: Result, policy: str) -> list[str]:

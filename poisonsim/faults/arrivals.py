@@ -126,12 +126,7 @@ def arrivals_of(scenario: Scenario) -> Arrivals | TabulatedCounts:
     if isinstance(faults, CountFaults):
         return Arrivals(mean=faults.errors, fixed=True)
     if isinstance(faults, RateFaults):
-        return rate_arrivals(scenario, faults)
+        mean = faults.ue_per_tib_year * (scenario.vm.memory_bytes / TIB) * scenario.horizon.years
+        dispersion = faults.dispersion if faults.dispersion > _LEAST_DISPERSION else 0.0
+        return Arrivals(mean=mean, dispersion=dispersion, shape=faults.shape)
     return field_model(scenario).counts
-
-
-def rate_arrivals(scenario: Scenario, faults: RateFaults) -> Arrivals:
-    """The law of the number of UEs of a VM that sees them at a rate."""
-    mean = faults.ue_per_tib_year * (scenario.vm.memory_bytes / TIB) * scenario.horizon.years
-    dispersion = faults.dispersion if faults.dispersion > _LEAST_DISPERSION else 0.0
-    return Arrivals(mean=mean, dispersion=dispersion, shape=faults.shape)

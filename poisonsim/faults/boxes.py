@@ -25,7 +25,6 @@ BOX_COLUMNS = ("bank_low", "n_banks", "row_low", "n_rows", "line_low", "n_lines"
 """Columns of the boxes in results."""
 
 BIT, WORD = MODES.index("bit"), MODES.index("word")
-WORDS_PER_LINE = 8
 ON_DIE_WORD_BITS = 128
 
 

@@ -135,12 +135,11 @@ def correctable_per_dimm_year(model: FieldModel) -> dict[str, float]:
     """Permanent faults that never lead to uncorrected errors, per DIMM-year, by mode, over all hosts of the fleet."""
     table, n_chips = model.table, model.table.n_chips_per_dimm or model.dimm.n_chips
     level = sum(host.share * host.factor for host in model.classes)
-    hidden = ("bit",) if model.dimm.on_die_ecc else ()
     return {
         mode.name: level * mode.fit_per_chip_permanent * n_chips * HOURS_PER_YEAR * 1e-9
         * (1 - mode.n_ue_permanent / max(mode.n_permanent, 1))
         for mode in table.modes
-        if mode.name not in hidden
+        if mode.name not in model.hidden_modes
     }  # fmt: skip
 
 

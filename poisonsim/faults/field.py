@@ -98,15 +98,19 @@ def _model(scenario: Scenario, _files: tuple[bytes, ...]) -> FieldModel:
     return FieldModel.of(scenario)
 
 
-def detection_of(scenario: Scenario, spread: float | None = None) -> Detection:
-    """How the host of a scenario finds bad lines.
+def detection_of(scenario: Scenario) -> Detection:
+    """How the host of a scenario finds bad lines; by the catalogue's laws where its faults name none.
 
     Examples:
         >>> round(detection_of(Scenario()).p_ar, 2)
         0.72
     """
-    spread = load_laws("field").reads_spread if spread is None else spread
-    return Detection(scenario.host.patrol, scenario.workload.reads_per_hour, spread)
+    if isinstance(scenario.faults, FieldFaults):
+        return field_model(scenario).detection
+    return _detection(scenario.host.patrol, scenario.workload.reads_per_hour, load_laws("field").reads_spread)
+
+
+_detection = lru_cache(maxsize=8)(Detection)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,14 +167,14 @@ class FieldModel:
         )
 
     @property
-    def _hidden(self) -> tuple[str, ...]:
+    def hidden_modes(self) -> tuple[str, ...]:
         """Modes that the DIMM's own correction keeps from the host."""
         return ("bit",) if self.dimm.on_die_ecc else ()
 
     def ue_faults_per_dimm_year(self, vendor: str = "") -> dict[str, float]:
         """Faults that lead to uncorrected errors, per DIMM-year, by mode (`ue = "empirical"`)."""
         by_mode = self.table.ue_per_dimm_year_by_mode(vendor=vendor)
-        return {mode: 0.0 if mode in self._hidden else rate for mode, rate in by_mode.items()}
+        return {mode: 0.0 if mode in self.hidden_modes else rate for mode, rate in by_mode.items()}
 
     def chip_rates(self, host: HostClass) -> ChipRates:
         """FIT of each chip in hosts of a class; a DIMM of other chips has as many faults as one of the table's."""
@@ -191,7 +195,7 @@ class FieldModel:
         """Faults of a DIMM below which its code cannot be defeated (`ue = "ecc"`)."""
         ecc = load_ecc(self.faults.ecc)
         fit = self.table.fit_by_mode()
-        alone = (mode for mode, pair in fit.items() if sum(pair) and mode not in (*ecc.corrects, *self._hidden))
+        alone = (mode for mode, pair in fit.items() if sum(pair) and mode not in (*ecc.corrects, *self.hidden_modes))
         return 1 if any(alone) else 2
 
     @property
@@ -341,4 +345,10 @@ class FieldModel:
     @cached_property
     def growth(self) -> GrowthLaw:
         """The laws of growth and detection as the kernel takes them."""
-        return GrowthLaw.of(self.laws, detection_of(self.scenario, self.laws.reads_spread))
+        return GrowthLaw.of(self.laws, self.detection)
+
+    @property
+    def detection(self) -> Detection:
+        """How the host finds bad lines."""
+        host, workload = self.scenario.host, self.scenario.workload
+        return _detection(host.patrol, workload.reads_per_hour, self.laws.reads_spread)

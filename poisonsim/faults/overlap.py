@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from poisonsim.faults.boxes import BIT, ON_DIE_WORD_BITS, WORD, WORDS_PER_LINE
+from poisonsim.faults.boxes import BIT, ON_DIE_WORD_BITS, WORD
+from poisonsim.faults.geometry import WORDS_PER_LINE
 
 MODE, PERMANENT, WINDOWS = 0, 1, 2  # columns of `classes`
 N_COLUMNS = 11  # of the events: DIMM, rank, mode, other, event, and the six of a box

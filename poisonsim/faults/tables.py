@@ -16,9 +16,6 @@ from poisonsim.units import HOURS_PER_YEAR, MONTHS_PER_YEAR, TIB
 MODES = ("bit", "word", "row", "column", "bank", "multi-bank", "multi-rank")
 """Fault modes by the part of the DIMM they reach, smallest first; `bank` is more than a row or column of one bank."""
 
-INSIDE_ONE_BANK = ("bit", "word", "row", "column", "bank")
-"""Modes that never reach beyond one bank."""
-
 MAX_FIT = 1e6
 """FIT per chip and mode above which a table is refused: a chip that fails every six weeks is no fault model."""
 
@@ -115,11 +112,6 @@ class FaultTable:
     def has_outcomes(self) -> bool:
         """Whether the table knows which faults led to uncorrected errors, as `ue = "empirical"` needs."""
         return self.n_dimms > 0
-
-    @property
-    def n_dimms_per_server(self) -> float:
-        """DIMMs per server of the fleet."""
-        return self.n_dimms / self.n_servers
 
     @property
     def dimm_years(self) -> float:

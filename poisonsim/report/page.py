@@ -22,7 +22,7 @@ from poisonsim.report.plots import pictures
 from poisonsim.report.style import MARKER_PATHS, Style, styles
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import Shown, as_probability, in_bytes, in_percent, verdict
+from poisonsim.results.words import Shown, as_probability, in_bytes, in_percent, simulated_of, verdict
 from poisonsim.scenario import Scenario
 from poisonsim.units import format_bytes
 
@@ -201,15 +201,10 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         ("CPU", scenario.host.cpu),
         ("Horizon", _years(scenario.horizon.years)),
         ("Errors", _errors(scenario)),
-        ("Trials", _trials(result)),
+        ("Trials", ", ".join(filter(None, (f"{result.n_trials:,}", simulated_of(result))))),
         ("Seed", str(plan.seed)),
         ("Run", plan.run_id[:12]),
     ]
-
-
-def _trials(result: Result) -> str:
-    simulated = "" if result.plan.strata.plain else f", {result.n_simulated:,} of them with faults, weighted exactly"
-    return f"{result.n_trials:,}{simulated}"
 
 
 def _errors(scenario: Scenario) -> str:

@@ -77,6 +77,11 @@ def as_probability(estimate: Estimate, *, unit: str = "%") -> Shown:
     return in_percent(estimate, unit=unit, most_places=9 if 0 < abs(estimate.best) < 0.001 else 2)
 
 
+def simulated_of(result: Result) -> str:
+    """How many of a run's trials had to be simulated, in words; empty where all were."""
+    return "" if result.plan.strata.plain else f"{result.n_simulated:,} of them with faults, weighted exactly"
+
+
 def minus(text: str) -> str:
     """`text` with a proper minus sign."""
     return text.replace("-", "−")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +16,25 @@ from poisonsim.faults.map_fit import AddressMapFit, FitError, LoggedCells, fit_a
 DIMM = load_dimm("ddr4-32g-2rx4")
 
 
-def cells_of(serial: str) -> LoggedCells:
-    """The cells of one DIMM of smartmem/cells.csv in `POISONSIM_DATA`, or in shared/data beside the repository."""
-    root = Path(os.environ.get("POISONSIM_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
-    path = root / "smartmem" / "cells.csv"
-    if not path.is_file():
-        pytest.skip("no smartmem/cells.csv: point POISONSIM_DATA at the folder that holds the field data")
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["dimm"] == serial]
-    columns = ("RankId", "BankgroupId", "BankId", "RowId", "ColumnId", "MciAddr")
-    rank, *rest = (np.array([int(row[name]) for row in rows], dtype=np.int64) for name in columns)
-    return LoggedCells(rank % 4, *rest)  # ranks are numbered 0 to 3 on the channel's first DIMM, 4 to 7 on the second
+Fit = Callable[[str], AddressMapFit]
 
 
-def fit(serial: str) -> AddressMapFit:
-    return fit_address_map(cells_of(serial), dimm=DIMM)
+@pytest.fixture
+def fit(field_data: Callable[[str], Path]) -> Fit:
+    """Fits a map to the cells of one DIMM of the SmartMem sample, named by its serial."""
+
+    def of(serial: str) -> AddressMapFit:
+        with field_data("smartmem/cells.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["dimm"] == serial]
+        columns = ("RankId", "BankgroupId", "BankId", "RowId", "ColumnId", "MciAddr")
+        rank, *rest = (np.array([int(row[name]) for row in rows], dtype=np.int64) for name in columns)
+        # ranks are numbered 0 to 3 on the channel's first DIMM, 4 to 7 on the second
+        return fit_address_map(LoggedCells(rank % 4, *rest), dimm=DIMM)
+
+    return of
 
 
-def test_a_host_with_closed_page_is_explained_to_the_byte() -> None:
+def test_a_host_with_closed_page_is_explained_to_the_byte(fit: Fit) -> None:
     found = fit("sn_10")
     assert found.n_cells == 10 and found.residual_bytes == 0 and found.explains
     assert found.best.name.startswith("skx-closed: 2x3 channels") and found.best.n_ranks == 2
@@ -44,7 +45,7 @@ def test_a_host_with_closed_page_is_explained_to_the_byte() -> None:
     assert wrong.residual_bytes > 500_000_000
 
 
-def test_a_host_with_open_page_and_fine_grained_bank_groups_is_explained_to_the_byte() -> None:
+def test_a_host_with_open_page_and_fine_grained_bank_groups_is_explained_to_the_byte(fit: Fit) -> None:
     found = fit("sn_16171")
     assert found.n_cells == 61 and found.residual_bytes == 0 and found.explains
     assert found.best.name == "skx-open-fbg: 2x3 channels at 256 B, 2 ranks"
@@ -55,25 +56,25 @@ def test_a_host_with_open_page_and_fine_grained_bank_groups_is_explained_to_the_
     assert by_name["skx-closed: 2x3 channels at 256 B, 2 ranks"] > 1 << 30
 
 
-def test_the_base_is_that_of_an_interleave_set_and_a_channel() -> None:
+def test_the_base_is_that_of_an_interleave_set_and_a_channel(fit: Fit) -> None:
     assert fit("sn_16171").tried[0].base == 0x30_4000_0000 + 2 * 256
     assert all(fit(serial).tried[0].aligned for serial in ("sn_10", "sn_16171", "sn_3"))
 
 
-def test_six_cells_far_apart_tell_that_bank_xor_is_off() -> None:
+def test_six_cells_far_apart_tell_that_bank_xor_is_off(fit: Fit) -> None:
     found = fit("sn_3")
     assert (found.n_cells, found.residual_bytes, found.n_tied) == (6, 0, 1)
     assert found.best.name == "skx-open-fbg: 2x3 channels at 256 B, 4 ranks, no bank XOR"
 
 
 @pytest.mark.parametrize("serial", ["sn_5", "sn_7"])
-def test_contradictory_pairs_are_explained_by_no_map(serial: str) -> None:
+def test_contradictory_pairs_are_explained_by_no_map(fit: Fit, serial: str) -> None:
     found = fit(serial)
     assert not found.explains and found.n_contradictory > 0.4 * found.n_cells
 
 
 @pytest.mark.parametrize("serial", ["sn_2", "sn_8854", "sn_58122"])
-def test_dimms_with_too_few_cells_are_refused(serial: str) -> None:
+def test_dimms_with_too_few_cells_are_refused(fit: Fit, serial: str) -> None:
     with pytest.raises(FitError, match="distinct cells? cannot tell one address map from another; give 5 or more"):
         fit(serial)
 

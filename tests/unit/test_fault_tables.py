@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,17 +74,8 @@ def test_the_modes_share_out_the_calibrated_total() -> None:
     assert by_mode["column"] / by_mode["row"] == pytest.approx(215 / 82)
 
 
-def alibaba_csv() -> Path:
-    """FITrate.csv in `POISONSIM_DATA`, or in a folder shared/data beside the repository."""
-    root = Path(os.environ.get("POISONSIM_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
-    path = root / "alibaba" / "FITrate.csv"
-    if not path.is_file():
-        pytest.skip("no alibaba/FITrate.csv: point POISONSIM_DATA at the folder that holds the field data")
-    return path
-
-
-def test_the_table_is_the_sum_of_the_data_set() -> None:
-    with alibaba_csv().open(newline="") as file:
+def test_the_table_is_the_sum_of_the_data_set(field_data: Callable[[str], Path]) -> None:
+    with field_data("alibaba/FITrate.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     modes = catalog.load("faults", "ddr4-alibaba")["modes"]
     listed = [category for mode in modes.values() for category in mode["categories"]]

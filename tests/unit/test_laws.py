@@ -6,8 +6,8 @@ from __future__ import annotations
 import csv
 import gzip
 import math
-import os
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -21,14 +21,6 @@ from poisonsim.faults.tables import MODES, load_fault_table
 
 LAWS = load_laws("field")
 DAY = 1 / 365.25
-
-
-def data(name: str) -> Path:
-    """A file of the field data in `POISONSIM_DATA`, or in a folder shared/data beside the repository."""
-    root = Path(os.environ.get("POISONSIM_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
-    if not (root / name).is_file():
-        pytest.skip(f"no {name}: point POISONSIM_DATA at the folder that holds the field data")
-    return root / name
 
 
 # ------------------------------------------------------------------------------------------------- where they are from
@@ -57,9 +49,9 @@ def test_forms_cover_every_fault_of_the_table_once() -> None:
         assert sum(form.shape.share for form in forms) == pytest.approx(1)
 
 
-def test_forms_are_sums_of_the_categories_they_name() -> None:
+def test_forms_are_sums_of_the_categories_they_name(field_data: Callable[[str], Path]) -> None:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    with data("alibaba/FITrate.csv").open(newline="") as file:
+    with field_data("alibaba/FITrate.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             counts[row["category"]]["n_faults"] += int(row["count"])
             counts[row["category"]]["n_ue"] += int(row["count"]) * (row["failure_classification"] == "Uncorrectable")
@@ -86,26 +78,27 @@ def test_three_per_cent_of_faults_with_errors_spoil_hundreds_of_lines() -> None:
     assert LAWS.lines["bank"].p_more_than(1563) == 0
 
 
-def smartmem_records() -> dict[str, list[int]]:
+@pytest.fixture
+def smartmem_records(field_data: Callable[[str], Path]) -> dict[str, list[int]]:
     """Times of the corrected errors of each DIMM of the sample, in seconds."""
     times: dict[str, list[int]] = defaultdict(list)
-    with gzip.open(data("smartmem/events.csv.gz"), "rt", newline="") as file:
+    with gzip.open(field_data("smartmem/events.csv.gz"), "rt", newline="") as file:
         for row in csv.DictReader(file):
             times[row["src"]].append(int(row["LogTime"]))
     return times
 
 
-def test_rates_of_corrected_errors_are_those_of_the_smartmem_sample() -> None:
-    spans = {dimm: max((max(times) - min(times)) / 86400, 1) for dimm, times in smartmem_records().items()}
-    rates = np.log([len(times) / spans[dimm] for dimm, times in smartmem_records().items()])
+def test_rates_of_corrected_errors_are_those_of_the_smartmem_sample(smartmem_records: dict[str, list[int]]) -> None:
+    spans = {dimm: max((max(times) - min(times)) / 86400, 1) for dimm, times in smartmem_records.items()}
+    rates = np.log([len(times) / spans[dimm] for dimm, times in smartmem_records.items()])
     assert len(rates) == 16
     assert LAWS.ce_per_day == pytest.approx(math.exp(rates.mean()), rel=0.02)
     assert LAWS.ce_spread == pytest.approx(rates.std(ddof=1), abs=0.05)
 
 
-def test_days_with_corrected_errors_are_those_of_the_smartmem_sample() -> None:
+def test_days_with_corrected_errors_are_those_of_the_smartmem_sample(smartmem_records: dict[str, list[int]]) -> None:
     shares = []
-    for times in smartmem_records().values():
+    for times in smartmem_records.values():
         span = (max(times) - min(times)) / 86400
         if len(times) >= 10 and span > 1:
             shares.append(len({t // 86400 for t in times}) / span)

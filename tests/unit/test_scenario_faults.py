@@ -79,3 +79,17 @@ def test_dimms_and_laws_of_ones_own_are_read_and_are_part_of_the_run(tmp_path: P
     before = make_plan(scenario, ["hgm2m"], seed=1).run_id
     path.write_text(text.replace("scale_days = 115.0", "scale_days = 30.0"))
     assert make_plan(scenario, ["hgm2m"], seed=1).run_id != before
+
+
+def test_the_guest_is_judged_by_the_laws_its_scenario_names(tmp_path: Path) -> None:
+    """How unevenly lines are read decides who finds an error; a file of one's own says so for the guest as well."""
+    from importlib import resources
+
+    from poisonsim.faults.detection import Detection
+    from poisonsim.faults.field import detection_of
+
+    path = tmp_path / "laws.toml"
+    text = (resources.files("poisonsim.catalog") / "laws" / "field.toml").read_text()
+    path.write_text(text.replace("reads_spread = 2.3", "reads_spread = 0.5"))
+    scenario = load_scenario("cloud-1t-ddr4", overrides=[f"faults.laws={path}"])
+    assert detection_of(scenario) == Detection(scenario.host.patrol, scenario.workload.reads_per_hour, 0.5)
