@@ -136,3 +136,14 @@ def fixed_answers(rows, row_start, shift, tables, stall_split, faults, geometry,
             becomes[level, here] = target
             here = target
     return fixed, change, becomes, last
+
+
+@njit(cache=True, nogil=True)
+def settle(s, due, change):
+    """Adds to the state what fixed answers change, as often as each is due; none are due after that: 0."""
+    for level in range(len(due)):
+        if due[level] > 0:
+            for k in range(len(s)):
+                s[k] += due[level] * change[level, k]
+            due[level] = 0
+    return 0

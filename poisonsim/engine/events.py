@@ -7,8 +7,9 @@ from numba import njit
 
 from poisonsim.engine.hashing import bits_for, claim, longest_run, slot_of
 
-# flags of an event: the first poison of its base page, region, and chunk and group of the direct map
-FIRST_IN_PAGE, FIRST_IN_REGION, FIRST_IN_CHUNK, FIRST_IN_GROUP = 1, 2, 4, 8
+# flags of an event: the first poison of its base page, region, and chunk and group of the direct map; and whether it
+# is the only event of its trial in that group
+FIRST_IN_PAGE, FIRST_IN_REGION, FIRST_IN_CHUNK, FIRST_IN_GROUP, ALONE_IN_GROUP = 1, 2, 4, 8, 16
 
 # kinds of keys beside the leaf levels, which use 0 to 7
 KEY_CHUNK, KEY_GROUP = 8, 9
@@ -49,6 +50,7 @@ def index_events(start, page, region_shift, chunk_shift, group_shift, n_regions)
             if stamps[i] == t:
                 flag = FIRST_IN_PAGE
                 other = latest[i]
+                flags[first + other] &= 0xFF ^ ALONE_IN_GROUP
                 while other >= 0:
                     if page[first + other] == here:
                         flag = 0
@@ -58,7 +60,7 @@ def index_events(start, page, region_shift, chunk_shift, group_shift, n_regions)
                 keys[i] = key
                 stamps[i] = t
                 latest[i] = -1
-                flag = FIRST_IN_PAGE | FIRST_IN_GROUP
+                flag = FIRST_IN_PAGE | FIRST_IN_GROUP | ALONE_IN_GROUP
                 if chunk_shift != region_shift and claim(
                     keys, stamps, mask, ((here >> chunk_shift) << 4) | KEY_CHUNK, t
                 ):

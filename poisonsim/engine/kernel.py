@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from poisonsim.engine.answers import fixed_answers, give_up, matching, pages_to_split_down, split_down
+from poisonsim.engine.answers import fixed_answers, give_up, matching, pages_to_split_down, settle, split_down
 from poisonsim.engine.codes import (
     G_CHUNK_SHIFT,
     G_DIRECT_MAP,
@@ -33,6 +33,7 @@ from poisonsim.engine.codes import (
     UNMAP,
 )
 from poisonsim.engine.events import (
+    ALONE_IN_GROUP,
     FIRST_IN_CHUNK,
     FIRST_IN_GROUP,
     FIRST_IN_PAGE,
@@ -108,18 +109,27 @@ def simulate(
         rows, row_start, shift, tables, stall_split, guest.faults, geometry, n_columns, not has_ledger
     )
 
+    due = np.zeros(n_levels, np.int64)  # fixed answers not yet in the state, by level
+    n_due = 0
+    alone_from = n_levels  # leaves from this level down lie within one group of the direct map
+    while alone_from > 0 and shift[alone_from - 1] <= geometry[G_GROUP_SHIFT]:
+        alone_from -= 1
+
     p_dies, deaths_per_year, faults = guest.p_dies, guest.deaths_per_year, guest.faults
     kept_per_year = guest.kept_per_year
 
     # what is known of nodes (leaves that were split or lost), regions and ledgers, for the trial in their stamp
-    size = 1 << bits_for((n_levels + 1) * longest_run(start))
+    keys_per_event = (
+        n_levels - 2 + 2 * has_ledger
+    )  # a node of each level between; chunk and group, of a region that moved
+    size = 1 << bits_for(keys_per_event * longest_run(start))
     keys = np.empty(size, np.int64)
     stamps = np.full(size, -1, np.int32)
     values = np.empty(size, np.int32)
     regions = np.full((geometry[G_REGIONS], 4), -1, np.int32)
     ledgers = np.empty((geometry[G_REGIONS] if has_ledger else 1, L_LEAVES + n_levels), np.int64)
     moved_at = np.empty(geometry[G_REGIONS] if has_ledger else 1, np.float64)  # years
-    ignored = np.empty(n_events if has_ledger else 1, np.bool_)  # errors that do not reach the VM any more
+    poisons = np.empty(n_events if has_ledger else 1, np.bool_)  # whether each error poisons a page of the VM anew
 
     # distinct states, found by hash
     n_strata = len(zero_states)
@@ -148,7 +158,7 @@ def simulate(
         s[:] = zero_states[stratum[t]]
         salt = stratum[t] * np.int64(3202034522624059733)
         first, last = start[t], start[t + 1]
-        mask = (np.int64(1) << bits_for((n_levels + 1) * (last - first))) - 1
+        mask = (np.int64(1) << bits_for(keys_per_event * (last - first))) - 1
         vm_level = 0  # leaves above this level have been split in the whole VM
         regions_split = 0
         region_holes = 0
@@ -160,6 +170,7 @@ def simulate(
             flag = flags[e]
             regions_hit += (flag & FIRST_IN_REGION) > 0
             region = page[e] >> shift[0]
+            felt = flag & FIRST_IN_PAGE > 0
             if regions[region, R_TRIAL] != t:
                 regions[region, R_TRIAL] = t
                 regions[region, R_SPLIT_TO] = 0
@@ -169,10 +180,16 @@ def simulate(
                     ledgers[region, :] = 0
                     ledgers[region, L_LEAVES] = 1
                     moved_at[region] = -1.0
-            left_behind = has_ledger and born[e] <= moved_at[region]  # in DRAM that backs the region no more
+            known_to = alone_from if flag & ALONE_IN_GROUP else base  # of leaves from here on nothing can be known
             if has_ledger:
-                ignored[e] = left_behind
-            if flag & FIRST_IN_PAGE and not left_behind:
+                if born[e] <= moved_at[region]:  # in DRAM that backs the region no more
+                    felt = False
+                elif not felt and moved_at[region] >= 0:  # then all errors in this page so far may have been left there
+                    felt = True
+                    for before in range(first, e):
+                        felt &= not poisons[before] or page[before] != page[e]
+                poisons[e] = felt
+            if felt:
                 if has_ledger:
                     ledgers[region, L_POISONS] += 1
                     if ledgers[region, L_VM_LEVEL] < vm_level:  # the VM was split since the region's last poison
@@ -190,8 +207,11 @@ def simulate(
                     if level == base:
                         became = 0
                         break
-                    slot = slot_of(keys, stamps, mask, ((here >> shift[level]) << 4) | level, t)
-                    became = values[slot] if stamps[slot] == t else 0
+                    became = 0
+                    if level < known_to:
+                        slot = slot_of(keys, stamps, mask, ((here >> shift[level]) << 4) | level, t)
+                        if stamps[slot] == t:
+                            became = values[slot]
 
                 if became != HOLE:
                     hits_in_vm += 1
@@ -206,11 +226,11 @@ def simulate(
 
                     if fixed[level]:
                         top, level = level, last_level[level]
-                        for k in range(n_columns):
-                            s[k] += change[top, k]
+                        due[top] += 1
+                        n_due += 1
                         if top == 0:  # then every answer is fixed: nobody asks how many regions are split or lost
                             regions[region, R_SPLIT_TO] = becomes[0, 0]
-                        for between in range(max(top, 1), min(level + 1, base)):
+                        for between in range(max(top, 1), min(level + 1, known_to)):
                             if becomes[top, between] != 0:
                                 key = ((here >> shift[between]) << 4) | between
                                 put(keys, stamps, values, mask, key, t, becomes[top, between])
@@ -223,6 +243,8 @@ def simulate(
                     else:
                         s[HOST_LOST_PAGES] += 1
 
+                if n_due > 0 and became != HOLE:
+                    n_due = settle(s, due, change)
                 while became != HOLE:
                     # which rule acts
                     spares_left = geometry[G_SPARES] - s[SPARES_USED]
@@ -258,7 +280,7 @@ def simulate(
                             regions_split += 1
                             s[RESTORED_REGIONS] += 1
                             regions[region, R_SPLIT_TO] = target
-                        else:
+                        elif level < known_to:
                             put(keys, stamps, values, mask, ((here >> shift[level]) << 4) | level, t, target)
                         more = np.int64(1) << (shift[level] - shift[target])
                         s[LEAVES + level] -= 1
@@ -301,14 +323,11 @@ def simulate(
                             if has_ledger:
                                 lost -= ledgers[region, L_LOST]
                         elif level < base:
-                            put(keys, stamps, values, mask, ((here >> shift[level]) << 4) | level, t, HOLE)
+                            if level < known_to:
+                                put(keys, stamps, values, mask, ((here >> shift[level]) << 4) | level, t, HOLE)
                             if has_ledger:  # pages kept, or retired by an earlier migration, are lost already
                                 for before in range(first, e):
-                                    if (
-                                        flags[before] & FIRST_IN_PAGE
-                                        and not ignored[before]
-                                        and page[before] >> shift[level] == page[e] >> shift[level]
-                                    ):
+                                    if poisons[before] and page[before] >> shift[level] == page[e] >> shift[level]:
                                         lost -= 1
                     elif act == MIGRATE:
                         was_split = regions[region, R_SPLIT_TO] > 0 or vm_level > 0
@@ -356,6 +375,8 @@ def simulate(
             # the state that holds from this event's grid point on
             if e + 1 < last and grid[e + 1] == grid[e] and not ends:
                 continue
+            if n_due > 0:
+                n_due = settle(s, due, change)
             s[ERRORS] = e + 1 - first
             s[REGIONS_HIT] = regions_hit
             s[DIRECT_MAP_PAGES] = direct_map_pages

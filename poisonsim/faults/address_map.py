@@ -188,7 +188,7 @@ class AddressMap:
         Examples:
             >>> from poisonsim.faults.geometry import load_dimm
             >>> len(load_address_map("linear", load_dimm("ddr4-16g-1rx4")).encoder())
-            7
+            8
         """
         return self._encoder
 
@@ -199,19 +199,37 @@ class AddressMap:
         def images(n: int, start: int) -> I64:
             return _apply(self._rank_tables[1], np.arange(n, dtype=np.int64) << start)
 
-        shape = (self.n_controllers, self.n_channels, self.n_ranks)
-        controller, channel, rank = np.indices(shape, dtype=np.int64)
-        sub = self._ways("subchannel")
-        digit = {"controller": controller, "channel": channel // sub, "subchannel": channel % sub, "rank": rank}
-        levels = [level for level in self.levels if level.ways > 1]
-        numbers = [(level.shift, level.ways, level.add, (1 << level.shift) - 1) for level in levels]
-        return (
+        parts = [
             images(dimm.n_banks, starts["bank"]),
             images(1 << _ROW_LOW_BITS, starts["row"]),
             images(dimm.n_rows >> _ROW_LOW_BITS, starts["row"] + _ROW_LOW_BITS),
             images(dimm.n_lines_per_row, starts["column"] + 3),
-            np.array(numbers, dtype=np.int64).reshape(-1, 4),
-            np.array([digit[level.what] for level in levels], dtype=np.int64).reshape(-1, *shape),
+        ]
+        shape = (self.n_controllers, self.n_channels, self.n_ranks)
+        controller, channel, rank = np.indices(shape, dtype=np.int64)
+        sub = self._ways("subchannel")
+        digit = {"controller": controller, "channel": channel // sub, "subchannel": channel % sub, "rank": rank}
+        left = [level for level in self.levels if level.ways > 1]
+        place = np.zeros(shape, dtype=np.int64)
+        while left and left[-1].add < 0 and left[-1].ways.bit_count() == 1:  # its digit just takes some bits
+            level = left.pop()
+            parts = [_make_room(part, level) for part in parts]
+            place = _make_room(place, level) | digit[level.what] << level.shift
+        levels: list[tuple[int, int, int, int]] = []
+        digits: list[I64] = []
+        for level in left:
+            ways = level.ways
+            if levels and level.add < 0 and levels[-1][0] == level.shift and levels[-1][2] < 0:  # one larger digit
+                digits[-1] = digits[-1] + levels[-1][1] * digit[level.what]
+                levels[-1] = (level.shift, levels[-1][1] * ways, -1, levels[-1][3])
+            else:
+                digits.append(digit[level.what])
+                levels.append((level.shift, ways, level.add, (1 << level.shift) - 1))
+        return (
+            *parts,
+            np.ascontiguousarray(place),
+            np.array(levels, dtype=np.int64).reshape(-1, 4),
+            np.array(digits, dtype=np.int64).reshape(-1, *shape),
             self._hash_tables[1] if self.hash_rows else np.zeros((0, 256), dtype=np.int64),
         )
 
@@ -255,8 +273,8 @@ def encode_cell(m: Any, controller: Any, channel: Any, rank: Any, bank: Any, row
         >>> encode_cell(m, 0, 0, 0, 1, 0, 2)
         32896
     """
-    banks, rows_low, rows_high, lines, levels, digits, unhash = m
-    a = banks[bank] ^ rows_low[row & 511] ^ rows_high[row >> 9] ^ lines[line]
+    banks, rows_low, rows_high, lines, place, levels, digits, unhash = m
+    a = banks[bank] ^ rows_low[row & 511] ^ rows_high[row >> 9] ^ lines[line] ^ place[controller, channel, rank]
     for i in range(len(levels) - 1, -1, -1):
         digit = digits[i, controller, channel, rank]
         if levels[i, 2] >= 0:
@@ -352,6 +370,11 @@ def _tables(rows: tuple[int, ...]) -> I64:
         image = sum((row >> bit & 1) << i for i, row in enumerate(rows))
         tables[bit // 8] ^= (byte >> bit % 8 & 1) * np.int64(image)
     return tables
+
+
+def _make_room(a: I64, level: Level) -> I64:
+    """Addresses with the digit of a level put in, as 0."""
+    return (a >> level.shift) * level.ways << level.shift | a & ((1 << level.shift) - 1)
 
 
 def _apply(tables: I64, a: I64) -> I64:

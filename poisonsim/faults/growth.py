@@ -126,7 +126,7 @@ def draw_strikes(rng: Any, years: Any, until: Any, faults: Any, law: Any, horizo
             if i == 0 and law.p_many[mode] > 0 and rng.random() < law.p_many[mode]:
                 lines = np.int64(np.exp(law.log_low[mode] + rng.random() * law.log_ratio[mode]))
             elif law.log_few[mode] > -np.inf:
-                lines = 1 + np.int64(np.log(1 - rng.random()) / law.log_few[mode])
+                lines = 1 + np.int64(rng.standard_exponential() / -law.log_few[mode])
             else:
                 lines = np.int64(1)
             if n == len(when):
@@ -135,7 +135,7 @@ def draw_strikes(rng: Any, years: Any, until: Any, faults: Any, law: Any, horizo
             when[n] = strike
             n_lines[n] = min(lines, reach)
             n += 1
-            strike += law.repeat_scale_years * (-np.log(1 - rng.random())) ** (1 / law.repeat_shape)
+            strike += law.repeat_scale_years * rng.standard_exponential() ** (1 / law.repeat_shape)
             if strike > until[f] or strike > horizon_years:
                 break
         first[f + 1] = n
@@ -188,7 +188,7 @@ def find_lines(
             rank_shift = bank_shift + log2_of(row[F_BANKS])
             last_moment = min(until[f], horizon_years)
             for k in range(first[f], first[f + 1]):
-                strike = strikes[k]
+                strike, run = strikes[k], n
                 unfound = 0.0  # -log of the share of this strike's lines that is not yet found
                 for left in range(n_lines[k], 0, -1):
                     unfound += waits[drawn] / left  # so the times come out in order
@@ -206,17 +206,31 @@ def find_lines(
                         ar[n] = chance < 65536 * (found_ar[entry] + part * (found_ar[entry + 1] - found_ar[entry]))
                         mode_of[n] = mode
                         n += 1
-        for i in range(begin + 1, n):
-            if when[i] < when[i - 1]:  # strikes overlap
-                order = begin + np.argsort(when[begin:n], kind="mergesort")
-                page[begin:n] = page[order]
-                when[begin:n] = when[order]
-                born[begin:n] = born[order]
-                ar[begin:n] = ar[order]
-                mode_of[begin:n] = mode_of[order]
-                break
+                if begin < run < n and when[run] < when[run - 1]:  # strikes overlap
+                    low = begin + np.searchsorted(when[begin:run], when[run], side="right")
+                    order = merged(when, low, run, n)
+                    page[low:n] = page[order]
+                    when[low:n] = when[order]
+                    born[low:n] = born[order]
+                    ar[low:n] = ar[order]
+                    mode_of[low:n] = mode_of[order]
         event_start[t + 1] = n
     return event_start, page[:n], when[:n], born[:n], ar[:n], mode_of[:n]
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def merged(when: Any, low: int, run: int, end: int) -> Any:
+    """Order of the times from `low` to `end`, which ascend up to `run` and from there on: int64[end - low]."""
+    order = np.empty(end - low, np.int64)
+    i, j = low, run
+    for k in range(len(order)):
+        if j == end or (i < run and when[i] <= when[j]):
+            order[k] = i
+            i += 1
+        else:
+            order[k] = j
+            j += 1
+    return order
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

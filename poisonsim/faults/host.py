@@ -24,6 +24,7 @@ from poisonsim.faults.growth import (
     F_ROWS,
     F_SET,
     N_FAULT_COLUMNS,
+    log2_of,
 )
 
 I64 = NDArray[np.int64]
@@ -114,16 +115,18 @@ class HostMemory:
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _place(where: Any, modes: Any, windows: Any, kind: Any, sizes: Any) -> Any:
     rows = np.empty((len(where), N_FAULT_COLUMNS), np.int64)
+    row_shift = log2_of(sizes[0])
+    bank_shift = row_shift + log2_of(sizes[1])
+    rank_shift = bank_shift + log2_of(sizes[2])
     for i in range(len(where)):
-        left = where[i]
+        here = where[i]
         row, window = rows[i], windows[kind[i]]
-        row[F_LINE], row[F_LINES] = left % sizes[0] // window[3] * window[3], window[3]
-        left //= sizes[0]
-        row[F_ROW], row[F_ROWS] = left % sizes[1] // window[2] * window[2], window[2]
-        left //= sizes[1]
-        row[F_BANK], row[F_BANKS] = left % sizes[2] // window[1] * window[1], window[1]
-        left //= sizes[2]
-        row[F_RANK], row[F_RANKS] = left % sizes[3] // window[0] * window[0], window[0]
+        # a window is as many of a power of two, so it begins where its lower bits are 0
+        row[F_LINE], row[F_LINES] = here & (sizes[0] - 1) & -window[3], window[3]
+        row[F_ROW], row[F_ROWS] = (here >> row_shift) & (sizes[1] - 1) & -window[2], window[2]
+        row[F_BANK], row[F_BANKS] = (here >> bank_shift) & (sizes[2] - 1) & -window[1], window[1]
+        left = here >> rank_shift
+        row[F_RANK], row[F_RANKS] = left % sizes[3] & -window[0], window[0]
         left //= sizes[3]
         row[F_CHANNEL] = left % sizes[4]
         left //= sizes[4]

@@ -162,7 +162,6 @@ class Life:
         self.lost = np.zeros(n_pages, bool)  # to the guest, mapped or not
         self.errors = 0
         self.regions_hit: set[int] = set()
-        self.seen: set[int] = set()  # pages with any error, felt or not
         self.moved_at: dict[int, float] = {}  # years, by region
         self.poisoned: set[int] = set()
         self.acted: set[tuple[HugePage, int]] = set()
@@ -262,11 +261,10 @@ class Life:
         """One event, to the end of what the policy does about it."""
         self.errors += 1
         self.regions_hit.add(event.page // self.region_pages)
-        if event.page in self.seen:
-            return
-        self.seen.add(event.page)
         region = event.page // self.region_pages
         if event.began <= self.moved_at.get(region, -math.inf):  # in DRAM that the region has left
+            return
+        if event.page in self.poisoned:
             return
         self.poisoned.add(event.page)
         if not self.mapped[event.page]:

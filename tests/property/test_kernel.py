@@ -136,6 +136,25 @@ def test_hole_outlives_the_next_split_of_the_vm() -> None:
     check(Case(scenario, VmTo2MThenSmaller(), (events,)))
 
 
+class MovesThenUnmaps(Policy):
+    """Moves a region while there are spares; loses the leaf after that."""
+
+    rules = [on(BACKING).do(MIGRATE), on(BACKING).do(UNMAP)]
+
+
+def test_error_left_behind_by_a_move_does_not_shield_its_page() -> None:
+    """The first error of page 9 lies in DRAM that the region has left; a new fault in the same page is felt."""
+    events = (Event(5, 0.1, 0.9, born=0.1), Event(9, 0.3, 0.9, born=0.05), Event(9, 0.6, 0.9, born=0.6))
+    scenario = Scenario(
+        vm=Vm(memory="1GiB", backing="2M"), host=Host(spares=3), horizon=Horizon(years=1.0, grid="3months")
+    )
+    case = Case(scenario, MovesThenUnmaps(), (events,))
+    check(case)
+    columns = state_columns(case.plan.ladder.sizes)
+    (last,) = states_on(case.follow(), case.plan, [scenario.horizon.n_steps])[0]
+    assert (last[columns.index("spares_used")], last[columns.index("guest_lost_pages")]) == (2, 2)
+
+
 def test_oracle_gives_the_published_arithmetic() -> None:
     """513 table pages and 262,143 leaves where all is 4K, 2 and 511 + 511 with 2M between; 1 GiB lost without."""
     scenario = Scenario(vm=Vm(memory="3GiB"), horizon=Horizon(years=1.0, grid="1y"))
