@@ -42,6 +42,10 @@ class MetricError(PoisonsimError):
     """A metric name or expression that means nothing, or asks for a year that was not simulated."""
 
 
+class FitError(PoisonsimError):
+    """Data that cannot tell what was asked of them."""
+
+
 class PoisonsimWarning(UserWarning):
     """Base of the warnings that are collected, printed once at the end and shown in the report."""
 
@@ -52,6 +56,31 @@ class FewTailTrials(PoisonsimWarning):
 
 class AssumedValueInUse(PoisonsimWarning):
     """A catalogue number in use is an assumption, not a measurement."""
+
+
+_PLAIN = (str, int, float, list, tuple, dict)
+
+
+def shown(value: object) -> str:
+    """`value` as a TOML file spells it, on one line, shortened.
+
+    Examples:
+        >>> shown(True), shown("a\\nb"), shown(1 << 200)
+        ('true', "'a\\\\nb'", 'an integer of 201 bits')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"an integer of {value.bit_length()} bits"
+    text = _spelled(value) if isinstance(value, _PLAIN) else " ".join(f"{type(value).__name__} {value}".split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _spelled(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # it holds an integer of thousands of digits
+        return f"a {type(value).__name__} with an integer of thousands of digits"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ from poisonsim.errors import ScenarioError
 from poisonsim.scenario_checks import SECTIONS, check, speak_plainly, unused_key
 from poisonsim.scenario_file import read_tables, resolve
 from poisonsim.scenario_tables import CONFIG, CountFaults, Faults, FieldFaults, Horizon, Host, RateFaults, Vm, Workload
+from poisonsim.units import Time, time_text
 
 __all__ = [
     "CountFaults", "Faults", "FieldFaults", "Horizon", "Host", "RateFaults", "ResolvedScenario", "Scenario", "Vm",
@@ -63,7 +64,9 @@ class Scenario:
             {'model': 'count', 'errors': 100, 'placement': 'uniform'}
         """
         tables: dict[str, Any] = dataclasses.asdict(self)
-        tables["workload"] = {k: v for k, v in tables["workload"].items() if not unused_key(self.workload.access, k)}
+        for name in SECTIONS:
+            table = {key: time_text(value) if isinstance(value, Time) else value for key, value in tables[name].items()}
+            tables[name] = {key: value for key, value in table.items() if not unused_key(name, table, key)}
         return tables
 
     @classmethod

@@ -6,6 +6,7 @@ Every problem is found in one pass: a check across several keys runs wherever th
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -16,8 +17,8 @@ from pydantic_core import ArgsKwargs, ErrorDetails
 
 from poisonsim.errors import ScenarioError, did_you_mean
 from poisonsim.scenario_fault_checks import FAULT_CHECKS
-from poisonsim.scenario_problem import Problem, loads, one_line, shown
-from poisonsim.units import format_bytes, page_bytes, parse_years
+from poisonsim.scenario_problem import Problem, lines, loads, shown
+from poisonsim.units import format_bytes, page_bytes, parse_years, time_text
 
 T = TypeVar("T")
 
@@ -27,6 +28,9 @@ SECTIONS: dict[str, list[type[Any]]] = {}
 TAGS = {"faults": "model", "workload": "access"}
 """Key whose value decides which other keys its table may have."""
 
+SHARE = "share"
+"""Mark of a field whose value is a share."""
+
 ACCESS_KEYS = {
     "zipf": ("alpha", "over"),
     "uniform": (),
@@ -34,6 +38,15 @@ ACCESS_KEYS = {
     "sequential": (),
 }
 """Keys that only some access patterns use."""
+
+SWITCHES: dict[str, dict[str, Mapping[str, tuple[str, ...]]]] = {
+    "faults": {"ue": {"empirical": (), "ecc": ("ecc",)}, "service": {"replace": ("repair",), "left-in": ()}},
+    "workload": {"access": ACCESS_KEYS},
+}
+"""Keys of a table whose value decides which others have an effect, and which ones each value does."""
+
+FILE_KEYS = {"host.cpu", "faults.table", "faults.laws", "faults.dimm", "faults.map"}
+"""Keys whose value names a catalogue entry or a TOML file."""
 
 MAX_STEPS = 1200
 _GUEST_PAGES = {
@@ -124,12 +137,16 @@ _NOT_A_TABLE = ("dataclass_type", "dataclass_exact_type", "model_attributes_type
 def _word(cls: type[Any], details: ErrorDetails) -> Problem:
     """One of pydantic's findings as a problem in our words."""
     kind, context, value = details["type"], details.get("ctx", {}), shown(details["input"])
-    name, key = section_of(cls), str(details["loc"][0])
-    dotted = f"{name}.{key}" if name else key
+    name, key = section_of(cls), str(next(iter(details["loc"]), ""))
+    dotted = ".".join(filter(None, (name, key))) or "scenario"
+    metadata = cls.__pydantic_fields__[key].metadata if key in cls.__pydantic_fields__ else []
+    if SHARE in metadata and kind in (*_RANGE_TYPES, "float_type"):
+        return Problem(dotted, f"{value} is not a share {_range(metadata)}{_as_share(details['input'], metadata)}")
     if kind in _TYPE_WORDS:
-        return Problem(dotted, f"{value} {_TYPE_WORDS[kind]}")
+        hint = "; write a name of the catalogue, or a file such as ./mine.toml" if dotted in FILE_KEYS else ""
+        return Problem(dotted, f"{value} {_TYPE_WORDS[kind]}{hint}")
     if kind in _RANGE_TYPES:
-        return Problem(dotted, f"{value} is not {_range(cls.__pydantic_fields__[key].metadata)}")
+        return Problem(dotted, f"{value} is not {_range(metadata)}")
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", context["expected"])
         hint = did_you_mean(str(details["input"]), allowed)
@@ -178,6 +195,20 @@ def _range(metadata: Sequence[object]) -> str:
     return " and ".join(f"{word} {bound:,.10g}" for word, bound in words.values())
 
 
+def _as_share(value: object, metadata: Sequence[object]) -> str:
+    """The clause that says how a share is written that looks like a percentage; empty where none does."""
+    text = str(value).strip().removesuffix("%").strip() if isinstance(value, (str, int, float)) else ""
+    try:
+        percent = float(text)
+    except (ValueError, OverflowError):
+        return "" if isinstance(value, (int, float)) else "; write a number such as 0.05"
+    most = next(getattr(bound, "le", 0) or getattr(bound, "lt", 0) for bound in reversed(metadata) if bound != SHARE)
+    if isinstance(value, str) and "%" not in value:
+        return f"; write {text} without quotes" if 0 <= percent <= most else ""
+    is_percentage = isinstance(value, str) or percent > 1
+    return f"; write {percent / 100:.10g} for {percent:g} %" if is_percentage and 0 < percent / 100 <= most else ""
+
+
 def check(values: Mapping[str, Any]) -> list[Problem]:
     """Problems between keys.
 
@@ -214,7 +245,8 @@ def _contiguous(arch: str, backing: str, contiguous: bool) -> Iterator[Problem]:
     try:
         ladder(arch, backing, contiguous=contiguous)
     except ScenarioError as error:
-        yield Problem("vm.contiguous", one_line(error))
+        for line in lines(error):
+            yield Problem("vm.contiguous", line)
 
 
 def _memory(memory: int, backing: str) -> Iterator[Problem]:
@@ -249,7 +281,7 @@ def _sizes(guest_page: str | Mapping[str, float]) -> list[str]:
 def _cpu(name: str) -> Iterator[Problem]:
     from poisonsim.translation.cpus import load_cpu
 
-    if problem := loads("cpus", name, load_cpu):
+    for problem in loads("cpus", name, load_cpu):
         yield Problem("host.cpu", problem)
 
 
@@ -264,7 +296,8 @@ def _costs(name: str) -> Iterator[Problem]:
     from poisonsim.catalog import unknown_name
 
     if problem := unknown_name("costs", name):
-        yield Problem("host.costs", problem)
+        files = "; costs are read from the catalogue only" if name.endswith(".toml") else ""
+        yield Problem("host.costs", problem + files)
 
 
 def _grid(years: float, grid: str | float) -> Iterator[Problem]:
@@ -275,23 +308,45 @@ def _grid(years: float, grid: str | float) -> Iterator[Problem]:
         yield Problem(
             "horizon.grid",
             f"{shown(grid)} cuts {years:g}y into {n_steps:.6g} steps, not a whole number; "
-            f"write a step that divides the horizon, such as {years / max(round(n_steps), 1)!r} (years)",
+            f"write a step that divides the horizon, such as {_dividing(years, n_steps)}",
         )
 
 
-def unused_key(access: str, key: str) -> str:
-    """Words for a key that an access pattern does not use; empty where it does."""
-    owners = [f'"{name}"' for name, keys in ACCESS_KEYS.items() if key in keys]
-    if access not in ACCESS_KEYS or not owners or key in ACCESS_KEYS[access]:
-        return ""
-    return f'belongs to access = {" or ".join(owners)}, but access is "{access}"'
+def _dividing(years: float, n_steps: float) -> str:
+    """A step that divides the horizon, about as long as one that cuts it into `n_steps`."""
+    near = {text: years / parse_years(text) for text in ("1d", "1week", "1month", "3months", "6months", "1y")}
+    whole = {text: n for text, n in near.items() if 1 <= round(n) <= MAX_STEPS and abs(n - round(n)) <= 1e-9 * n}
+    return min(whole, key=lambda text: abs(math.log(whole[text] / n_steps)), default=time_text(years))
 
 
-def _access(access: str, *values: object) -> Iterator[Problem]:
-    [workload] = SECTIONS["workload"]
-    for key, value in zip(("alpha", "hot", "share", "over"), values, strict=True):
-        if value != getattr(workload, key) and (problem := unused_key(access, key)):
-            yield Problem(f"workload.{key}", problem)
+def unused_key(name: str, table: Mapping[str, Any], key: str) -> str:
+    """Words for a key that has no effect in table `name` with these values; empty where it has one.
+
+    Examples:
+        >>> unused_key("faults", {"service": "left-in"}, "repair")
+        'belongs to service = "replace", but service is "left-in"'
+        >>> unused_key("faults", {"service": "replace"}, "repair")
+        ''
+    """
+    for switch, users in SWITCHES.get(name, {}).items():
+        owners = [f'"{value}"' for value, keys in users.items() if key in keys]
+        value = str(table.get(switch, ""))
+        if owners and value in users and key not in users[value]:
+            return f'belongs to {switch} = {" or ".join(owners)}, but {switch} is "{value}"'
+    return ""
+
+
+def _unused(name: str, switch: str) -> tuple[tuple[str, ...], Callable[..., Iterator[Problem]]]:
+    """A check that no key has a value of its own that `switch` takes the effect from."""
+    keys = tuple(dict.fromkeys(key for keys in SWITCHES[name][switch].values() for key in keys))
+
+    def find(value: str, *values: object) -> Iterator[Problem]:
+        cls = next(cls for cls in SECTIONS[name] if switch in keys_of(cls))
+        for key, given in zip(keys, values, strict=True):
+            if given != getattr(cls, key) and (problem := unused_key(name, {switch: value}, key)):
+                yield Problem(f"{name}.{key}", problem)
+
+    return tuple(f"{name}.{key}" for key in (switch, *keys)), find
 
 
 _CHECKS: list[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]]] = [
@@ -306,5 +361,5 @@ _CHECKS: list[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]]] = [
     (("host.costs",), _costs),
     *FAULT_CHECKS,
     (("horizon.years", "horizon.grid"), _grid),
-    (("workload.access", "workload.alpha", "workload.hot", "workload.share", "workload.over"), _access),
+    *(_unused(name, switch) for name, switches in SWITCHES.items() for switch in switches),
 ]

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from poisonsim import catalog
-from poisonsim.catalog import Number
+from poisonsim.catalog import Number, split_options
 from poisonsim.errors import ScenarioError, did_you_mean
 from poisonsim.scenario_checks import (
+    FILE_KEYS,
     SECTIONS,
+    SWITCHES,
     TAGS,
     all_keys,
     check,
@@ -97,6 +99,9 @@ def _read_layers(name_or_path: str | Path) -> tuple[list[_Layer], list[str]]:
             known = catalog.names("scenarios")
             hint = f"scenarios of the catalogue: {', '.join(known)}{did_you_mean(Path(text).stem, known)}"
             raise ScenarioError(f"{error}; {hint}") from None
+        tables = _beside(Path(text), tables)
+    elif Path(text).is_dir():
+        raise ScenarioError(f"{text}: is a directory; name a TOML file in it")
     else:
         raise ScenarioError(f"{catalog.unknown_name('scenarios', text)}; a file works too: ./{text}.toml")
 
@@ -114,6 +119,17 @@ def _read_layers(name_or_path: str | Path) -> tuple[list[_Layer], list[str]]:
         problems += error.problems
     tables.pop("provenance", None)
     return [*layers, _Layer(origin, tables, numbers)], problems
+
+
+def _beside(file: Path, tables: dict[str, Any]) -> dict[str, Any]:
+    """The tables of a scenario file with the files that it names taken from its own folder."""
+    found = dict(tables)
+    for name, key in (dotted.split(".") for dotted in FILE_KEYS):
+        table = found.get(name)
+        value = table.get(key) if isinstance(table, Mapping) else None
+        if isinstance(table, Mapping) and isinstance(value, str) and split_options(value)[0].endswith(".toml"):
+            found[name] = {**table, key: str(file.parent / value)}
+    return found
 
 
 def _read_overrides(overrides: Mapping[str, object] | Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -153,7 +169,8 @@ def _toml_value(text: str) -> object:
 def _merge(layers: Sequence[_Layer]) -> tuple[dict[str, Any], dict[str, str]]:
     """Tables laid over each other, and the origin of every dotted key.
 
-    Where a layer changes a table's tag, such as `faults.model`, the keys below that the new model does not have go.
+    Where a layer changes a table's tag, such as `faults.model`, or a switch, such as `faults.service`, the keys below
+    that go with another value go.
     """
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -168,6 +185,8 @@ def _merge(layers: Sequence[_Layer]) -> tuple[dict[str, Any], dict[str, str]]:
             if tag in table:
                 for key in below.keys() - allowed_keys(name, table[tag]):
                     del below[key], origins[f"{name}.{key}"]
+            for key in [key for key in below if unused_key(name, table, key)]:
+                del below[key], origins[f"{name}.{key}"]
             merged[name] = {**below, **table}
             origins |= {f"{name}.{key}": origin for key in table}
     return merged, origins
@@ -234,13 +253,14 @@ def _class_of(
         return classes[0], [], dict(table)
     tag = TAGS[name]
     value = str(table.get(tag, "" if without_base else getattr(classes[0], tag)))
-    if name == "workload":
-        unused = {key: problem for key in table if (problem := unused_key(value, key))}
-        problems = [Problem(f"{name}.{key}", problem) for key, problem in unused.items()]
-        return classes[0], problems, {key: table[key] for key in table if key not in unused}
     models = {getattr(cls, tag): cls for cls in classes}
-    if value in models:
-        return models[value], [], dict(table)
+    if len(classes) == 1 or value in models:
+        cls = models.get(value, classes[0])
+        defaults = {} if without_base else {key: getattr(cls, key, "") for key in SWITCHES.get(name, {})}
+        unused = {key: problem for key in table if (problem := unused_key(name, {**defaults, **table}, key))}
+        idle = unused.keys() & set(keys_of(cls))  # what the class does not have at all is said by the class
+        problems = [Problem(f"{name}.{key}", problem) for key, problem in unused.items() if key in idle]
+        return cls, problems, {key: value for key, value in table.items() if key not in idle}
     # An unknown model: the one with most of the keys given checks them, so that their own mistakes still show.
     best = max(classes, key=lambda cls: len(table.keys() & set(keys_of(cls))))
     others = {tag} | {key for cls in classes for key in keys_of(cls)} - set(keys_of(best))
@@ -259,6 +279,6 @@ def allowed_keys(name: str, tag_value: object) -> set[str]:
         ['errors', 'model', 'placement']
     """
     if name == "workload":
-        return {key for key in keys_of(SECTIONS[name][0]) if not unused_key(str(tag_value), key)}
+        return {key for key in keys_of(SECTIONS[name][0]) if not unused_key(name, {TAGS[name]: tag_value}, key)}
     matching = [cls for cls in SECTIONS[name] if getattr(cls, TAGS[name]) == tag_value]
     return {key for cls in matching or SECTIONS[name] for key in keys_of(cls)}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
-from poisonsim.errors import ScenarioError
+from poisonsim.errors import ScenarioError, shown
+
+__all__ = ["MAX_ERRORS", "Problem", "lines", "loads", "shown"]
 
 MAX_ERRORS = 100_000_000
 """Errors of one VM above which a scenario is refused."""
@@ -21,29 +24,21 @@ class Problem(NamedTuple):
         return f"{self.key}: {self.message}"
 
 
-def shown(value: object) -> str:
-    """`value` as a scenario file spells it, on one line, shortened."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int) and value.bit_length() > 128:
-        return f"an integer of {value.bit_length()} bits"
-    text = repr(value) if isinstance(value, (str, int, float, list, tuple, dict)) else f"{type(value).__name__} {value}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def loads(kind: str, name: str, load: Callable[[str], object]) -> str:
-    """What keeps the catalogue entry or file `name` from being read; empty where nothing does."""
-    from poisonsim.catalog import unknown_name
+def loads(kind: str, name: str, load: Callable[[str], object]) -> list[str]:
+    """What keeps the catalogue entry or file `name` from being read, one line each; empty where nothing does."""
+    from poisonsim.catalog import unknown_name, unreadable
 
     if not name.endswith(".toml"):
-        return unknown_name(kind, name)
+        return list(filter(None, [unknown_name(kind, name)]))
+    if problem := unreadable(Path(name), where=name):
+        return [problem]
     try:
         load(name)
     except ScenarioError as error:
-        return one_line(error)
-    return ""
+        return lines(error)
+    return []
 
 
-def one_line(error: ScenarioError) -> str:
-    """All problems of an error on one line."""
-    return " ".join("; ".join(error.problems).split())
+def lines(error: ScenarioError) -> list[str]:
+    """The problems of an error, each on one line."""
+    return [" ".join(problem.split()) for problem in error.problems]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, PlainValidator
 from pydantic.dataclasses import dataclass
 
-from poisonsim.scenario_checks import section
+from poisonsim.scenario_checks import SHARE, section
 from poisonsim.scenario_problem import shown
-from poisonsim.units import TIB, page_bytes, parse_bytes, parse_rate_per_year, parse_years
+from poisonsim.units import TIB, Time, page_bytes, parse_bytes, parse_rate_per_year, parse_time, parse_years, time_text
 
 T = TypeVar("T")
 
@@ -55,9 +55,20 @@ def _small(parse: Callable[[Any], T]) -> Callable[[Any], T]:
     return read
 
 
-def _grid(value: str | float) -> str | float:
-    parse_years(value)
-    return value
+def _patrol(value: object) -> Time:
+    patrol = parse_time(value, such_as="24h, 7d or 1y")
+    if patrol > 1:
+        raise ValueError(f"{shown(value)} is above 1y; write at most 1y, which is all but no patrol at all")
+    return patrol
+
+
+def _repair(value: object) -> Time:
+    return parse_time(value, such_as="24h, 7d or 1y")
+
+
+def _grid(value: object) -> str:
+    time = parse_time(value, such_as="7d, 1month or 1y")
+    return value if isinstance(value, str) else time_text(time)
 
 
 Bytes: TypeAlias = Annotated[int | str, PlainValidator(_small(parse_bytes))]
@@ -65,7 +76,7 @@ Years: TypeAlias = Annotated[float, PlainValidator(_small(parse_years))]
 PerYear: TypeAlias = Annotated[float, PlainValidator(_small(parse_rate_per_year))]
 Dispersion: TypeAlias = Annotated[float, Field(ge=0, le=100)]
 Shape: TypeAlias = Annotated[float, Field(ge=0.2, le=10)]
-Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
+Share: TypeAlias = Annotated[float, Field(gt=0, lt=1), SHARE]
 
 
 @section("vm")
@@ -99,8 +110,8 @@ class Vm:
     contiguous: bool = False
     guest_page: Annotated[str | Mapping[str, float], PlainValidator(_guest_page)] = "2M"
     on_loss: Literal["count", "end"] = "count"
-    unrecoverable: Annotated[float, Field(ge=0, le=0.5)] = 0.02
-    unretired: Annotated[float, Field(ge=0, le=0.5)] = 0.06
+    unrecoverable: Annotated[float, Field(ge=0, le=0.5), SHARE] = 0.02
+    unretired: Annotated[float, Field(ge=0, le=0.5), SHARE] = 0.06
 
     @property
     def memory_bytes(self) -> int:
@@ -160,7 +171,10 @@ class Host:
         hvo_with_hgm: What high-granularity mapping does to it: off for the whole pool, off for the pages
             that are split, or kept.
         costs: Name of a table of time costs in the catalogue.
-        patrol: Time in which the patrol scrub reads all memory once; years or text such as `"24h"`.
+        patrol: Time in which the patrol scrub reads all memory once, as text such as `"24h"`; `"1y"`, the longest, is
+            all but none.
+        ce_threshold: Who counts the corrected errors of each page, and so when `on_ce` rules are tried: a threshold of
+            the fault laws, such as `"cec"` (with the fault model `field`), or `"off"`.
 
     Examples:
         >>> Host(spares=8).cpu
@@ -174,7 +188,8 @@ class Host:
     hvo: bool = True
     hvo_with_hgm: Literal["off-everywhere", "off-where-split", "kept"] = "off-everywhere"
     costs: str = "linux"
-    patrol: Years = 1 / 365.25
+    patrol: Annotated[float, PlainValidator(_small(_patrol))] = Time(1 / 365.25)
+    ce_threshold: str = "off"
 
 
 @section("faults")
@@ -229,15 +244,16 @@ class FieldFaults:
         map: Name of the physical-address map in the catalogue, or a TOML file.
         ue: Where uncorrected errors come from: the share of each mode's faults that led to one in the fleet
             (`empirical`), or chip faults that the code cannot correct (`ecc`).
-        ecc: Code of the ranks, for `ue = "ecc"`. What DIMMs correct on the die is theirs.
+        ecc: Code of the ranks, for `ue = "ecc"` only. What DIMMs correct on the die is theirs.
         service: Whether a part is replaced after its first uncorrected error or left in.
-        repair: Time until a part that is replaced leaves; years or text such as `"7d"`.
+        repair: Time until a part that is replaced leaves, as text such as `"7d"`; for `service = "replace"` only.
         vendor: `fleet` for the table's own mix, one of its vendors, or `mixed`: each host has DIMMs of one vendor,
             all equally likely, at the fleet's mean rate.
         bad_batch: Share of hosts whose DIMMs come from a bad batch; the mean over hosts is scaled up by it.
         scale: Factor on the table's rates.
         dispersion: Variance of the gamma frailty between hosts, whose mean is 1; 0 is none.
-        shape: Weibull shape of the hazard over the horizon: above 1 ages, below 1 is infant mortality.
+        shape: Weibull shape of the hazard over the horizon: above 1 ages, below 1 is infant mortality. That of a bad
+            batch is the laws' own.
 
     Examples:
         >>> FieldFaults(repair="2weeks").service, FieldFaults().map
@@ -252,9 +268,9 @@ class FieldFaults:
     ue: Literal["empirical", "ecc"] = "empirical"
     ecc: Literal["none", "sec-ded", "chipkill", "bounded"] = "chipkill"
     service: Literal["replace", "left-in"] = "replace"
-    repair: Years = 7 / 365.25
+    repair: Annotated[float, PlainValidator(_small(_repair))] = Time(7 / 365.25)
     vendor: str = "fleet"
-    bad_batch: Annotated[float, Field(ge=0, le=1)] = 0.0
+    bad_batch: Annotated[float, Field(ge=0, le=1), SHARE] = 0.0
     scale: Annotated[float, Field(ge=0, le=1e6)] = 1.0
     dispersion: Dispersion = 0.0
     shape: Shape = 1.0
@@ -307,7 +323,7 @@ class Horizon:
 
     Args:
         years: Years, or text such as `"18months"`.
-        grid: Time between notes, as text such as `"1month"` or in years; divides the horizon, 1200 times at most.
+        grid: Time between notes, as text such as `"1month"`; divides the horizon, 1200 times at most.
 
     Examples:
         >>> Horizon(years=1, grid="3months").grid_years
@@ -315,7 +331,7 @@ class Horizon:
     """
 
     years: Years = 5.0
-    grid: Annotated[str | float, PlainValidator(_small(_grid))] = "1month"
+    grid: Annotated[str, PlainValidator(_small(_grid))] = "1month"
 
     @property
     def n_steps(self) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from poisonsim.errors import shown
+
 HOURS_PER_YEAR = 8766.0
 DAYS_PER_YEAR = 365.25
 MONTHS_PER_YEAR = 12
@@ -43,12 +45,23 @@ _YEAR_UNITS = {
     "hour": 1 / HOURS_PER_YEAR,
     "hours": 1 / HOURS_PER_YEAR,
 }
+
+
+class Time(float):
+    """Years that were written with their unit, as against a number that may have meant hours.
+
+    Examples:
+        >>> Time(0.5) * 2
+        1.0
+    """
+
+
 _NUMBER = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)\s*(\S*)\s*")
 _PAGE_SIZE = re.compile(r"(\d+)([KMG])")
 
 
 def _split(text: str, what: str, example: str) -> tuple[str, str]:
-    match = _NUMBER.fullmatch(text)
+    match = _NUMBER.fullmatch(text) if len(text) <= 100 else None
     if match is None:
         raise ValueError(f"'{text}' is not {what}; write a number and a unit, such as {example}")
     return match[1].replace("_", ""), match[2]
@@ -127,6 +140,49 @@ def parse_years(text: str | float) -> float:
     if not 0 < years < 1000:
         raise ValueError(f"'{text}' is not a time between 0 and 1000 years")
     return years
+
+
+def parse_time(value: object, *, such_as: str) -> Time:
+    """The time that `value` names with a unit: text such as `"24h"`, or what this returned before.
+
+    Args:
+        value: What was written.
+        such_as: Times of the right scale, for the message.
+
+    Raises:
+        ValueError: As `parse_years`, and a number without a unit.
+
+    Examples:
+        >>> parse_time("6months", such_as="1y")
+        0.5
+        >>> parse_time(24, such_as="24h, 7d or 1y")
+        Traceback (most recent call last):
+        ...
+        ValueError: 24 has no unit; write 24h, 7d or 1y
+    """
+    if isinstance(value, Time):
+        return value
+    match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
+    if (match and not match[2]) or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        raise ValueError(f"{shown(value)} has no unit; write {such_as}")
+    if not isinstance(value, str):
+        raise ValueError(f"{shown(value)} is not a time; write {such_as}")
+    return Time(parse_years(value))
+
+
+def time_text(years: float) -> str:
+    """`years` with a unit, as short as it can be and still mean exactly this.
+
+    Examples:
+        >>> time_text(parse_years("24h")), time_text(parse_years("7d")), time_text(0.25), time_text(2.0), time_text(0.3)
+        ('24h', '7d', '3months', '2y', '0.3y')
+    """
+    order = ("h", "d", "months", "y") if years < 2.5 / DAYS_PER_YEAR else ("y", "months", "d", "h")
+    for unit in order:
+        text = f"{round(years / _YEAR_UNITS[unit])}{unit}"
+        if not text.startswith("0") and parse_years(text) == years:
+            return text
+    return f"{years!r}y"
 
 
 def format_years(years: float) -> str:

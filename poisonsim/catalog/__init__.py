@@ -12,7 +12,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from poisonsim.errors import ScenarioError, did_you_mean
+from poisonsim.errors import ScenarioError, did_you_mean, shown
 
 KINDS = {
     "scenarios": "scenario",
@@ -101,9 +101,25 @@ def unknown_name(kind: str, name: str) -> str:
     """
     if name in names(kind):
         return ""
-    known = ", ".join(names(kind))
+    known = f"{', '.join(names(kind))}{did_you_mean(name, names(kind))}"
     article = "an" if KINDS[kind][0] in "aeiou" else "a"
-    return f"{name!r} is not {article} {KINDS[kind]} of the catalogue; known: {known}{did_you_mean(name, names(kind))}"
+    return f"{shown(name)} is not {article} {KINDS[kind]} of the catalogue; known: {known}"
+
+
+def split_options(name: str) -> tuple[str, str]:
+    """Name or file of an address map, and the options behind its colon.
+
+    Examples:
+        >>> split_options("skx-open-6ch:ranks=4"), split_options("./a:b/mine.toml:ranks=4"), split_options("a:b/c.toml")
+        (('skx-open-6ch', 'ranks=4'), ('./a:b/mine.toml', 'ranks=4'), ('a:b/c.toml', ''))
+    """
+    file, is_file, options = name.rpartition(".toml:")
+    if is_file:
+        return f"{file}.toml", options
+    if name.endswith(".toml"):
+        return name, ""
+    name, _, options = name.partition(":")
+    return name, options
 
 
 def load(kind: str, name: str) -> dict[str, Any]:
@@ -132,21 +148,39 @@ def read_toml(file: Traversable | Path, *, where: str) -> dict[str, Any]:
         ScenarioError: No such file, not readable, not UTF-8, or not TOML (with line and column).
 
     Examples:
-        >>> read_toml(Path("missing.toml"), where="missing.toml")
+        >>> read_toml(Path("missing.toml"), where="missing.toml")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        poisonsim.errors.ScenarioError: missing.toml: cannot be read: No such file or directory
+        poisonsim.errors.ScenarioError: missing.toml: cannot be read: No such file or directory; tried /...missing.toml
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ScenarioError(f"{where}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ScenarioError(f"{where}: byte {error.start + 1} is not UTF-8 text; save the file as UTF-8") from None
+    if isinstance(file, Path) and (problem := unreadable(file, where=where)):
+        raise ScenarioError(problem)
+    text = file.read_text(encoding="utf-8")
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError also covers integers of thousands of digits
         raise ScenarioError(f"{where}: {_position(str(error), text)}") from None
+
+
+def unreadable(path: Path, *, where: str) -> str:
+    """What keeps `path` from being read as text; empty where nothing does.
+
+    Examples:
+        >>> unreadable(Path("."), where="mine")
+        'mine: is a directory; name a TOML file in it'
+    """
+    where = where if where.isprintable() else shown(where)
+    try:
+        path.read_bytes().decode("utf-8")
+    except IsADirectoryError:
+        return f"{where}: is a directory; name a TOML file in it"
+    except OSError as error:
+        return f"{where}: cannot be read: {error.strerror}; tried {path.absolute()}"
+    except UnicodeDecodeError as error:
+        return f"{where}: byte {error.start + 1} is not UTF-8 text; save the file as UTF-8"
+    except ValueError:
+        return f"{where}: cannot be read: no path has a NUL character; write the name of a TOML file"
+    return ""
 
 
 def numbers(kind: str, name: str) -> list[Number]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from poisonsim.catalog import QUALITIES
-from poisonsim.errors import ScenarioError, did_you_mean
+from poisonsim.errors import ScenarioError, did_you_mean, shown
 
 _LABELS = ("source", "quality", "unit", "title", "notes", "categories")
 """Keys that any table may have beside its numbers."""
@@ -47,14 +47,14 @@ class FileProblems:
         """Keep a problem for each key of `table` that is neither in `known` nor a label such as `source`."""
         for name in table:
             if name not in known and name not in _LABELS:
-                allowed = did_you_mean(name, known) or f"; allowed: {', '.join(known)}"
+                allowed = did_you_mean(name, (*known, *_LABELS)) or f"; allowed: {', '.join(known)}"
                 self.add(f"{key}.{name}".removeprefix("."), f"unknown key{allowed}")
 
     def table(self, key: str, node: object) -> Mapping[str, Any]:
         """`node` if it is a table, otherwise an empty one and a problem."""
         if isinstance(node, Mapping):
             return node
-        self.add(key, ("missing" if node is None else f"{node!r} is not a table") + f"; write [{key}]")
+        self.add(key, ("missing" if node is None else f"{shown(node)} is not a table") + f"; write [{key}]")
         return {}
 
     def sourced(self, key: str, table: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ class FileProblems:
         """`value` if it is a whole number from `least` to `most`, otherwise `least` and a problem."""
         if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
             return value
-        what = "missing; write" if value is None else f"{value!r} is not"
+        what = "missing; write" if value is None else f"{shown(value)} is not"
         allowed = f"a whole number, {least} or more" if most == 10**15 else f"a whole number from {least} to {most}"
         self.add(key, f"{what} {allowed}")
         return least
@@ -85,7 +85,7 @@ class FileProblems:
         if isinstance(value, Mapping):
             table, value = value, value.get("value")
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-            text = "missing; write" if value is None else f"{value!r} is not"
+            text = "missing; write" if value is None else f"{shown(value)} is not"
             self.add(key, f"{text} {what} from {least:g} to {most:g}")
             return least
         self.sourced(key, table)

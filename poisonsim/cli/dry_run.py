@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import textwrap
 import time
+import warnings
 
 import typer
 
 from poisonsim.cli.common import print_table
-from poisonsim.engine.block import run_block
+from poisonsim.engine.block import run_block, year_points
+from poisonsim.engine.merge import Merger
 from poisonsim.engine.plan import Plan
 from poisonsim.faults.corrected import Ratio, trigger_quality
 from poisonsim.faults.field import field_model
-from poisonsim.faults.words import in_words
+from poisonsim.faults.words import faults_in_question, in_words
 from poisonsim.memory import hvo_net_saving_bytes, split_cost
 from poisonsim.results.expected import expected
+from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import as_probability, in_percent
+from poisonsim.results.words import as_probability, in_number, in_percent
 from poisonsim.scenario import FieldFaults, ResolvedScenario
 from poisonsim.units import format_bytes, format_years
 
@@ -58,22 +61,44 @@ def _print_errors(plan: Plan) -> None:
     typer.echo(f"\nexpected per VM in {years:g} years, from {found.n_simulated:,} simulated histories:")
     base, backing = plan.ladder.sizes[-1], plan.ladder.sizes[0]
     rows = []
-    if isinstance(scenario.faults, FieldFaults) and scenario.faults.ue == "empirical":
-        rows.append(["faults that lead to errors, on its host", f"{field_model(scenario).mean:.4g}"])
+    if isinstance(scenario.faults, FieldFaults):
+        model = field_model(scenario)
+        rows.append([f"{faults_in_question(model)}, on its host", f"{model.mean:.4g}"])
+        if (share := model.memory.vm_share) < 1:
+            rows.append([f"of them in the {share:.0%} of the memory that back the VM", f"{model.mean * share:.4g}"])
     rows += [
         ["VMs that see an uncorrected error", str(as_probability(found.seen))],
-        ["errors (bad cache lines found)", str(found.errors)],
-        ["events, errors within 30 s taken as one", str(found.events)],
-        [f"base pages poisoned ({base})", str(found.base_pages)],
-        ["2 MiB groups hit", str(found.groups)],
-        [f"regions hit ({backing})", str(found.regions)],
-        ["found by a read (AR)", f"{found.ar:.1%}"],
+        ["errors (bad cache lines found)", str(in_number(found.errors))],
+        ["events: errors within 30 s of the last taken as one", str(in_number(found.events))],
+        ["events: errors within 1 h of the last taken as one", str(in_number(found.events_hour))],
+        [f"base pages poisoned ({base})", str(in_number(found.base_pages))],
+        ["2 MiB groups hit", str(in_number(found.groups))],
+        [f"regions hit ({backing})", str(in_number(found.regions))],
     ]
-    if found.by_mode:
-        rows.append(["errors by mode", ", ".join(f"{mode} {share:.1%}" for mode, share in found.by_mode.items())])
+    if found.errors.best:
+        rows.append(["found by a read (AR)", f"{found.ar:.1%}"])
     print_table(["", ""], [[f"  {name}", value] for name, value in rows], right=9)
+    if found.by_mode:
+        for line in _modes(plan, found.faults_by_mode, found.by_mode):
+            typer.echo(textwrap.fill(line, width=118, initial_indent="  ", subsequent_indent="    "))
     if isinstance(scenario.faults, FieldFaults):
         _print_triggers(plan)
+
+
+def _modes(plan: Plan, faults: dict[str, float], errors: dict[str, float]) -> list[str]:
+    """The modes of the faults that give the VM errors, and of the errors, which few large faults can dominate."""
+    model, published = field_model(plan.scenario), ""
+    if model.faults.ue == "empirical":
+        rates = {mode.name: mode.n_ue / sum(m.n_ue for m in model.table.modes) for mode in model.table.modes}
+        published = f" (published mix: {_mix(rates)})"
+    return [
+        f"of the faults that the VM meets: {_mix(faults)}{published}",
+        f"of the errors: {_mix(errors)}",
+    ]
+
+
+def _mix(shares: dict[str, float]) -> str:
+    return ", ".join(f"{mode} {share:.1%}" for mode, share in shares.items() if share)
 
 
 def _print_triggers(plan: Plan) -> None:
@@ -86,13 +111,15 @@ def _print_triggers(plan: Plan) -> None:
     header = ["", "pages per VM-year", "precision", "recall", "first pages met", "faults announced"]
     print_table(header, rows)
     typer.echo(
-        "  precision: those that an uncorrected error hits later; recall: of the pages hit, those that passed before;\n"
-        "  first pages met: the same of the first page that each fault hits; faults announced: by any of their pages"
+        "  precision: share of these pages that an uncorrected error hits later\n"
+        "  recall: share of the pages hit by uncorrected errors that passed the threshold before\n"
+        "  first pages met: the same of the first page that each fault hits, so that the VM never meets that fault\n"
+        "  faults announced: share of the faults with errors of which any page passed the threshold before the first"
     )
 
 
 def _estimate(ratio: Ratio) -> str:
-    return str(Estimate(ratio.low, ratio.best, ratio.high, "1"))
+    return str(in_number(Estimate(ratio.low, ratio.best, ratio.high, "1")))
 
 
 def _share(ratio: Ratio) -> str:
@@ -117,14 +144,29 @@ def _print_split(plan: Plan) -> None:
 
 
 def _print_time(plan: Plan, trials: int, threads: int | None) -> None:
-    size = min(trials, plan.block_trials)
-    run_block(plan, 0, 1)  # loads the compiled kernel
-    started = time.perf_counter()
-    run_block(plan, 0, size)
-    seconds = (time.perf_counter() - started) * trials / size / (threads or os.cpu_count() or 1)
+    size, n_threads = min(trials, plan.block_trials), threads or os.cpu_count() or 1
+    _time_block(plan, size)  # loads the compiled kernels
+    block, rest = (seconds * trials / size for seconds in _time_block(plan, size))
     names = ", ".join(policy.label for policy in plan.policies)
     few = "" if plan.strata.plain else f" ({plan.strata.n_simulated(trials):,} of them with faults)"
-    typer.echo(f"\n{trials:,} trials{few} of {names}: about {_duration(seconds)}, measured on one block")
+    typer.echo(
+        f"\n{trials:,} trials{few} of {names}: about {_duration(block / n_threads + rest)} on "
+        f"{n_threads} thread{'s' * (n_threads > 1)}, measured on one block of {size:,},\nand a few seconds "
+        "to start and for the report"
+    )
+
+
+def _time_block(plan: Plan, n_trials: int) -> tuple[float, float]:
+    """Seconds for a block on its thread (draw, index, kernel, counting), and to add it up and evaluate what it met."""
+    started = time.perf_counter()
+    block = run_block(plan, 0, n_trials)
+    done = time.perf_counter()
+    merger = Merger(len(plan.policies), len(year_points(plan)))
+    merger.add(block)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that one block holds few trials
+        Result(plan, merger.tally()).summary()
+    return done - started, time.perf_counter() - done
 
 
 def _duration(seconds: float) -> str:

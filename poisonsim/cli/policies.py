@@ -57,20 +57,23 @@ def show_command(
     """What a policy does, its parameters, its rules and where its mechanism is described."""
     import inspect
 
+    from poisonsim.engine.plan import make_plan
     from poisonsim.policy import COUNTERS, find_policy, load_policy
     from poisonsim.policy.table import resolve_params
-    from poisonsim.results.runs import plan_run
     from poisonsim.scenario import load_scenario
 
     source = find_policy(name)
     resolved = load_scenario(scenario)
     policy = load_policy(name)
-    compiled = plan_run(resolved, policies=[policy]).policies[0]
+    (compiled,) = make_plan(resolved, [policy], seed=1, counts_ces=True).policies
     typer.echo(f"{source.name}  ({source.origin})\n\n{inspect.getdoc(source.cls) or 'no description'}\n")
     typer.echo(
         f"huge pages it gives up are {'leaked (shared mapping)' if compiled.shared else 'dissolved (private mapping)'}"
     )
-    typer.echo(f"needs high-granularity mapping: {'yes' if compiled.uses_hgm else 'no'}\n\nrules, tried in order:")
+    typer.echo(f"needs high-granularity mapping: {'yes' if compiled.uses_hgm else 'no'}")
+    if compiled.acts_on_ces:
+        typer.echo("needs a host that counts corrected errors: host.ce_threshold other than off")
+    typer.echo("\nrules, tried in order:")
     for line in compiled.text:
         typer.echo(f"  {line}")
     typer.echo("\ncounters a guard may compare:")
@@ -95,10 +98,10 @@ def check_command(
 ) -> None:
     """Load policies, run every static check and a few trials; exit code 2 if one fails."""
     from poisonsim.engine.block import run_block
-    from poisonsim.results.runs import plan_run
+    from poisonsim.engine.plan import make_plan
     from poisonsim.scenario import load_scenario
 
-    plan = plan_run(load_scenario(scenario), policies=names)
+    plan = make_plan(load_scenario(scenario), names, seed=1, counts_ces=True)
     run_block(plan, 0, min(plan.block_trials, 256))  # a decide may still answer what cannot be done
     for policy in plan.policies:
         typer.echo(f"{policy.label}: ok; {'; '.join(policy.text)}")

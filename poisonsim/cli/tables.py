@@ -7,14 +7,23 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import typer
-from scipy.special import gammaincinv
 
 from poisonsim.cli.common import print_table
 from poisonsim.faults.arrivals import arrivals_of
-from poisonsim.faults.tables import FaultTable, load_fault_table
+from poisonsim.faults.tables import load_fault_table
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import TAIL_TRIALS, Distribution, Estimate, binomial_quantile
-from poisonsim.results.words import Shown, as_probability, in_bytes, in_percent, paired_sentence, simulated_of
+from poisonsim.results.words import (
+    Shown,
+    as_probability,
+    in_bytes,
+    in_percent,
+    paired_sentence,
+    rate_notes,
+    simulated_of,
+    too_few_seen,
+    vms_of,
+)
 from poisonsim.scenario import FieldFaults, ResolvedScenario
 from poisonsim.units import TIB, format_bytes
 
@@ -37,7 +46,7 @@ def print_result(result: Result, resolved: ResolvedScenario, *, vms: int) -> Non
     errors = result.distribution(reference, "errors")
     n_hit = int(errors.counts[errors.values > 0].sum())
     if arrivals_of(scenario).mean > 0 and n_hit < TAIL_TRIALS:
-        typer.echo(f"only {n_hit} of {result.n_trials:,} trials saw a UE: too few to compare policies; raise --trials")
+        typer.echo(textwrap.fill(too_few_seen(result), width=118, subsequent_indent="  "))
         return
     for policy in result.policies[1:]:
         typer.echo(textwrap.fill(paired_sentence(result, policy, to=reference), width=118, subsequent_indent="  "))
@@ -91,8 +100,8 @@ def _print_fleet(result: Result, vms: int) -> None:
     share = hit.share(hit.values > 0)
     few, many = binomial_quantile(0.025, vms, share.low), binomial_quantile(0.975, vms, share.high)
     typer.echo(
-        f"\nof {vms:,} such VMs, {_of(vms, share)} are expected to see a UE in {years}; "
-        f"in 19 such fleets of 20 it is {few:,} to {many:,}"
+        f"\nof {vms:,} such VMs, {vms_of(vms, share)} are expected to see a UE in {years}; in 19 such fleets of 20 "
+        + (f"it is {few:,} to {many:,}" if many else "none does")
     )
     if share.best == 0:
         return
@@ -103,24 +112,7 @@ def _print_fleet(result: Result, vms: int) -> None:
         fleet_cost = Estimate(cost.low * vms, cost.best * vms, cost.high * vms, "bytes")
         dead = result.distribution(policy, "vm_lost")
         cells = [str(in_bytes(lost)), str(in_bytes(fleet_cost))]
-        rows.append([policy, *cells, _of(vms, dead.share(dead.values == 1))])
+        rows.append([policy, *cells, vms_of(vms, dead.share(dead.values == 1))])
     print_table(["policy", "guest memory lost per VM hit", f"host memory cost of {vms:,} VMs", "VMs lost"], rows)
-    if isinstance(scenario.faults, FieldFaults) and scenario.faults.ue == "empirical":
-        _print_source(load_fault_table(scenario.faults.table))
-
-
-def _print_source(table: FaultTable) -> None:
-    """Where the rates are from, and how well the tickets behind them pin them down (exact Poisson interval)."""
-    n = table.n_ue_tickets
-    low, high = gammaincinv(n, 0.025) / n - 1, gammaincinv(n + 1, 0.975) / n - 1
-    typer.echo(f"rates: {table.title}, {n} failures by UEs in {table.n_server_months:,} server-months")
-    typer.echo(
-        "intervals are from the number of trials; the tickets alone leave the rate open by "
-        f"{low:+.0%} to {high:+.0%},\nand the size of the DIMMs (faults.dimm) and the choice of fleet by more; "
-        f"see poisonsim catalog show {table.name}"
-    )
-
-
-def _of(vms: int, share: Estimate) -> str:
-    low, best, high = (f"{p * vms:,.0f}" for p in (share.low, share.best, share.high))
-    return best if low == best == high else f"{best} ({low}–{high})"
+    for line in rate_notes(scenario):
+        typer.echo(line)

@@ -7,7 +7,7 @@ from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cfunc, njit, types
@@ -25,7 +25,7 @@ from poisonsim.engine.codes import (
     G_SPARES,
 )
 from poisonsim.engine.counting import count_rows, count_states, states_at
-from poisonsim.engine.events import grid_and_day, index_events
+from poisonsim.engine.events import ALONE_IN_GROUP, grid_and_day, index_events
 from poisonsim.engine.kernel import simulate
 from poisonsim.engine.plan import Plan
 from poisonsim.errors import PolicyError
@@ -109,18 +109,38 @@ def run_block(plan: Plan, index: int, n_trials: int) -> Block:
 @_wrapping
 def follow(plan: Plan, history: History, index: int) -> tuple[Paths, ...]:
     """The paths of every policy of `plan` through the same histories."""
-    horizon = plan.scenario.horizon
-    grid, day = grid_and_day(history.years, horizon.n_steps / horizon.years, DAYS_PER_YEAR)
-    geometry = plan.geometry
-    flags = index_events(
-        history.start,
-        history.page,
-        plan.shifts[0],
-        geometry[G_CHUNK_SHIFT],
-        geometry[G_GROUP_SHIFT],
-        geometry[G_REGIONS],
+    errors = _Indexed.of(plan, history.uncorrected)
+    with_ces = errors
+    if any(policy.acts_on_ces for policy in plan.policies):
+        with_ces = _Indexed.of(plan, history)
+        with_ces.flags[:] &= 0xFF ^ ALONE_IN_GROUP  # corrected errors may ask what became of the group
+    return tuple(
+        _follow_one(plan, policy, with_ces if policy.acts_on_ces else errors, index) for policy in plan.policies
     )
-    return tuple(_follow_one(plan, policy, history, grid, day, flags, index) for policy in plan.policies)
+
+
+class _Indexed(NamedTuple):
+    """Histories, and what can be said of them before any policy sees them: see `events`."""
+
+    history: History
+    grid: I32
+    day: I32
+    flags: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, plan: Plan, history: History) -> _Indexed:
+        horizon, geometry = plan.scenario.horizon, plan.geometry
+        grid, day = grid_and_day(history.years, horizon.n_steps / horizon.years, DAYS_PER_YEAR)
+        flags = index_events(
+            history.start,
+            history.page,
+            history.corrected,
+            plan.shifts[0],
+            geometry[G_CHUNK_SHIFT],
+            geometry[G_GROUP_SHIFT],
+            geometry[G_REGIONS],
+        )
+        return cls(history, grid, day, flags)
 
 
 def year_points(plan: Plan) -> list[int]:
@@ -131,9 +151,8 @@ def year_points(plan: Plan) -> list[int]:
     return sorted({*whole, horizon.n_steps})
 
 
-def _follow_one(
-    plan: Plan, policy: CompiledPolicy, history: History, grid: I32, day: I32, flags: NDArray[np.uint8], index: int
-) -> Paths:
+def _follow_one(plan: Plan, policy: CompiledPolicy, indexed: _Indexed, index: int) -> Paths:
+    history, grid, day, flags = indexed
     geometry, horizon = plan.geometry.copy(), plan.scenario.horizon
     geometry[G_SPARES] = policy.spares
     geometry[G_SHARED] = policy.shared

@@ -8,8 +8,8 @@ from numba import njit
 from poisonsim.engine.hashing import bits_for, claim, longest_run, slot_of
 
 # flags of an event: the first poison of its base page, region, and chunk and group of the direct map; and whether it
-# is the only event of its trial in that group
-FIRST_IN_PAGE, FIRST_IN_REGION, FIRST_IN_CHUNK, FIRST_IN_GROUP, ALONE_IN_GROUP = 1, 2, 4, 8, 16
+# is the only error of its trial in that group; or that it is no error, but corrected ones that passed a threshold
+FIRST_IN_PAGE, FIRST_IN_REGION, FIRST_IN_CHUNK, FIRST_IN_GROUP, ALONE_IN_GROUP, CORRECTED = 1, 2, 4, 8, 16, 32
 
 # kinds of keys beside the leaf levels, which use 0 to 7
 KEY_CHUNK, KEY_GROUP = 8, 9
@@ -27,7 +27,7 @@ def grid_and_day(years, steps_per_year, days_per_year):
 
 
 @njit(cache=True, nogil=True)
-def index_events(start, page, region_shift, chunk_shift, group_shift, n_regions):
+def index_events(start, page, corrected, region_shift, chunk_shift, group_shift, n_regions):
     """Flags uint8[n_events] of what each event is the first of its trial to hit.
 
     Shifts are log2 of base pages per region, per chunk (1 GiB) and per group (2 MiB) of the direct map.
@@ -44,6 +44,9 @@ def index_events(start, page, region_shift, chunk_shift, group_shift, n_regions)
         first = start[t]
         mask = (np.int64(1) << bits_for(2 * (start[t + 1] - first))) - 1
         for e in range(first, start[t + 1]):
+            if corrected[e]:
+                flags[e] = CORRECTED
+                continue
             here = page[e]
             key = ((here >> group_shift) << 4) | KEY_GROUP
             i = slot_of(keys, stamps, mask, key, t)

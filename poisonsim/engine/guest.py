@@ -38,25 +38,28 @@ class GuestLaw(NamedTuple):
         deaths_per_year: Rate of touches of such a hole that kill it, given that some will.
         kept_per_year: The same rate for a base page left mapped, of which only the bad line counts.
         faults: int64, mean machine checks that such a loss brings, in thousandths.
+        kept_faults: The same for a base page left mapped.
     """
 
     p_dies: F64
     deaths_per_year: F64
     kept_per_year: float
     faults: I64
+    kept_faults: int
 
     @classmethod
-    def of(cls, vm: Vm, ladder: Ladder, detection: Detection, costs: Costs) -> GuestLaw:
-        """The law of a VM whose lines are read as `detection` says.
+    def of(cls, vm: Vm, ladder: Ladder, detection: Detection, costs: Costs, years: float) -> GuestLaw:
+        """The law of a VM whose lines are read as `detection` says, for losses that it outlives by half of `years`.
 
         Examples:
             >>> from poisonsim.catalog import load_costs
             >>> from poisonsim.memory import ladder
-            >>> law = GuestLaw.of(Vm(), ladder("x86-64", "1G"), Detection(1 / 365.25, 0.32, 2.3), load_costs("linux"))
+            >>> reads = Detection(1 / 365.25, 0.32, 2.3)
+            >>> law = GuestLaw.of(Vm(), ladder("x86-64", "1G"), reads, load_costs("linux"), 5)
             >>> law.p_dies.round(5).tolist(), float(round(365.25 * 86400e3 / law.deaths_per_year[0], 1))  # milliseconds
             ([1.0, 0.99997, 0.02], 0.9)
             >>> (law.faults / FAULT_PARTS).tolist()
-            [19.374, 49.848, 1.068]
+            [19.656, 49.848, 1.068]
         """
         pages = np.array(ladder.pages, float)
         f, again, many = vm.unrecoverable, vm.unretired, pages > 1
@@ -68,13 +71,29 @@ class GuestLaw(NamedTuple):
         per_touch = f + (1 - f) * close
         with np.errstate(divide="ignore", invalid="ignore"):
             met = np.where(per_touch > 0, -np.expm1(pages * np.log1p(-per_touch)) / per_touch, pages)
-        one = 1 + f * (1 - detection.p_ar) + (1 - f) * again / (1 - again)
+        retouched = f * (1 - detection.p_ar) + (1 - f) * again / (1 - again)  # of a page, after the first error
+        line, page = detection.reads_per_year, lines * detection.reads_per_year
+        more = _brought(np.where(many, met - 1, retouched), np.where(many, touches, page) * years / 2)
+        kept = _brought(np.array([retouched]), np.array([line * years / 2]))
         return cls(
             p_dies,
-            np.where(many, touches * per_touch, lines * detection.reads_per_year),
-            detection.reads_per_year,
-            np.round(FAULT_PARTS * np.where(many, met, one)).astype(np.int64),
+            np.where(many, touches * per_touch, page),
+            line,
+            np.round(FAULT_PARTS * (1 + more)).astype(np.int64),
+            round(FAULT_PARTS * (1 + float(kept[0]))),
         )
+
+
+def _brought(more: F64, reads: F64) -> F64:
+    """So many of the expected touches `more` as come where there are `reads` in all: as many, if those abound.
+
+    Examples:
+        >>> _brought(np.array([0.05, 0.05, 0.05]), np.array([0.0, 0.05, 1e6])).round(3).tolist()
+        [0.0, 0.032, 0.05]
+    """
+    share = np.divide(reads, more, out=np.full(len(more), np.inf), where=more > 0)
+    brought: F64 = more * -np.expm1(-share)
+    return brought
 
 
 @njit(cache=True, nogil=True)

@@ -26,6 +26,7 @@ from poisonsim.engine.codes import (
     HOLE,
     KEEP,
     MIGRATE,
+    NO_MATCH,
     SPARES_LEFT,
     SPLIT,
     SPLIT_TO,
@@ -34,6 +35,7 @@ from poisonsim.engine.codes import (
 )
 from poisonsim.engine.events import (
     ALONE_IN_GROUP,
+    CORRECTED,
     FIRST_IN_CHUNK,
     FIRST_IN_GROUP,
     FIRST_IN_PAGE,
@@ -116,7 +118,7 @@ def simulate(
         alone_from -= 1
 
     p_dies, deaths_per_year, faults = guest.p_dies, guest.deaths_per_year, guest.faults
-    kept_per_year = guest.kept_per_year
+    kept_per_year, kept_faults = guest.kept_per_year, guest.kept_faults
 
     # what is known of nodes (leaves that were split or lost), regions and ledgers, for the trial in their stamp
     keys_per_event = (
@@ -164,10 +166,15 @@ def simulate(
         region_holes = 0
         hits_in_vm = 0
         regions_hit = 0
+        errors = 0
         direct_map_pages = 0
         dies_at = np.inf  # years
+        news = False  # whether the state is another than the last one recorded
         for e in range(first, last):
             flag = flags[e]
+            corrected = flag & CORRECTED > 0
+            errors += not corrected
+            news |= not corrected
             regions_hit += (flag & FIRST_IN_REGION) > 0
             region = page[e] >> shift[0]
             felt = flag & FIRST_IN_PAGE > 0
@@ -184,14 +191,14 @@ def simulate(
             if has_ledger:
                 if born[e] <= moved_at[region]:  # in DRAM that backs the region no more
                     felt = False
-                elif not felt and moved_at[region] >= 0:  # then all errors in this page so far may have been left there
+                elif not felt and (moved_at[region] >= 0 or corrected):  # whether poison lies in the page now
                     felt = True
                     for before in range(first, e):
                         felt &= not poisons[before] or page[before] != page[e]
-                poisons[e] = felt
+                poisons[e] = felt and not corrected
             if felt:
                 if has_ledger:
-                    ledgers[region, L_POISONS] += 1
+                    ledgers[region, L_POISONS] += not corrected
                     if ledgers[region, L_VM_LEVEL] < vm_level:  # the VM was split since the region's last poison
                         ledgers[region, L_VM_LEVEL] = vm_level
                         ledgers[region, L_TABLES] += pages_to_split_down(ledgers[region], L_LEAVES, vm_level, tables)
@@ -213,12 +220,12 @@ def simulate(
                         if stamps[slot] == t:
                             became = values[slot]
 
-                if became != HOLE:
+                if became != HOLE and not corrected:
                     hits_in_vm += 1
                     regions[region, R_HITS] += 1
                     if geometry[G_DIRECT_MAP]:
                         new_chunk, new_group = (flag & FIRST_IN_CHUNK) > 0, (flag & FIRST_IN_GROUP) > 0
-                        if copy > 0:
+                        if has_ledger:  # a region that moved lies elsewhere
                             chunk, group = here >> geometry[G_CHUNK_SHIFT], here >> geometry[G_GROUP_SHIFT]
                             new_chunk = claim(keys, stamps, mask, (chunk << 4) | KEY_CHUNK, t)
                             new_group = claim(keys, stamps, mask, (group << 4) | KEY_GROUP, t)
@@ -268,11 +275,15 @@ def simulate(
                         if act == SPLIT:
                             act = SPLIT_TO
                     else:
+                        first_rules = level + n_levels * corrected
                         act, target, lacks_spare = matching(
-                            rows, row_start[level], row_start[level + 1], counters, spares_left
+                            rows, row_start[first_rules], row_start[first_rules + 1], counters, spares_left
                         )
                         if lacks_spare:
                             s[SPARES_EXHAUSTED] = 1
+                            news = True
+                        if act == NO_MATCH:  # of what only corrected errors ask
+                            break
 
                     # splits deliver the poison again, to a smaller leaf
                     if act == SPLIT_TO:
@@ -330,10 +341,15 @@ def simulate(
                                     if poisons[before] and page[before] >> shift[level] == page[e] >> shift[level]:
                                         lost -= 1
                     elif act == MIGRATE:
+                        news = True
                         was_split = regions[region, R_SPLIT_TO] > 0 or vm_level > 0
                         s[SPARES_USED] += 1
                         s[STALL_NS] += geometry[G_STALL_MIGRATE_NS]
-                        give_up(s, region_pages - regions[region, R_HITS], geometry[G_SHARED], was_split)
+                        suspect = np.int64(corrected)  # the page itself is taken out of use
+                        s[HOST_LOST_PAGES] += suspect
+                        healthy = region_pages - regions[region, R_HITS] - suspect
+                        leaks = geometry[G_SHARED] == 1 and regions[region, R_HITS] > 0  # of poison, not of suspicion
+                        give_up(s, healthy, leaks, was_split)
                         if vm_level > 0:
                             s[RESTORED_REGIONS] += 1
                         elif was_split:
@@ -353,7 +369,9 @@ def simulate(
                     s[GUEST_LOST_PAGES] += lost
                     if has_ledger:
                         ledgers[region, L_LOST] += lost
-                    s[GUEST_FAULTS] += faults[lost_level]
+                    if corrected:
+                        break
+                    s[GUEST_FAULTS] += kept_faults if act == KEEP else faults[lost_level]
                     if fate[e] < p_dies[lost_level]:
                         rate = kept_per_year if act == KEEP else deaths_per_year[lost_level]
                         wait = years_to_death(
@@ -365,6 +383,7 @@ def simulate(
             # the guest may die at once, or before anything else happens
             death_step = last_step + 1
             if s[VM_LOST] == 0 and dies_at < (years[e + 1] if e + 1 < last else np.inf):
+                news = True
                 death_step = np.int64(min(np.ceil(dies_at * steps_per_year), last_step + 1.0))
                 if death_step <= grid[e]:
                     s[VM_LOST] = 1
@@ -373,11 +392,12 @@ def simulate(
             ends = geometry[G_END_AT_LOSS] == 1 and (s[VM_LOST] == 1 or dies_next)
 
             # the state that holds from this event's grid point on
-            if e + 1 < last and grid[e + 1] == grid[e] and not ends:
+            if not news or (e + 1 < last and grid[e + 1] == grid[e] and not ends):
                 continue
+            news = False
             if n_due > 0:
                 n_due = settle(s, due, change)
-            s[ERRORS] = e + 1 - first
+            s[ERRORS] = errors
             s[REGIONS_HIT] = regions_hit
             s[DIRECT_MAP_PAGES] = direct_map_pages
             point = np.int64(grid[e])
@@ -421,7 +441,9 @@ def simulate(
                 if dies_next:
                     dies_next = False
                     s[VM_LOST] = 1
+                    news = True
                     if ends or e + 1 == last or death_step < grid[e + 1]:
+                        news = False
                         point = death_step
                         recording = True
             if ends:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,6 +28,7 @@ from poisonsim.engine.guest import GuestLaw
 from poisonsim.engine.state import LEAVES, STRATUM
 from poisonsim.errors import PolicyError
 from poisonsim.faults.arrivals import arrivals_of
+from poisonsim.faults.corrected import bystander_lines
 from poisonsim.faults.field import detection_of, field_model
 from poisonsim.faults.strata import Strata
 from poisonsim.faults.streams import STREAM_VERSION
@@ -74,9 +75,10 @@ class Plan:
     def errors_per_trial(self) -> float:
         """About how many errors are simulated per trial, those that are not simulated included."""
         strata = self.strata
-        incidents = arrivals_of(self.scenario).mean if strata.plain else strata.p_any * strata.incidents_per_simulated
-        field = isinstance(self.scenario.faults, FieldFaults)
-        return incidents * (field_model(self.scenario).lines_per_incident if field else 1.0)
+        if isinstance(self.scenario.faults, FieldFaults):
+            model = field_model(self.scenario)
+            return model.lines_per_trial(strata) + (bystander_lines(model) if model.threshold else 0.0)
+        return arrivals_of(self.scenario).mean if strata.plain else strata.p_any * strata.per_simulated(1.0, 0.0)
 
     @cached_property
     def block_trials(self) -> int:
@@ -114,7 +116,7 @@ class Plan:
     @cached_property
     def zero_states(self) -> I64:
         """The state before any error, every region one leaf, by stratum: int64[n_strata, n_columns]."""
-        states = np.zeros((len(self.strata.least), LEAVES + len(self.ladder.sizes)), np.int64)
+        states = np.zeros((len(self.strata.count), LEAVES + len(self.ladder.sizes)), np.int64)
         states[:, STRATUM] = np.arange(len(states))
         states[:, LEAVES] = self.scenario.vm.n_regions
         return states
@@ -155,9 +157,9 @@ class Plan:
     @cached_property
     def guest(self) -> GuestLaw:
         """What the guest makes of memory it loses."""
-        return GuestLaw.of(
-            self.scenario.vm, self.ladder, detection_of(self.scenario), load_costs(self.scenario.host.costs)
-        )
+        scenario = self.scenario
+        costs = load_costs(scenario.host.costs)
+        return GuestLaw.of(scenario.vm, self.ladder, detection_of(scenario), costs, scenario.horizon.years)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as plain data, so that a process without a policy's module can load it from its file."""
@@ -175,8 +177,16 @@ class Plan:
         }
 
 
-def make_plan(scenario: Scenario, policies: Iterable[str | Policy | type[Policy]], seed: int) -> Plan:
+def make_plan(
+    scenario: Scenario, policies: Iterable[str | Policy | type[Policy]], seed: int, *, counts_ces: bool = False
+) -> Plan:
     """A plan with every policy loaded and checked.
+
+    Args:
+        scenario: What they act in.
+        policies: Names, files, classes or instances.
+        seed: Of all that is drawn.
+        counts_ces: Check policies as for a host that counts corrected errors, even if that of the scenario does not.
 
     Raises:
         PolicyError: All problems of all policies.
@@ -186,6 +196,8 @@ def make_plan(scenario: Scenario, policies: Iterable[str | Policy | type[Policy]
         2048
     """
     situation = situation_of(scenario)
+    if counts_ces:
+        situation = replace(situation, counts_ces=True)
     loaded = load_policies(policies)
     compiled: list[CompiledPolicy] = []
     problems: list[str] = []
@@ -208,6 +220,7 @@ def situation_of(scenario: Scenario) -> Situation:
         spares=scenario.host.spares,
         mapping=scenario.host.mapping,
         horizon_days=int(scenario.horizon.years * DAYS_PER_YEAR),
+        counts_ces=scenario.host.ce_threshold != "off",
     )
 
 

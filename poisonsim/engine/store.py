@@ -123,5 +123,7 @@ def read_block(folder: Path, run_id: str, index: int) -> Block | None:
         )
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
         return None
+    except RuntimeError:  # a flag that says encrypted, or compressed in a way that zipfile does not know
+        return None
     except (SyntaxError, tokenize.TokenError):  # an array's header that is no header is read as Python
         return None

@@ -312,7 +312,7 @@ def load_address_map(name_or_path: str | Path, dimm: Dimm) -> AddressMap:
         ...
         poisonsim.errors.ScenarioError: 'skx-open' is not an address map of the catalogue; known: ...
     """
-    text, _, options = str(name_or_path).partition(":")
+    text, options = catalog.split_options(str(name_or_path))
     if text.endswith(".toml"):
         tables, where = catalog.read_toml(Path(text), where=text), text
     elif problem := catalog.unknown_name("maps", text):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poisonsim.faults.field import field_model
-from poisonsim.faults.strata import MOST, PLAIN, Strata, TabulatedCounts, design
+from poisonsim.faults.strata import MOST, PLAIN, Drawn, Strata, TabulatedCounts, design, pmf_of_counts
 from poisonsim.scenario import CountFaults, RateFaults, Scenario
 from poisonsim.units import TIB
 
@@ -18,9 +18,6 @@ F64 = NDArray[np.float64]
 
 # Above this mean a law that leaves most VMs alone has a tail too long to be listed, and sampling is plain.
 _LONGEST_MEAN = 100.0
-
-# What the listed probabilities may leave out, as a share of the probability of any UE.
-_NEGLIGIBLE = 1e-17
 
 # A gamma frailty of less variance cannot be told from none, and its shape overflows.
 _LEAST_DISPERSION = 1e-12
@@ -65,29 +62,20 @@ class Arrivals:
         """
         if self.fixed:
             return np.append(np.zeros(int(self.mean)), 1.0)
-        # Each probability is the one before times a ratio, which tends to a limit below 1: 0 without frailty.
-        spread = self.mean * self.dispersion
-        limit = spread / (1 + spread)
-        n = np.arange(int(-np.log(_NEGLIGIBLE) * (1 + spread) * 1.2 + 4 * self.mean) + 60)
-        ratio = limit * (n - 1) / np.maximum(n, 1) + self.mean / (1 + spread) / np.maximum(n, 1)
-        none = np.exp(-self.mean) if self.dispersion == 0 else np.exp(-np.log1p(spread) / self.dispersion)
-        ratio[0] = none
-        pmf = np.cumprod(ratio)
-        tails = np.cumsum(pmf[::-1])[::-1]
-        return np.asarray(pmf[: max(int((tails > _NEGLIGIBLE * self.p_any).sum()), 1)], np.float64)
+        return pmf_of_counts(self.mean, self.dispersion)
 
     @property
     def strata(self) -> Strata:
         """How trials are shared out: plain where most VMs see a UE, else by their number.
 
         Examples:
-            >>> Arrivals(mean=0.05).strata.least.tolist(), Arrivals(mean=100, fixed=True).strata.plain
+            >>> Arrivals(mean=0.05).strata.count.tolist(), Arrivals(mean=100, fixed=True).strata.plain
             ([0, 1, 2, 3, 4, 5, 6, 7], True)
         """
         return _strata(self)
 
-    def draw_counts(self, rng: np.random.Generator, n_trials: int, block: int) -> tuple[I64, I64, I64]:
-        """The trials of a block that see any UE, ascending, how many each sees, and their strata: int64[n_hit] each.
+    def draw_counts(self, rng: np.random.Generator, n_trials: int, block: int) -> Drawn:
+        """The trials of a block that see any UE, and how many.
 
         Where few VMs are hit, `strata` says which trials those are; all others cost nothing.
         """
@@ -104,14 +92,14 @@ class Arrivals:
             every = rng.poisson(rates, n_trials)
             hit = np.flatnonzero(every)
             count = every[hit]
-        return hit, count, np.zeros(len(hit), np.int64)
+        return Drawn(hit, count, None, np.zeros(len(hit), np.int64))
 
 
 @cache
 def _strata(arrivals: Arrivals) -> Strata:
     if arrivals.fixed or arrivals.p_any > MOST or arrivals.mean > _LONGEST_MEAN:
         return PLAIN
-    return design(arrivals.pmf())
+    return design(arrivals.pmf()[:, None])
 
 
 def arrivals_of(scenario: Scenario) -> Arrivals | TabulatedCounts:

@@ -1,9 +1,10 @@
 """Corrected errors: what faults give before, or instead of, uncorrected ones, and what a host learns from them.
 
-A permanent fault gives corrected errors (CEs) from its onset on: on some days, at a rate that is log-normal between
-faults, each in one of its bad lines. Where a base page gives so many within a day, a host can act: `on_ce`. Whether
-that was right (precision) and how many errors it would have met beforehand (recall) follow from the model: the lines
-that give CEs and those that give UEs lie in the same reach, and that is all they have in common.
+A fault gives corrected errors (CEs) from its onset on: on some days, at a rate that is log-normal between faults, each
+in one of its bad lines; until it leads to uncorrected errors, or leaves off, which it does at a constant rate. Where a
+base page gives so many within a day, a host can act: `on_ce`. Whether that was right (precision) and how many errors it
+would have met beforehand (recall) follow from the model: the lines that give CEs and those that give UEs lie in the
+same reach, and that is all they have in common.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import gammainc
 
 from poisonsim.faults.field import FieldModel, Incidents
-from poisonsim.faults.growth import draw_pages, draw_strikes
+from poisonsim.faults.growth import F_MODE, draw_pages, draw_strikes
 from poisonsim.faults.laws import CeThreshold
 from poisonsim.faults.streams import Purpose, stream
 from poisonsim.units import DAYS_PER_YEAR, HOURS_PER_YEAR
@@ -93,7 +94,7 @@ def draw_triggers(
         until: float64[n_faults], when its part leaves service, or the horizon ends.
     """
     laws, memory, vm = model.laws, model.memory, model.scenario.vm
-    _, _, n_lines = draw_strikes(rng, np.zeros(len(faults)), np.zeros(len(faults)), faults, model.growth, 1.0)
+    _, _, n_lines, _, _ = draw_strikes(rng, np.zeros(len(faults)), faults, model.growth, np.inf, 0.0)  # one each
     fault = np.repeat(np.arange(len(faults)), n_lines)
     page_shift = vm.base_bytes.bit_length() - 1
     page = draw_pages(
@@ -131,23 +132,115 @@ def draw_onsets(model: FieldModel, rng: np.random.Generator, incidents: Incident
     return onset
 
 
-def correctable_per_dimm_year(model: FieldModel) -> dict[str, float]:
-    """Permanent faults that never lead to uncorrected errors, per DIMM-year, by mode, over all hosts of the fleet."""
+def correctable_per_dimm_year(model: FieldModel, vendor: str = "") -> dict[str, float]:
+    """Faults that never lead to uncorrected errors, per DIMM-year and mode, of the table's fleet or one vendor."""
     table, n_chips = model.table, model.table.n_chips_per_dimm or model.dimm.n_chips
-    level = sum(host.share * host.factor for host in model.classes)
+    fit = table.fit_by_mode(vendor=vendor)
     return {
-        mode.name: level * mode.fit_per_chip_permanent * n_chips * HOURS_PER_YEAR * 1e-9
-        * (1 - mode.n_ue_permanent / max(mode.n_permanent, 1))
+        mode.name: sum(fit[mode.name]) * n_chips * HOURS_PER_YEAR * 1e-9 * (1 - mode.p_ue)
         for mode in table.modes
         if mode.name not in model.hidden_modes
-    }  # fmt: skip
+    }
 
 
-def _draw_correctable(model: FieldModel, rng: np.random.Generator, n: int) -> I64:
-    """Rows of `n` faults at random places that never lead to uncorrected errors."""
-    chance = model.kind_chances(correctable_per_dimm_year(model), among_ue=False)
-    kind = np.searchsorted(chance, rng.random(n) * chance[-1], side="right")
-    return model.memory.place(rng.integers(model.memory.n_lines, size=n), *model.kinds, kind)
+def bystander_means(model: FieldModel) -> F64:
+    """Faults that never lead to uncorrected errors, expected of a host over the horizon, by class: float64[n_classes].
+
+    Those that the VM finds there when it comes are among them.
+    """
+    rate = {host.vendor: sum(correctable_per_dimm_year(model, host.vendor).values()) for host in model.classes}
+    fleet = sum(correctable_per_dimm_year(model).values())
+    level = fleet * len(rate) / max(sum(rate.values()), 1e-300) if len(rate) > 1 else 1.0
+    years = model.scenario.horizon.years + model.laws.lead_years
+    return np.array([host.worse * level * rate[host.vendor] for host in model.classes]) * model.memory.n_dimms * years
+
+
+def bystander_lines(model: FieldModel) -> float:
+    """About how many lines such faults make bad in one trial, for sizing work."""
+    rates = correctable_per_dimm_year(model)
+    mean = sum(model.laws.lines[mode].mean * rate for mode, rate in rates.items()) / max(sum(rates.values()), 1e-300)
+    return mean * float(np.dot([host.share for host in model.classes], bystander_means(model)))
+
+
+class Bystanders(NamedTuple):
+    """Faults that never lead to uncorrected errors, of which the VM sees corrected ones only.
+
+    Attributes:
+        faults: int64[n, N_FAULT_COLUMNS], what each reaches.
+        begin, end: float64[n], years of the VM's life between which it gives corrected errors.
+    """
+
+    faults: I64
+    begin: F64
+    end: F64
+
+
+def draw_bystanders(model: FieldModel, rng: np.random.Generator, of_class: I64) -> Bystanders:
+    """Such faults of hosts of given classes: one for each entry of int64[n]."""
+    n, horizon, lead = len(of_class), model.scenario.horizon.years, model.laws.lead_years
+    kind = np.empty(n, np.int64)
+    u = rng.random(n)
+    for c, host in enumerate(model.classes):
+        mine = of_class == c
+        chance = model.kind_chances(correctable_per_dimm_year(model, host.vendor), among_ue=False)
+        kind[mine] = np.searchsorted(chance, u[mine] * chance[-1], side="right")
+    many = rng.random(n) < model.growth.p_many[model.kinds[0][kind]]
+    faults = model.memory.place(rng.integers(model.memory.n_lines, size=n), *model.kinds, kind, many)
+    shapes = np.array([host.shape for host in model.classes])[of_class]
+    begin = horizon * rng.random(n) ** (1 / shapes)
+    begin[rng.random(n) * (horizon + lead) < lead] = 0.0  # there before the VM
+    return Bystanders(faults, begin, np.minimum(begin + lead * rng.standard_exponential(n), horizon))
+
+
+class Watched(NamedTuple):
+    """Corrected errors that made the host act, in no order.
+
+    Attributes:
+        trial: int64[n], whose.
+        page: int64[n], base page of the VM.
+        years: float64[n], when the threshold was passed.
+        born: float64[n], when the fault behind it began.
+        mode: uint8[n], its mode.
+    """
+
+    trial: I64
+    page: I64
+    years: F64
+    born: F64
+    mode: NDArray[np.uint8]
+
+
+def draw_watched(
+    model: FieldModel, rng: np.random.Generator, threshold: CeThreshold, onset: F64, until: F64,
+    n_trials: int, trial: I64, incidents: Incidents,
+) -> Watched:  # fmt: skip
+    """What a host that counts corrected errors sees pass its threshold, of all faults of its memory.
+
+    Args:
+        rng: Of the block's corrected errors.
+        threshold: At which it acts.
+        onset, until: float64[n_faults], since when they give corrected errors and when the part leaves service.
+        n_trials: Trials of the block.
+        trial: int64[n], those with incidents.
+        incidents: The faults that lead to uncorrected errors, of those trials.
+    """
+    horizon, dispersion = model.scenario.horizon.years, model.faults.dispersion
+    count = np.zeros(n_trials, np.int64)
+    count[trial] = np.diff(incidents.start)
+    of_class = model.draw_classes(rng, count)
+    of_class[trial] = incidents.of_class
+    means = bystander_means(model)[of_class]
+    if dispersion > 0:  # what is known of a host's rate from its incidents, for its other faults
+        means *= rng.standard_gamma(1 / dispersion + count) / (1 / dispersion + model.means[of_class])
+    others = np.repeat(np.arange(n_trials), rng.poisson(means))
+    bystanders = draw_bystanders(model, rng, of_class[others])
+    owner = np.concatenate((np.repeat(trial, np.diff(incidents.start)), others))
+    faults = np.concatenate((incidents.faults, bystanders.faults))
+    begin = np.concatenate((onset, bystanders.begin))
+    until = np.concatenate((np.minimum(until, horizon), bystanders.end))
+    passed = draw_triggers(model, rng, faults, begin, until, threshold)
+    mode = faults[passed.fault, F_MODE].astype(np.uint8)
+    return Watched(owner[passed.fault], passed.page, passed.years, begin[passed.fault], mode)
 
 
 def trigger_quality(model: FieldModel, *, seed: int, n_faults: int = 20_000) -> list[TriggerQuality]:
@@ -168,20 +261,20 @@ def trigger_quality(model: FieldModel, *, seed: int, n_faults: int = 20_000) -> 
         for purpose in (Purpose.GEOMETRY, Purpose.ARRIVALS, Purpose.GROWTH, Purpose.CORRECTED)
     )  # fmt: skip
     incidents = model.draw_incidents(arriving, where, np.ones(n_faults, np.int64))
-    events = model.draw_events(growing, incidents)
+    strikes = model.strike(growing, incidents)
+    events = model.find(growing, incidents, strikes, incidents.years)
     onset = draw_onsets(model, corrected, incidents)
-    until = np.full(len(incidents.years), horizon)
-    bystanders = _draw_correctable(model, corrected, n_faults)
-    begin = horizon * corrected.random(n_faults)
-    rates = (
-        model.mean / n_faults,
-        sum(correctable_per_dimm_year(model).values()) * model.memory.n_dimms * horizon / n_faults,
-    )
+    until = np.minimum(strikes.until, horizon)
+    shares, means = np.array([host.share for host in model.classes]), bystander_means(model)
+    n_others = float(shares @ means)
+    classes = corrected.choice(len(means), size=n_faults, p=shares * means / n_others)
+    bystanders = draw_bystanders(model, corrected, classes)
+    rates = (model.mean / n_faults, n_others / n_faults)
     return [
         _quality(
             threshold, incidents.start, events.start, events.page, events.years,
             draw_triggers(model, corrected, incidents.faults, onset, until, threshold),
-            draw_triggers(model, corrected, bystanders, begin, np.full(n_faults, horizon), threshold),
+            draw_triggers(model, corrected, bystanders.faults, bystanders.begin, bystanders.end, threshold),
             rates, horizon,
         )
         for threshold in model.laws.thresholds.values()

@@ -15,17 +15,29 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, nbinom, poisson
+from scipy.stats import binom
 
 from poisonsim.faults.address_map import load_address_map
 from poisonsim.faults.boxes import shape_windows
 from poisonsim.faults.detection import Detection
 from poisonsim.faults.ecc import ChipRates, draw_failures, load_ecc, p_at_least
 from poisonsim.faults.geometry import Dimm, load_dimm
-from poisonsim.faults.growth import F_MODE, F_RANK, GrowthLaw, draw_strikes, find_lines
-from poisonsim.faults.host import HostMemory, sort_within
-from poisonsim.faults.laws import Laws, load_laws
-from poisonsim.faults.strata import TabulatedCounts
+from poisonsim.faults.growth import (
+    F_BANKS,
+    F_LINES,
+    F_MODE,
+    F_RANK,
+    F_RANKS,
+    F_ROWS,
+    N_FAULT_COLUMNS,
+    GrowthLaw,
+    Strikes,
+    draw_strikes,
+    find_lines,
+)
+from poisonsim.faults.host import HostMemory, chosen, sort_within
+from poisonsim.faults.laws import CeThreshold, Laws, load_laws
+from poisonsim.faults.strata import MOST, Strata, TabulatedCounts, pmf_of_counts
 from poisonsim.faults.tables import MODES, FaultTable, load_fault_table
 from poisonsim.scenario import FieldFaults, Scenario
 from poisonsim.units import HOURS_PER_YEAR
@@ -34,6 +46,9 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 _NEGLIGIBLE = 1e-16
+_LEAST_DISPERSION = 1e-12  # less cannot be told from none
+_LONGEST_TABLE = 1000  # incidents of one VM beyond which pairs of numbers are not listed
+_TRIAL_LINES = 15.0  # what a trial costs beside its bad lines, in lines
 
 
 class HostClass(NamedTuple):
@@ -43,7 +58,8 @@ class HostClass(NamedTuple):
         name: In words.
         share: Share of all hosts.
         vendor: Vendor of the table; empty for the fleet's mix.
-        factor: On the rates.
+        factor: On the rates of faults that lead to errors, which level vendors to the fleet's mean where they mix.
+        worse: The same without that levelling.
         shape: Weibull shape of the hazard over the horizon.
     """
 
@@ -51,6 +67,7 @@ class HostClass(NamedTuple):
     share: float
     vendor: str
     factor: float
+    worse: float
     shape: float
 
 
@@ -61,11 +78,13 @@ class Incidents(NamedTuple):
         start: int64[n_trials + 1], first fault of each trial.
         years: float64[n_faults], when each first strikes, ascending within a trial.
         faults: int64[n_faults, N_FAULT_COLUMNS], as `find_lines` takes them.
+        of_class: int64[n_trials], class of each trial's host.
     """
 
     start: I64
     years: F64
     faults: I64
+    of_class: I64
 
 
 class Events(NamedTuple):
@@ -89,7 +108,8 @@ def field_model(scenario: Scenario) -> FieldModel:
     """
     faults = scenario.faults
     assert isinstance(faults, FieldFaults)
-    files = (name for name in (faults.table, faults.laws, faults.dimm, faults.map) if name.endswith(".toml"))
+    named = (faults.table, faults.laws, faults.dimm, faults.map.partition(":")[0])
+    files = (name for name in named if name.endswith(".toml"))
     return _model(scenario, tuple(Path(name).read_bytes() for name in files))
 
 
@@ -159,6 +179,7 @@ class FieldModel:
                 share / len(vendors),
                 vendor,
                 faults.scale * level[vendor] * factor,
+                faults.scale * factor,
                 shape,
             )
             for vendor in vendors
@@ -221,65 +242,120 @@ class FieldModel:
 
     @cached_property
     def joint_pmf(self) -> F64:
-        """P(host of class c, n incidents): float64[n_classes, n_counts], to a negligible tail."""
+        """P(host of class c, n incidents, m of them with many lines): float64[n_classes, n, m], to a negligible tail.
+
+        Where it is of no use to know m beforehand there is no such dimension: its length is 1.
+        """
         rows = []
-        dispersion = self.faults.dispersion
         for host, mean in zip(self.classes, self.means, strict=True):
             if self.faults.ue == "ecc":
                 law = binom(self.n_units, min(mean / self.n_units, 1.0))
-            elif dispersion > 1e-12 and mean > 0:
-                law = nbinom(1 / dispersion, 1 / (1 + mean * dispersion))
+                pmf = law.pmf(np.arange(int(law.isf(_NEGLIGIBLE)) + 2))
             else:
-                law = poisson(mean)
-            rows.append(host.share * law.pmf(np.arange(int(law.isf(_NEGLIGIBLE)) + 2)))
-        joint = np.zeros((len(rows), max(map(len, rows))))
+                dispersion = self.faults.dispersion
+                pmf = pmf_of_counts(mean, dispersion if dispersion > _LEAST_DISPERSION else 0.0)
+            rows.append(host.share * pmf)
+        joint = np.zeros((len(rows), max(map(len, rows)), 1))
         for row, pmf in zip(joint, rows, strict=True):
-            row[: len(pmf)] = pmf
-        return joint
+            row[: len(pmf), 0] = pmf
+        n = np.arange(joint.shape[1])
+        plain = self.threshold is not None or joint[:, 1:].sum() > MOST
+        if plain or self.faults.ue == "ecc" or not self.p_many.any() or len(n) > _LONGEST_TABLE:
+            return joint
+        by_many: F64 = joint * binom(n[:, None], self.p_many[:, None, None]).pmf(n)
+        return by_many
+
+    @cached_property
+    def p_many(self) -> F64:
+        """Share of the incidents that spoil many lines at once, by class of host: float64[n_classes]."""
+        shares = np.array([self.laws.lines[mode].large_share for mode in MODES])
+        rates = [[self.ue_faults_per_dimm_year(c.vendor).get(mode, 0.0) for mode in MODES] for c in self.classes]
+        total = np.sum(rates, axis=1)
+        found: F64 = np.divide(np.array(rates) @ shares, total, out=np.zeros(len(rates)), where=total > 0)
+        return found
 
     @cached_property
     def counts(self) -> TabulatedCounts:
-        """How many incidents a VM's host meets."""
-        return TabulatedCounts(self.mean, self.joint_pmf.sum(axis=0))
+        """How many incidents a VM's host meets, and how many of them spoil many lines."""
+        law = self.joint_pmf.sum(axis=0)
+        n, m = np.indices(law.shape)
+        few, many = self.lines_per_incident
+        return TabulatedCounts(self.mean, law, _TRIAL_LINES + few * n + many * m, self.threshold is not None)
+
+    @property
+    def threshold(self) -> CeThreshold | None:
+        """Corrected errors at which the host acts, if it counts them."""
+        name = self.scenario.host.ce_threshold
+        return None if name == "off" else self.laws.thresholds[name]
 
     @cached_property
-    def lines_per_incident(self) -> float:
-        """About how many bad lines an incident makes, for sizing work; the VM's share of them are its errors."""
-        rates = self.ue_faults_per_dimm_year() if self.faults.ue == "empirical" else dict.fromkeys(MODES, 1.0)
-        total = sum(rates.values())
-        return max(sum(self.laws.lines[mode].mean * rate for mode, rate in rates.items()) / total, 1.0)
+    def lines_per_incident(self) -> tuple[float, float]:
+        """About how many bad lines an incident makes, and how many more if many at once, for sizing work."""
+        laws = [self.laws.lines[mode] for mode in MODES]
+        rates = np.array([self.ue_faults_per_dimm_year().get(mode, 0.0) for mode in MODES])
+        if self.faults.ue == "ecc" or not rates.any():
+            rates = np.ones(len(MODES))
+        few = rates @ [law.small_mean for law in laws] / rates.sum()
+        large = rates @ [law.large_share for law in laws]
+        beyond = rates @ [law.mean - (1 - law.large_share) * law.small_mean for law in laws]
+        many = beyond / large if large else 0.0
+        once = np.zeros((200, N_FAULT_COLUMNS), np.int64)
+        once[:, [F_RANKS, F_BANKS, F_ROWS, F_LINES]] = 1
+        repair = self.faults.repair if self.faults.service == "replace" else np.inf
+        rng, years = np.random.Generator(np.random.PCG64DXSM(1)), self.scenario.horizon.years
+        strikes = Strikes(*draw_strikes(rng, np.zeros(len(once)), once, self.growth, repair, years))
+        return float(few) * len(strikes.years) / len(once), float(many)
+
+    def lines_per_trial(self, strata: Strata) -> float:
+        """About how many bad lines are drawn for a trial, those that are not simulated included."""
+        few, many = self.lines_per_incident
+        if strata.plain:
+            share = (
+                float(np.dot([host.share for host in self.classes], self.p_many)) if self.faults.ue != "ecc" else 0.05
+            )
+            return self.mean * (few + share * many)
+        return strata.p_any * strata.per_simulated(few, many)
 
     # --- what happens ---------------------------------------------------------------------------------------------
 
-    def draw_classes(self, rng: np.random.Generator, count: I64) -> I64:
-        """Class of each trial's host, given how many incidents it sees: int64[n_trials]."""
-        cumulative = np.cumsum(self.joint_pmf[:, count], axis=0)
+    def draw_classes(self, rng: np.random.Generator, count: I64, many: I64 | None = None) -> I64:
+        """Class of each trial's host, given its incidents and how many of them spoil many lines: int64[n_trials]."""
+        if len(self.classes) == 1:
+            return np.zeros(len(count), np.int64)
+        chances = self.joint_pmf.sum(axis=2)[:, count] if many is None else self.joint_pmf[:, count, many]
+        cumulative = np.cumsum(chances, axis=0)
         of_class: I64 = (rng.random(len(count)) * cumulative[-1] >= cumulative[:-1]).sum(axis=0)
         return of_class
 
-    def draw_incidents(self, rng: np.random.Generator, where: np.random.Generator, count: I64) -> Incidents:
+    def draw_incidents(
+        self, rng: np.random.Generator, where: np.random.Generator, count: I64, many: I64 | None = None
+    ) -> Incidents:
         """Faults of trials that see so many incidents each.
 
         Args:
             rng: For who, when and which mode.
             where: For the place in the host's memory and the form.
+            count: int64[n_trials], incidents of each.
+            many: int64[n_trials], how many of them spoil many lines; left to chance where it is not said.
         """
-        of_class = self.draw_classes(rng, count)
+        of_class = self.draw_classes(rng, count, many)
         if self.faults.ue == "ecc":
             return self._draw_overlaps(rng, where, count, of_class)
         start = np.concatenate(([0], np.cumsum(count)))
         host = np.repeat(of_class, count)
-        years = (
-            self.scenario.horizon.years * rng.random(len(host)) ** (1 / np.array([c.shape for c in self.classes]))[host]
-        )
+        shapes = np.array([c.shape for c in self.classes])
+        years = self.scenario.horizon.years * rng.random(len(host)) ** (1 / shapes)[host]
+        u = rng.random(len(host))
+        spoils = u < self.p_many[host] if many is None else chosen(u, start, many)
         kind = np.empty(len(host), np.int64)
         u = rng.random(len(host))
-        for c, chance in enumerate(self._kind_chances):
-            mine = host == c
-            kind[mine] = np.searchsorted(chance, u[mine] * chance[-1], side="right")
-        faults = self.memory.place(where.integers(self.memory.n_lines, size=len(host)), *self.kinds, kind)
+        for c, chances in enumerate(self._kind_chances):
+            for spoil, chance in enumerate(chances):
+                mine = (host == c) & (spoils == spoil)
+                kind[mine] = np.searchsorted(chance, u[mine] * chance[-1], side="right")
+        faults = self.memory.place(where.integers(self.memory.n_lines, size=len(host)), *self.kinds, kind, spoils)
         sort_within(start, years, faults)
-        return Incidents(start, years, faults)
+        return Incidents(start, years, faults, of_class)
 
     @cached_property
     def kinds(self) -> tuple[I64, I64]:
@@ -302,9 +378,15 @@ class FieldModel:
         return np.cumsum(np.concatenate(chances))
 
     @cached_property
-    def _kind_chances(self) -> list[F64]:
-        """Cumulative chances of the kinds of faults with errors, by class of host."""
-        return [self.kind_chances(self.ue_faults_per_dimm_year(c.vendor), among_ue=True) for c in self.classes]
+    def _kind_chances(self) -> list[tuple[F64, F64]]:
+        """Cumulative chances of the kinds of faults with few lines, and with many, by class of host."""
+        found = []
+        for host in self.classes:
+            rates = self.ue_faults_per_dimm_year(host.vendor)
+            many = {mode: rate * self.laws.lines[mode].large_share for mode, rate in rates.items()}
+            few = {mode: rate - many[mode] for mode, rate in rates.items()}
+            found.append((self.kind_chances(few, among_ue=True), self.kind_chances(many, among_ue=True)))
+        return found
 
     def _draw_overlaps(
         self, rng: np.random.Generator, where: np.random.Generator, count: I64, of_class: I64
@@ -321,25 +403,52 @@ class FieldModel:
                 weibull_shape=host.shape, at_least=self.fewest_faults,
             )  # fmt: skip
             unit = where.integers(self.n_units, size=len(owner))[found.dimm]
-            trials.append(owner[found.dimm])
-            years.append(found.years)
-            rows.append(self.memory.place_box(unit, found.rank, found.box, np.maximum(found.mode, found.other)))
+            mode = np.maximum(found.mode, found.other)
+            many = rng.random(len(mode)) < self.growth.p_many[mode]
+            placed = self.memory.place_box(unit, found.rank, found.box, mode, many)
+            serves = found.years <= self._replaced(len(owner), found.dimm, found.years)[found.dimm]
+            trials.append(owner[found.dimm][serves])
+            years.append(found.years[serves])
+            rows.append(placed[serves])
         trial, when, faults = np.concatenate(trials), np.concatenate(years), np.concatenate(rows)
         order = np.lexsort((faults[:, F_RANK], faults[:, F_MODE], when, trial))
         start = np.searchsorted(trial[order], np.arange(len(count) + 1))
-        return Incidents(start, when[order], faults[order])
+        return Incidents(start, when[order], faults[order], of_class)
+
+    def _replaced(self, n_dimms: int, dimm: I64, years: F64) -> F64:
+        """Years at which each DIMM is replaced after the first of its errors, here once made: float64[n_dimms]."""
+        first = np.full(n_dimms, np.inf)
+        if self.faults.service == "replace":
+            np.minimum.at(first, dimm, years + self.faults.repair)
+        return first
 
     def draw_events(self, rng: np.random.Generator, incidents: Incidents) -> Events:
         """The errors that incidents give the VM."""
-        faults, vm, horizon = self.faults, self.scenario.vm, self.scenario.horizon.years
-        until = incidents.years + (faults.repair if faults.service == "replace" else np.inf)
-        first, strikes, n_lines = draw_strikes(rng, incidents.years, until, incidents.faults, self.growth, horizon)
-        n = int(n_lines.sum())
-        waits, bits = rng.standard_exponential(n), rng.integers(0, 1 << 64, size=n, dtype=np.uint64)
+        return self.find(rng, incidents, self.strike(rng, incidents), incidents.years)
+
+    def strike(self, rng: np.random.Generator, incidents: Incidents) -> Strikes:
+        """When incidents make lines bad, and how many; `rng` is that of the block's growth."""
+        repair = self.faults.repair if self.faults.service == "replace" else np.inf
+        horizon = self.scenario.horizon.years
+        return Strikes(*draw_strikes(rng, incidents.years, incidents.faults, self.growth, repair, horizon))
+
+    def find(self, rng: np.random.Generator, incidents: Incidents, strikes: Strikes, began: F64) -> Events:
+        """The errors of the VM that strikes give.
+
+        Args:
+            rng: Of the block's growth.
+            incidents: The faults.
+            strikes: Theirs.
+            began: float64[n_faults], since when each lies in its memory.
+        """
+        vm = self.scenario.vm
+        n = int(strikes.n_lines.sum())
+        waits = rng.standard_exponential(n - len(strikes.n_lines))
+        bits = rng.integers(0, 1 << 64, size=n, dtype=np.uint64)
         amap, page_shift = self.memory.address_map, vm.base_bytes.bit_length() - 1
         return Events(*find_lines(
-            incidents.start, incidents.years, first, strikes, n_lines, until, incidents.faults, self.growth,
-            amap.encoder(), waits, bits, amap.n_bytes >> page_shift, vm.n_base_pages, page_shift, horizon,
+            incidents.start, began, strikes, incidents.faults, self.growth, amap.encoder(), waits, bits,
+            amap.n_bytes >> page_shift, vm.n_base_pages, page_shift, self.scenario.horizon.years,
         ))  # fmt: skip
 
     @cached_property

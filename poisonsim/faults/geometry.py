@@ -10,7 +10,7 @@ from typing import Any
 
 from poisonsim import catalog
 from poisonsim.catalog.problems import FileProblems
-from poisonsim.errors import ScenarioError
+from poisonsim.errors import ScenarioError, shown
 from poisonsim.units import GIB
 
 WORD_BYTES = 8
@@ -95,6 +95,11 @@ class Dimm:
         return self.rank_bytes * self.n_ranks * self.n_subchannels
 
     @property
+    def data_bits(self) -> int:
+        """Data bits that a rank of one subchannel moves at a time."""
+        return 8 * WORD_BYTES // self.n_subchannels
+
+    @property
     def n_chips(self) -> int:
         """Chips of the DIMM, those for ECC included."""
         return self.n_chips_per_rank * self.n_ranks * self.n_subchannels
@@ -135,7 +140,7 @@ def _parse(tables: Mapping[str, Any], *, name: str, where: str) -> Dimm:
     problems.known("", tables, ("generation", *_SECTIONS))
     generation = tables.get("generation")
     if generation not in GENERATIONS:
-        what = "missing" if generation is None else f"{generation!r} is not known"
+        what = "missing" if generation is None else f"{shown(generation)} is not known"
         problems.add("generation", f"{what}; allowed: {', '.join(GENERATIONS)}")
     found: dict[str, Any] = {}
     for section, keys in _SECTIONS.items():
@@ -159,7 +164,9 @@ def _value(problems: FileProblems, where: str, table: Mapping[str, Any], key: st
         problems.sourced(where, table)
     if key == "on_die_ecc":
         if not isinstance(value, bool):
-            problems.add(where, ("missing" if value is None else f"{value!r} is neither") + "; write true or false")
+            problems.add(
+                where, ("missing" if value is None else f"{shown(value)} is neither") + "; write true or false"
+            )
         return bool(value)
     if key not in _POWERS_OF_TWO:
         return problems.whole(where, value, least=1, most=64)
@@ -174,11 +181,14 @@ def _check_together(problems: FileProblems, found: Mapping[str, int]) -> None:
     """Keep what no single value is to blame for."""
     width, n_chips = found["device_width_bits"], found["n_chips_per_rank"]
     needed = 8 * WORD_BYTES // found["n_subchannels"]
-    if not needed <= n_chips * width <= 2 * needed:
+    check = needed // 8
+    if n_chips * width != needed and not needed + check <= n_chips * width <= 2 * needed:
+        fewest = -(-(needed + check) // width)
         problems.add(
             "module.n_chips_per_rank",
             f"{n_chips} chips of {width} bits are {n_chips * width} data and ECC bits; a rank of a DIMM with "
-            f"{found['n_subchannels']} subchannels has {needed} data bits: {needed // width} chips and those for ECC",
+            f"{found['n_subchannels']} subchannels has {needed} data bits, and ECC takes {check} or more: write "
+            f"{needed // width} without ECC, or {fewest} to {2 * needed // width} with it",
         )
     rank_bytes = found["n_rows"] * found["n_columns"] * WORD_BYTES
     rank_bytes *= found["n_bank_groups"] * found["n_banks_per_group"]

@@ -20,9 +20,10 @@ from poisonsim.faults.tables import MODES
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
-# columns of a fault's row: where in the host's memory it can reach
-(F_SET, F_CONTROLLER, F_CHANNEL, F_RANK, F_RANKS, F_BANK, F_BANKS, F_ROW, F_ROWS, F_LINE, F_LINES, F_MODE) = range(12)
-N_FAULT_COLUMNS = 12
+# columns of a fault's row: where in the host's memory it can reach; its mode; whether it spoils many lines at once
+(F_SET, F_CONTROLLER, F_CHANNEL, F_RANK, F_RANKS, F_BANK, F_BANKS, F_ROW, F_ROWS, F_LINE, F_LINES, F_MODE,
+ F_MANY) = range(13)  # fmt: skip
+N_FAULT_COLUMNS = 13
 
 _MOST_STRIKES = 10_000
 """No part strikes more often than this in one life; a law that would is cut off there."""
@@ -96,55 +97,84 @@ def page_of(
     return row[F_SET] * set_pages + (address >> page_shift)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def draw_strikes(rng: Any, years: Any, until: Any, faults: Any, law: Any, horizon_years: float) -> Any:
-    """When each fault makes lines bad, and how many.
+@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+def found_after(unfound: float, found_years: Any) -> Any:
+    """Years until the share exp(-`unfound`) of a strike's lines is left to find, by the table of `GrowthLaw`."""
+    entry = np.int64(min(unfound * PER_UNIT, len(found_years) - 2))
+    part = min(unfound * PER_UNIT - entry, 1.0)
+    return found_years[entry] + part * (found_years[entry + 1] - found_years[entry])
 
-    Many at once only in its first strike; and never more in one strike than its reach has.
+
+class Strikes(NamedTuple):
+    """When faults make lines bad, and how many.
+
+    Attributes:
+        first: int64[n_faults + 1], first strike of each fault.
+        years: float64[n_strikes].
+        n_lines: int64[n_strikes].
+        unfound: float64[n_strikes], for the line of each strike that is found first, as `found_after` takes it.
+        until: float64[n_faults], years at which the part leaves service; infinite where it stays in.
+    """
+
+    first: I64
+    years: F64
+    n_lines: I64
+    unfound: F64
+    until: F64
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def draw_strikes(rng: Any, years: Any, faults: Any, law: Any, repair_years: float, horizon_years: float) -> Any:
+    """When each fault makes lines bad, and how many: the fields of `Strikes`.
+
+    Many at once only in its first strike; and never more in one strike than its reach has. A part is replaced some
+    time after the first of its lines is found, whoever's memory that is.
 
     Args:
         rng: Generator of the block's growth stream.
         years: float64[n_faults], when each first strikes.
-        until: float64[n_faults], when its part leaves service; it strikes no more from then on.
         faults: int64[n_faults, N_FAULT_COLUMNS], what each can reach.
         law: A `GrowthLaw`.
+        repair_years: From the first line found to the part's replacement, infinite where parts stay in.
         horizon_years: End of the simulated life.
-
-    Returns:
-        first int64[n_faults + 1], first strike of each fault; when float64, n_lines int64 [n_strikes].
     """
     first = np.zeros(len(years) + 1, np.int64)
+    until = np.full(len(years), np.inf)
     room = 2 * len(years) + 16
     when = np.empty(room, np.float64)
     n_lines = np.empty(room, np.int64)
+    unfound = np.empty(room, np.float64)
     n = 0
     for f in range(len(years)):
         mode = faults[f, F_MODE]
         reach = faults[f, F_RANKS] * faults[f, F_BANKS] * faults[f, F_ROWS] * faults[f, F_LINES]
         strike = years[f]
         for i in range(_MOST_STRIKES):
-            if i == 0 and law.p_many[mode] > 0 and rng.random() < law.p_many[mode]:
+            if i == 0 and faults[f, F_MANY]:
                 lines = np.int64(np.exp(law.log_low[mode] + rng.random() * law.log_ratio[mode]))
             elif law.log_few[mode] > -np.inf:
                 lines = 1 + np.int64(rng.standard_exponential() / -law.log_few[mode])
             else:
                 lines = np.int64(1)
             if n == len(when):
-                when = np.append(when, np.empty(len(when), np.float64))
-                n_lines = np.append(n_lines, np.empty(len(n_lines), np.int64))
+                when = np.append(when, np.empty(n, np.float64))
+                n_lines = np.append(n_lines, np.empty(n, np.int64))
+                unfound = np.append(unfound, np.empty(n, np.float64))
             when[n] = strike
             n_lines[n] = min(lines, reach)
+            unfound[n] = rng.standard_exponential() / n_lines[n]
+            until[f] = min(until[f], strike + found_after(unfound[n], law.found_years) + repair_years)
             n += 1
             strike += law.repeat_scale_years * rng.standard_exponential() ** (1 / law.repeat_shape)
             if strike > until[f] or strike > horizon_years:
                 break
         first[f + 1] = n
-    return first, when[:n].copy(), n_lines[:n].copy()
+    return first, when[:n].copy(), n_lines[:n].copy(), unfound[:n].copy(), until
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def find_lines(
-    start: Any, began: Any, first: Any, strikes: Any, n_lines: Any, until: Any, faults: Any, law: Any, encoder: Any,
+    start: Any, began: Any, strikes: Any, faults: Any, law: Any, encoder: Any,
     waits: Any, bits: Any, set_pages: int, vm_pages: int, page_shift: int, horizon_years: float,
 ) -> Any:  # fmt: skip
     """The errors that strikes give: which pages of the VM, when found, and how.
@@ -152,13 +182,12 @@ def find_lines(
     Args:
         start: int64[n_trials + 1], first fault of each trial.
         began: float64[n_faults], when each first struck.
-        first, strikes, n_lines: From `draw_strikes`.
-        until: float64[n_faults], when the part leaves service, with what was not found on it.
+        strikes: A `Strikes`; what is not found when the part leaves service goes with it.
         faults: int64[n_faults, N_FAULT_COLUMNS].
         law: A `GrowthLaw`.
         encoder: `AddressMap.encoder()`.
-        waits: float64[n], standard exponential; one for each line, as `bits`.
-        bits: uint64[n], random: the lowest say where the line is, the highest how it is found.
+        waits: float64[n_lines - n_strikes], standard exponential, for all lines of a strike but the first found.
+        bits: uint64[n_lines], random: the lowest say where the line is, the highest how it is found.
         set_pages: Base pages of one interleave set; sets follow each other in the VM's memory.
         vm_pages: Base pages of the VM; what lies beyond belongs to others.
         page_shift: log2 of the bytes of a base page.
@@ -171,13 +200,15 @@ def find_lines(
     found_years, found_ar = law.found_years, law.found_ar
     last_entry = len(found_years) - 2
     event_start = np.zeros(len(start), np.int64)
-    page = np.empty(len(waits), np.int64)
-    when = np.empty(len(waits), np.float64)
-    born = np.empty(len(waits), np.float64)
-    ar = np.empty(len(waits), np.uint8)
-    mode_of = np.empty(len(waits), np.uint8)
+    first, strike_years, n_lines, first_unfound, until = strikes
+    page = np.empty(len(bits), np.int64)
+    when = np.empty(len(bits), np.float64)
+    born = np.empty(len(bits), np.float64)
+    ar = np.empty(len(bits), np.uint8)
+    mode_of = np.empty(len(bits), np.uint8)
     n = 0
     drawn = 0
+    waited = 0
     for t in range(len(start) - 1):
         begin = n
         for f in range(start[t], start[t + 1]):
@@ -188,10 +219,12 @@ def find_lines(
             rank_shift = bank_shift + log2_of(row[F_BANKS])
             last_moment = min(until[f], horizon_years)
             for k in range(first[f], first[f + 1]):
-                strike, run = strikes[k], n
-                unfound = 0.0  # -log of the share of this strike's lines that is not yet found
+                strike, run = strike_years[k], n
+                unfound = first_unfound[k]  # -log of the share of this strike's lines that is not yet found
                 for left in range(n_lines[k], 0, -1):
-                    unfound += waits[drawn] / left  # so the times come out in order
+                    if left < n_lines[k]:
+                        unfound += waits[waited] / left  # so the times come out in order
+                        waited += 1
                     where = np.int64(bits[drawn] & np.uint64(0xFFFFFFFFFFFF))
                     chance = np.int64(bits[drawn] >> np.uint64(48))
                     drawn += 1

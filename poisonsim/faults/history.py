@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from poisonsim.faults.arrivals import arrivals_of
-from poisonsim.faults.field import detection_of, field_model
+from poisonsim.faults.corrected import draw_onsets, draw_watched
+from poisonsim.faults.field import FieldModel, Incidents, detection_of, field_model
 from poisonsim.faults.streams import Purpose, stream
 from poisonsim.scenario import CountFaults, FieldFaults, RateFaults, Scenario
 
@@ -25,7 +27,7 @@ NO_MODE = 255
 
 @dataclass(frozen=True)
 class History:
-    """Errors of the trials of one block that see any.
+    """Errors of the trials of one block that see any, and what their hosts learn from corrected ones.
 
     Attributes:
         trial: int64[n_hit], the trial within the block, ascending; all others see no error.
@@ -37,6 +39,8 @@ class History:
         fate: float64[n_events] in [0, 1), small where the guest cannot do without what it loses.
         ar: uint8[n_events], 1 where a read found it (action required), 0 where the patrol did.
         mode: uint8[n_events], mode of the DRAM fault behind it, by its place in `MODES`; `NO_MODE` for none.
+        corrected: uint8[n_events], 1 where nothing is poisoned, but the corrected errors of the page have passed the
+            threshold of a host that counts them.
     """
 
     trial: I64
@@ -48,6 +52,7 @@ class History:
     fate: F64
     ar: U8
     mode: U8
+    corrected: U8
 
     def first(self, n_trials: int) -> History:
         """The histories of trials 0 to `n_trials` - 1 of this block."""
@@ -56,6 +61,20 @@ class History:
         return History(
             self.trial[:n], self.stratum[:n], self.start[: n + 1],
             self.page[:end], self.years[:end], self.born[:end], self.fate[:end], self.ar[:end], self.mode[:end],
+            self.corrected[:end],
+        )  # fmt: skip
+
+    @cached_property
+    def uncorrected(self) -> History:
+        """The same trials with their errors only: what a policy sees that does not act on corrected ones."""
+        if not self.corrected.any():
+            return self
+        kept = self.corrected == 0
+        start = np.concatenate(([0], np.cumsum(kept)))[self.start]
+        return History(
+            self.trial, self.stratum, start,
+            self.page[kept], self.years[kept], self.born[kept], self.fate[kept], self.ar[kept], self.mode[kept],
+            self.corrected[kept],
         )  # fmt: skip
 
 
@@ -73,14 +92,19 @@ def draw_history(scenario: Scenario, seed: int, block: int, n_trials: int) -> Hi
     arriving, where, guest = (
         stream(seed, purpose, block) for purpose in (Purpose.ARRIVALS, Purpose.GEOMETRY, Purpose.GUEST)
     )
-    trial, count, stratum = arrivals_of(scenario).draw_counts(arriving, n_trials, block)
+    trial, count, many, stratum = arrivals_of(scenario).draw_counts(arriving, n_trials, block)
     if isinstance(scenario.faults, FieldFaults):
         model = field_model(scenario)
-        events = model.draw_events(stream(seed, Purpose.GROWTH, block), model.draw_incidents(arriving, where, count))
-        fate = guest.random(len(events.page))
+        incidents = model.draw_incidents(arriving, where, count, many)
+        growing = stream(seed, Purpose.GROWTH, block)
+        if model.threshold is not None:
+            return _watched(model, stream(seed, Purpose.CORRECTED, block), growing, guest, n_trials, trial, incidents)
+        events = model.draw_events(growing, incidents)
+        n_events = len(events.page)
         return History(
-            trial, stratum, events.start, events.page, events.years, events.born, fate, events.ar, events.mode
-        )
+            trial, stratum, events.start, events.page, events.years, events.born, guest.random(n_events), events.ar,
+            events.mode, np.zeros(n_events, np.uint8),
+        )  # fmt: skip
 
     start = np.concatenate(([0], np.cumsum(count))).astype(np.int64)
     n_events = int(start[-1])
@@ -91,8 +115,36 @@ def draw_history(scenario: Scenario, seed: int, block: int, n_trials: int) -> Hi
     found = stream(seed, Purpose.DETECTION, block).random(n_events, dtype=np.float32)
     ar = (found < detection_of(scenario).p_ar).view(np.uint8)
     return History(
-        trial, stratum, start, page, years, years, guest.random(n_events), ar, np.full(n_events, NO_MODE, np.uint8)
-    )
+        trial, stratum, start, page, years, years, guest.random(n_events), ar, np.full(n_events, NO_MODE, np.uint8),
+        np.zeros(n_events, np.uint8),
+    )  # fmt: skip
+
+
+def _watched(
+    model: FieldModel, watching: np.random.Generator, growing: np.random.Generator, guest: np.random.Generator,
+    n_trials: int, trial: I64, incidents: Incidents,
+) -> History:  # fmt: skip
+    """The histories of a host that counts corrected errors: its errors, and the pages that pass its threshold."""
+    threshold = model.threshold
+    assert threshold is not None
+    onset, strikes = draw_onsets(model, watching, incidents), model.strike(growing, incidents)
+    events = model.find(growing, incidents, strikes, np.minimum(onset, incidents.years))
+    watched = draw_watched(model, watching, threshold, onset, strikes.until, n_trials, trial, incidents)
+    n_errors, n_watched = len(events.page), len(watched.page)
+    owner = np.concatenate((np.repeat(trial, np.diff(events.start)), watched.trial))
+    years = np.concatenate((events.years, watched.years))
+    order = np.lexsort((years, owner))
+    hit, start = np.unique(owner[order], return_index=True)
+
+    def both(errors: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate((errors, others))[order]
+
+    return History(
+        hit, np.zeros(len(hit), np.int64), np.append(start, len(order)).astype(np.int64),
+        both(events.page, watched.page), years[order], both(events.born, watched.born),
+        both(guest.random(n_errors), np.ones(n_watched)), both(events.ar, np.zeros(n_watched, np.uint8)),
+        both(events.mode, watched.mode), both(np.zeros(n_errors, np.uint8), np.ones(n_watched, np.uint8)),
+    )  # fmt: skip
 
 
 def _scatter(scenario: Scenario, where: np.random.Generator, n_trials: int, n_events: int) -> I64:

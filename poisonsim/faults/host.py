@@ -17,6 +17,7 @@ from poisonsim.faults.growth import (
     F_CONTROLLER,
     F_LINE,
     F_LINES,
+    F_MANY,
     F_MODE,
     F_RANK,
     F_RANKS,
@@ -66,7 +67,7 @@ class HostMemory:
         """Share of this memory that backs the VM."""
         return self.vm_bytes / (self.n_sets * self.address_map.n_bytes)
 
-    def place(self, where: I64, modes: I64, windows: I64, kind: I64) -> I64:
+    def place(self, where: I64, modes: I64, windows: I64, kind: I64, many: NDArray[np.bool_]) -> I64:
         """Rows of faults at random places, for `growth.find_lines`.
 
         Args:
@@ -74,16 +75,17 @@ class HostMemory:
             modes: int64[n_kinds], fault mode of each kind.
             windows: int64[n_kinds, 4], ranks, banks, rows and lines that a fault of the kind reaches.
             kind: int64[n], kind of each fault.
+            many: bool[n], whether each spoils many lines at once.
 
         Returns:
             int64[n, N_FAULT_COLUMNS].
         """
         m, dimm = self.address_map, self.address_map.dimm
         sizes = (dimm.n_lines_per_row, dimm.n_rows, dimm.n_banks, m.n_ranks, m.n_channels, m.n_controllers)
-        rows: I64 = _place(where, modes, windows, kind, np.array(sizes, np.int64))
+        rows: I64 = _place(where, modes, windows, kind, many, np.array(sizes, np.int64))
         return rows
 
-    def place_box(self, unit: I64, rank: I64, box: I64, modes: I64) -> I64:
+    def place_box(self, unit: I64, rank: I64, box: I64, modes: I64, many: NDArray[np.bool_]) -> I64:
         """Rows of faults that reach given boxes, for `growth.find_lines`.
 
         Args:
@@ -91,6 +93,7 @@ class HostMemory:
             rank: int64[n], rank of that DIMM.
             box: int64[n, 6], columns as in `boxes.BOX_COLUMNS`.
             modes: int64[n], fault modes.
+            many: bool[n], whether each spoils many lines at once.
 
         Returns:
             int64[n, N_FAULT_COLUMNS].
@@ -103,7 +106,7 @@ class HostMemory:
         rows[:, [F_BANK, F_BANKS, F_ROW, F_ROWS, F_LINE, F_LINES]] = box
         rows[:, F_CHANNEL], left = left % m.n_channels, left // m.n_channels
         rows[:, F_CONTROLLER], rows[:, F_SET] = left % m.n_controllers, left // m.n_controllers
-        rows[:, F_MODE] = modes
+        rows[:, F_MODE], rows[:, F_MANY] = modes, many
         return rows
 
     @property
@@ -113,7 +116,7 @@ class HostMemory:
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _place(where: Any, modes: Any, windows: Any, kind: Any, sizes: Any) -> Any:
+def _place(where: Any, modes: Any, windows: Any, kind: Any, many: Any, sizes: Any) -> Any:
     rows = np.empty((len(where), N_FAULT_COLUMNS), np.int64)
     row_shift = log2_of(sizes[0])
     bank_shift = row_shift + log2_of(sizes[1])
@@ -131,7 +134,7 @@ def _place(where: Any, modes: Any, windows: Any, kind: Any, sizes: Any) -> Any:
         row[F_CHANNEL] = left % sizes[4]
         left //= sizes[4]
         row[F_CONTROLLER], row[F_SET] = left % sizes[5], left // sizes[5]
-        row[F_MODE] = modes[kind[i]]
+        row[F_MODE], row[F_MANY] = modes[kind[i]], many[i]
     return rows
 
 
@@ -149,3 +152,21 @@ def sort_within(start: Any, years: Any, faults: Any) -> None:
             order = start[t] + np.argsort(years[start[t] : start[t + 1]], kind="mergesort")
             years[start[t] : start[t + 1]] = years[order]
             faults[start[t] : start[t + 1]] = faults[order]
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def chosen(u: Any, start: Any, many: Any) -> Any:
+    """Which faults are among those chosen, `many` of each trial's, all choices alike: bool[n_faults].
+
+    Args:
+        u: float64[n_faults], uniform.
+        start: int64[n_trials + 1], first fault of each trial.
+        many: int64[n_trials].
+    """
+    among = np.empty(len(u), np.bool_)
+    for t in range(len(start) - 1):
+        left = many[t]
+        for f in range(start[t], start[t + 1]):
+            among[f] = u[f] * (start[t + 1] - f) < left
+            left -= among[f]
+    return among

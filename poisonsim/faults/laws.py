@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from poisonsim import catalog
 from poisonsim.catalog.problems import FileProblems
-from poisonsim.errors import ScenarioError
+from poisonsim.errors import ScenarioError, shown
 from poisonsim.faults.boxes import Shape
 from poisonsim.faults.tables import MODES
 from poisonsim.units import DAYS_PER_YEAR, HOURS_PER_YEAR
@@ -84,7 +84,7 @@ class LinesLaw:
         Examples:
             >>> law = load_laws("field").lines["bank"]
             >>> round(law.p_more_than(4), 3), round(law.p_more_than(100), 3)
-            (0.091, 0.04)
+            (0.04, 0.04)
         """
         few = (1 - 1 / self.small_mean) ** np.floor(n) if n >= 0 else 1.0
         if n < self.large_low:
@@ -229,15 +229,12 @@ def _forms(problems: FileProblems, mode: str, entries: object) -> tuple[ModeShap
     rows = []
     for i, entry in enumerate(entries):
         where = f"shapes.{mode}[{i}]"
-        problems.known(where, entry, ("name", *_EXTENTS, *_COUNTS))
+        problems.known(where, entry, ("name", "window", *_COUNTS))
         problems.sourced(where, entry)
-        extents = [problems.whole(f"{where}.{key}", entry.get(key), least=0, most=1 << 30) for key in _EXTENTS]
         n, n_ue = (problems.whole(f"{where}.{key}", entry.get(key), least=0, most=10**15) for key in _COUNTS)
-        for key, extent in zip(_EXTENTS, extents, strict=True):
-            if extent.bit_count() > 1:
-                problems.add(f"{where}.{key}", f"{extent} is not a power of two, nor 0 for all of them")
         if n_ue > n:
             problems.add(f"{where}.n_ue", f"{n_ue} is more than the {n} faults of n_faults, a share above 1")
+        extents = _window(problems, f"{where}.window", entry.get("window"))
         rows.append((str(entry.get("name", f"form {i + 1}")), extents, n, n_ue))
     total = sum(n for _, _, n, _ in rows)
     if not total or not any(n_ue for *_, n_ue in rows):
@@ -246,6 +243,29 @@ def _forms(problems: FileProblems, mode: str, entries: object) -> tuple[ModeShap
         ModeShape(name=name, shape=Shape(n / max(total, 1), *extents), n_faults=n, n_ue=n_ue)
         for name, extents, n, n_ue in rows
     )
+
+
+def _window(problems: FileProblems, where: str, entry: object) -> list[int]:
+    """The extents of a form's window; each may have a source and a quality of its own."""
+    if not isinstance(entry, Mapping):
+        what = "missing" if entry is None else f"{shown(entry)} is not a table"
+        keys = ", ".join(f"window.{key}" for key in (*_EXTENTS, "source", "quality"))
+        problems.add(where, f"{what}; write {keys}")
+        return [1] * len(_EXTENTS)
+    problems.known(where, entry, _EXTENTS)
+    if any(key in entry and not isinstance(entry[key], Mapping) for key in _EXTENTS):
+        problems.sourced(where, entry)
+    extents = []
+    for key in _EXTENTS:
+        value = entry.get(key)
+        if isinstance(value, Mapping):
+            problems.known(f"{where}.{key}", value, ("value",))
+            problems.sourced(f"{where}.{key}", value)
+            value = value.get("value")
+        extents.append(problems.whole(f"{where}.{key}", value, least=0, most=1 << 30))
+        if extents[-1].bit_count() > 1:
+            problems.add(f"{where}.{key}", f"{extents[-1]} is not a power of two, nor 0 for all of them")
+    return extents
 
 
 def _threshold(problems: FileProblems, name: str, entry: object) -> CeThreshold:

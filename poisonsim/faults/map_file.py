@@ -9,11 +9,13 @@ from math import prod
 from typing import Any, NamedTuple
 
 from poisonsim.catalog.problems import FileProblems
-from poisonsim.errors import did_you_mean
+from poisonsim.errors import did_you_mean, shown
 from poisonsim.faults.geometry import WORD_BYTES, Dimm
 
 LEVELS = ("controller", "channel", "subchannel", "rank")
 """What an interleave can take turns over."""
+MOST_WAYS = {"controller": 32, "channel": 32, "subchannel": 2, "rank": 16}
+"""How many of each take turns at most: more than any server has."""
 FIELDS = ("column", "row", "bank", "bank_group")
 """What the address within a rank is made of, above the byte of an 8-byte word."""
 
@@ -130,9 +132,13 @@ def _options(problems: FileProblems, text: str) -> dict[str, int]:
     for option in filter(None, text.split(",")):
         key, _, value = option.partition("=")
         if key not in names:
-            problems.add(f"option {key!r}", f"unknown; allowed: {', '.join(names)}{did_you_mean(key, names)}")
+            problems.add(f"option {shown(key)}", f"unknown; allowed: {', '.join(names)}{did_you_mean(key, names)}")
+        elif names[key] in ways:
+            problems.add(f"option {key!r}", "is given twice; give it once")
         elif not value.isascii() or not value.isdecimal():
-            problems.add(f"option {key!r}", f"{value!r} is not a whole number; write {key}=2")
+            problems.add(f"option {key!r}", f"{shown(value)} is not a whole number; write {key}=2")
+        elif len(value) > 9 or not 1 <= int(value) <= MOST_WAYS[names[key]]:
+            problems.add(f"option {key!r}", f"{shown(value)} is not from 1 to {MOST_WAYS[names[key]]}; write {key}=2")
         else:
             ways[names[key]] = int(value)
     return ways
@@ -140,23 +146,23 @@ def _options(problems: FileProblems, text: str) -> dict[str, int]:
 
 def _levels(problems: FileProblems, entries: object, dimm: Dimm, options: dict[str, int]) -> tuple[Level, ...]:
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
-        problems.add("interleave", f"{entries!r} is not a list of tables; write [[interleave]] once per level")
+        problems.add("interleave", f"{shown(entries)} is not a list of tables; write [[interleave]] once per level")
         return ()
     from_dimm = {"subchannel": dimm.n_subchannels, "rank": dimm.n_ranks}
-    rank_shift, levels, seen = dimm.rank_bytes.bit_length() - 1, [], set()
+    rank_shift, levels = dimm.rank_bytes.bit_length() - 1, []
+    seen: list[object] = []
     for i, entry in enumerate(entries):
         key, what = f"interleave[{i}]", entry.get("what")
         problems.known(key, entry, ("what", "shift", "ways", "add"))
         problems.sourced(key, entry)
         if what not in LEVELS or what in seen:
             why = "appears twice" if what in seen else "is not something to take turns over"
-            problems.add(f"{key}.what", f"{what!r} {why}; allowed, once each: {', '.join(LEVELS)}")
+            problems.add(f"{key}.what", f"{shown(what)} {why}; allowed, once each: {', '.join(LEVELS)}")
             continue
-        seen.add(what)
+        seen.append(what)
         shift = problems.whole(f"{key}.shift", entry.get("shift", rank_shift), least=6, most=60)
-        ways = problems.whole(
-            f"{key}.ways", options.pop(what, entry.get("ways", from_dimm.get(what))), least=1, most=64
-        )
+        given = options.pop(what, entry.get("ways", from_dimm.get(what)))
+        ways = problems.whole(f"{key}.ways", given, least=1, most=MOST_WAYS[what])
         add = problems.whole(f"{key}.add", entry["add"], least=6, most=shift - 1) if "add" in entry else -1
         levels.append(Level(what, shift, ways, add))
     for what in options:
@@ -167,11 +173,12 @@ def _levels(problems: FileProblems, entries: object, dimm: Dimm, options: dict[s
             "interleave",
             f"{found.get('rank', 1)} ranks take turns, not a multiple of the {dimm.n_ranks} of {dimm.name}",
         )
-    if not problems.list and found.get("subchannel", 1) != dimm.n_subchannels:
+    n_subchannels = found.get("subchannel", 1)
+    if not problems.list and n_subchannels != dimm.n_subchannels:
         problems.add(
             "interleave",
-            f"{found.get('subchannel', 1)} subchannels take turns, but {dimm.name} has {dimm.n_subchannels}; "
-            "choose another DIMM, or a map with what = 'subchannel'",
+            f"{n_subchannels} subchannel{' takes' if n_subchannels == 1 else 's take'} turns, but {dimm.name} has "
+            f"{dimm.n_subchannels}; choose another DIMM, or a map with what = 'subchannel'",
         )
     return tuple(levels)
 
@@ -182,14 +189,24 @@ def _terms(problems: FileProblems, key: str, table: Mapping[str, Any]) -> list[l
     problems.known(key, table, ("value",))
     problems.sourced(key, table)
     if not isinstance(value, str) or not re.fullmatch(r"\s*\d+(\^\d+)*(\s+\d+(\^\d+)*)*\s*", value, re.ASCII):
-        what = "missing" if value is None else f"{value!r} is not a list of bits"
+        what = "missing" if value is None else f"{shown(value)} is not a list of bits"
         problems.add(f"{key}.value", f'{what}; write bit numbers as in "6^20 7 8", where ^ is XOR')
         return []
-    terms = [[int(bit) for bit in term.split("^")] for term in value.split()]
-    for term in terms:
+    terms = []
+    for text in value.split():
+        term = [int(bit) if len(bit) < 10 else 10**9 for bit in text.split("^")]  # Python reads no thousands of digits
         if max(term) > 60 or len(set(term)) < len(term):
-            problems.add(f"{key}.value", f"{'^'.join(map(str, term))}: bits are from 0 to 60, each once in a term")
-    return terms
+            text = text if len(text) <= 60 else f"{text[:57]}..."
+            problems.add(f"{key}.value", f"{text}: bits are from 0 to 60, each once in a term")
+        terms.append(term)
+    return [] if any(max(term) > 60 for term in terms) else terms
+
+
+_PLURALS = {"column": "columns", "row": "rows", "bank": "banks of a group", "bank_group": "bank groups"}
+
+
+def _term(mask: int) -> str:
+    return "^".join(str(bit) for bit in range(mask.bit_length()) if mask >> bit & 1)
 
 
 def _mask(bits: list[int]) -> int:
@@ -220,7 +237,7 @@ def _rank_rows(problems: FileProblems, tables: Mapping[str, Any], dimm: Dimm) ->
         order = str(table.get("value", "")).split()
         if sorted(order) != sorted(FIELDS):
             problems.add(
-                "order.value", f"{table.get('value')!r} is not {', '.join(FIELDS)} in some order, lowest first"
+                "order.value", f"{shown(table.get('value'))} is not {', '.join(FIELDS)} in some order, lowest first"
             )
             return ()
         start = n_bits["offset"]
@@ -234,19 +251,32 @@ def _rank_rows(problems: FileProblems, tables: Mapping[str, Any], dimm: Dimm) ->
     for name in FIELDS:
         terms = _terms(problems, f"bits.{name}", problems.table(f"bits.{name}", bits.get(name)))
         if terms and len(terms) < n_bits[name]:
+            lacks = n_bits[name] - len(terms)
             problems.add(
-                f"bits.{name}", f"{len(terms)} bits, but {dimm.name} needs {n_bits[name]}; take a smaller DIMM"
+                f"bits.{name}",
+                f"has {len(terms)} bit{'s' * (len(terms) != 1)}, {dimm.name} needs {n_bits[name]}: "
+                f"add {'one' if lacks == 1 else lacks}, or name a DIMM with fewer {_PLURALS[name]}",
             )
         rows[name] = [_mask(term) for term in terms[: n_bits[name]]]
         if beyond := sorted({bit for term in terms[: n_bits[name]] for bit in term if bit >= top}):
             problems.add(
-                f"bits.{name}", f"bit {beyond[0]} is beyond the {top} bits of the address within a rank of {dimm.name}"
+                f"bits.{name}",
+                f"bit {beyond[0]} is beyond the address within a rank of {dimm.name}; allowed: 0 to {top - 1}",
             )
     flat = [(name, i, row) for name in n_bits for i, row in enumerate(rows[name])]
     if not problems.list:
-        for index in invert([row for _, _, row in flat])[1]:
+        first: dict[int, str] = {}
+        twice = False
+        for name, i, row in flat:
+            if row in first:
+                twice = True
+                problems.add(
+                    f"bits.{name}", f"{_term(row)} (bit {i}) is told twice, by {first[row]} too; each must tell its own"
+                )
+            first.setdefault(row, f"bits.{name} (bit {i})" if name != "offset" else "the byte of the word")
+        for index in [] if twice else invert([row for _, _, row in flat])[1]:
             name, i, row = flat[index]
-            term = "^".join(str(bit) for bit in range(top) if row >> bit & 1)
+            term = _term(row)
             problems.add(
                 f"bits.{name}", f"{term} (bit {i}) repeats what other bits tell; all {top} must be independent"
             )
@@ -273,8 +303,15 @@ def _check_fit(problems: FileProblems, parts: MapParts, dimm: Dimm) -> None:
             problems.add(f"interleave[{i}].shift", f"{level.shift} is too large for these DIMMs; at most {most} fits")
     if parts.hash_rows and not problems.list:
         top, whole = max(bit for bit, _ in parts.hash_rows), all_bytes & -all_bytes
+        most = (all_bytes - 1).bit_length() - 1
+        beyond = max(mask.bit_length() - 1 for _, mask in parts.hash_rows)
         if 2 << top > whole:
             problems.add("hash.value", f"bit {top} of a set of {all_bytes} bytes cannot be hashed; up to "
                          f"{whole.bit_length() - 2} can")  # fmt: skip
+        elif beyond > most:
+            problems.add(
+                "hash.value",
+                f"bit {beyond} is beyond the addresses of a set of {all_bytes} bytes; allowed: 0 to {most}",
+            )
         elif invert(hash_matrix(parts.hash_rows, all_bytes))[1]:
             problems.add("hash.value", "two addresses become one; let no term undo another")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import ceil, prod
 from typing import Any, NamedTuple
 
@@ -11,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poisonsim import catalog
-from poisonsim.errors import PoisonsimError
-from poisonsim.faults.address_map import AddressMap, Coordinates, parse_address_map
+from poisonsim.errors import FitError, ScenarioError
+from poisonsim.faults.address_map import AddressMap, Coordinates, load_address_map, parse_address_map
 from poisonsim.faults.geometry import Dimm
 from poisonsim.units import MIB
+
+__all__ = [
+    "AddressMapFit", "FitError", "LoggedCells", "TriedMap", "candidate_maps", "fit_address_map",
+]  # fmt: skip
 
 I64 = NDArray[np.int64]
 
@@ -34,20 +39,16 @@ _SHIFTS = (8, 6, 12)
 _SOURCE = {"source": "a map that is tried, not a claim about a host", "quality": "assumed"}
 
 
-class FitError(PoisonsimError):
-    """Data that cannot tell what was asked of them."""
-
-
 class LoggedCells(NamedTuple):
-    """Cells of one DIMM as a log has them, each an int64 array of one length.
+    """Cells of one DIMM as a log has them, each an array of whole numbers and all of one length; all count from 0.
 
     Args:
-        rank: Rank of the DIMM, from 0.
+        rank: Rank of the DIMM. Logs that number ranks over the channel want this one's place among the DIMM's own.
         bank_group: Bank group of the rank.
-        bank: Bank of the bank group.
+        bank: Bank within its bank group, not within the rank: a DDR4 bank of 0 to 15 is 4 x bank group + this one.
         row: Row of the bank.
-        column: Word of 8 bytes in the row.
-        address: Physical address.
+        column: Word of 8 bytes in the row, 0 to 1023 as a rule, not a byte nor a cache line.
+        address: Physical address, in bytes.
 
     Examples:
         >>> LoggedCells(*(np.array([value]) for value in (0, 1, 0, 53266, 24, 85650768512))).row.tolist()
@@ -68,7 +69,8 @@ class TriedMap(NamedTuple):
     Args:
         address_map: The candidate.
         residual_bytes: Smallest window that holds `INSIDE` of the differences between logged and computed address.
-        base: Where that window begins: address of the interleave set plus what the DIMM's channel adds.
+        base: Where that window begins: address of the interleave set plus what the DIMM's channel adds, if the channel
+            is not hashed.
         n_outside: Distinct cells outside the window.
         aligned: Whether `base` less the turn of some channel and rank is a multiple of `ALIGNMENT_BYTES`.
 
@@ -144,25 +146,27 @@ def fit_address_map(cells: LoggedCells, candidates: Sequence[AddressMap] | None 
     """The map under which the cells' addresses differ from the computed ones by the same number.
 
     The address of the interleave set and the DIMM's channel are not known, so every candidate is used with channel 0
-    and base 0: what it leaves over is the same for all cells if it is right, and scattered over their span if not.
+    and base 0 (with each channel, where it is hashed): what it leaves over is the same for all cells if it is right,
+    and scattered over their span if not.
 
     Args:
-        cells: Cells of one DIMM.
-        candidates: Maps to try; those of `candidate_maps` where none are given.
+        cells: Cells of one DIMM; see `LoggedCells` for what each column counts.
+        candidates: Maps to try; where none are given those of `candidate_maps`: Intel's of Skylake-SP in many
+            variants, and AMD's of the catalogue. A map of another family is found only if it is given here.
         dimm: The DIMM.
 
     Raises:
-        FitError: Too few cells, or too near together, to tell one map from another.
-        ValueError: A cell the DIMM does not have.
+        FitError: Columns that are no lists of whole numbers of one length, cells that the DIMM does not have, too few
+            of them or too near together to tell one map from another, or candidates of another DIMM.
 
     Examples:
         >>> from poisonsim.faults.geometry import load_dimm
         >>> fit_address_map(LoggedCells(*np.zeros((6, 3), dtype=np.int64)), dimm=load_dimm("ddr4-32g-2rx4"))
         Traceback (most recent call last):
         ...
-        poisonsim.faults.map_fit.FitError: 1 distinct cell cannot tell one address map from another; give 5 or more
+        poisonsim.errors.FitError: 1 distinct cell cannot tell one address map from another; give 5 or more
     """
-    pairs = np.unique(np.stack([np.asarray(part, dtype=np.int64) for part in cells], axis=1), axis=0)
+    pairs = np.unique(_columns(cells, dimm), axis=0)
     n = len(pairs)
     if n < MIN_CELLS:
         raise FitError(
@@ -176,20 +180,61 @@ def fit_address_map(cells: LoggedCells, candidates: Sequence[AddressMap] | None 
         )
     zero = np.zeros(n, dtype=np.int64)
     where = Coordinates(zero, zero, rank, bank_group, bank, row, column, zero)
-    n_inside = ceil(INSIDE * n)
     tried = []
     for candidate in candidate_maps(dimm) if candidates is None else candidates:
-        left = np.sort(address - candidate.encode(where))
-        windows = left[n_inside - 1 :] - left[: n - n_inside + 1]
-        first = int(windows.argmin())
-        residual, base = int(windows[first]), int(left[first])
-        n_outside = int(((left < base) | (left > base + residual)).sum())
-        tried.append(TriedMap(candidate, residual, base, n_outside, _is_aligned(candidate, base)))
+        if candidate.dimm != dimm:
+            raise FitError(
+                f"candidate {candidate.name} is a map of {candidate.dimm.name}, not of {dimm.name}; "
+                "load it with the DIMM that the cells are of"
+            )
+        tried.append(min((_try(candidate, at, address) for at in _channels(candidate, where)), key=lambda t: t[1]))
     if not tried:
-        raise FitError("there is no candidate map to try")
+        raise FitError(f"there is no candidate map to try; give candidates that fit {dimm.name}")
     tried.sort(key=lambda t: (t.residual_bytes, not t.aligned, prod(level.ways for level in t.address_map.levels)))
     _, which, times = np.unique(pairs[:, :-1], axis=0, return_inverse=True, return_counts=True)
     return AddressMapFit(tried=tuple(tried), n_cells=n, n_contradictory=int((times[which.reshape(-1)] > 1).sum()))
+
+
+def _columns(cells: LoggedCells, dimm: Dimm) -> I64:
+    """The columns side by side, int64[n, 6], once they are found to be what they should."""
+    limits = (dimm.n_ranks, dimm.n_bank_groups, dimm.n_banks_per_group, dimm.n_rows, dimm.n_columns, 1 << 60)
+    problems, columns = [], []
+    for name, given, limit in zip(LoggedCells._fields, cells, limits, strict=True):
+        column = np.asarray(given)
+        columns.append(column)
+        if column.ndim != 1:
+            problems.append(f"{name}: an array of shape {column.shape} is no list; give one number for each cell")
+        elif column.size and column.dtype.kind not in "iu":
+            problems.append(f"{name}: {column.dtype} is no type of whole numbers; give int64, as from .astype('int64')")
+        elif column.size and not 0 <= (bad := max(column.min(), column.max(), key=lambda x: abs(int(x)))) < limit:
+            of_dimm = "" if name == "address" else f" of {dimm.name}"
+            at = int(np.flatnonzero(column == bad)[0])
+            problems.append(f"{name}: {bad} of cell {at} is not one of the {limit}{of_dimm}, 0 to {limit - 1}")
+    if not problems and len({len(column) for column in columns}) > 1:
+        lengths = ", ".join(f"{name} {len(column)}" for name, column in zip(LoggedCells._fields, columns, strict=True))
+        problems.append(f"the columns are of unequal lengths ({lengths}); give one number of each for every cell")
+    if problems:
+        raise FitError(problems)
+    return np.stack([column.astype(np.int64) for column in columns], axis=1)
+
+
+def _channels(candidate: AddressMap, where: Coordinates) -> Iterator[Coordinates]:
+    """The cells in the first channel; or in each one, where what it adds to the address depends on the rest of it."""
+    mixed = candidate.hash_rows or any(level.add >= 0 for level in candidate.levels)
+    n_controllers, n_channels = (candidate.n_controllers, candidate.n_channels) if mixed else (1, 1)
+    for controller, channel in product(range(n_controllers), range(n_channels)):
+        yield where._replace(controller=np.full_like(where.row, controller), channel=np.full_like(where.row, channel))
+
+
+def _try(candidate: AddressMap, where: Coordinates, address: I64) -> TriedMap:
+    n = len(address)
+    n_inside = ceil(INSIDE * n)
+    left = np.sort(address - candidate.encode(where))
+    windows = left[n_inside - 1 :] - left[: n - n_inside + 1]
+    first = int(windows.argmin())
+    residual, base = int(windows[first]), int(left[first])
+    n_outside = int(((left < base) | (left > base + residual)).sum())
+    return TriedMap(candidate, residual, base, n_outside, _is_aligned(candidate, base))
 
 
 def _is_aligned(candidate: AddressMap, base: int) -> bool:
@@ -199,18 +244,31 @@ def _is_aligned(candidate: AddressMap, base: int) -> bool:
 
 
 def candidate_maps(dimm: Dimm) -> Iterator[AddressMap]:
-    """The maps to try on a host with `dimm`, plain ones before involved ones.
+    """The maps to try on a host with `dimm`, plain ones before involved ones; those that do not fit it are left out.
 
-    Page policy and fine-grained bank groups, bank XOR, channels, their granularity, ranks and where they take turns,
-    all of the kind that Linux decodes for Skylake-SP. Which of controller and channel comes first makes no difference
-    to cells of one channel, so each number of channels appears once.
+    Intel: page policy and fine-grained bank groups, bank XOR, channels, their granularity, ranks and where they take
+    turns, all of the kind that Linux decodes for Skylake-SP. Which of controller and channel comes first makes no
+    difference to cells of one channel, so each number of channels appears once.
+
+    AMD: the catalogue's maps of Zen data fabrics as they are, with the DIMM's ranks and with twice as many. What lies
+    below the fabric is assumed there, so that a host may have its channels and yet not be found.
 
     Examples:
         >>> from poisonsim.faults.geometry import load_dimm
         >>> maps = list(candidate_maps(load_dimm("ddr4-32g-2rx4")))
         >>> len(maps), maps[0].name
-        (684, 'skx-closed: 1x1 channels at 256 B, 2 ranks')
+        (688, 'skx-closed: 1x1 channels at 256 B, 2 ranks')
     """
+    yield from _skylake_maps(dimm)
+    for name in (name for name in catalog.names("maps") if name.startswith("zen")):
+        for ranks in (dimm.n_ranks, 2 * dimm.n_ranks):
+            try:
+                yield load_address_map(f"{name}:ranks={ranks}", dimm)
+            except ScenarioError:
+                break
+
+
+def _skylake_maps(dimm: Dimm) -> Iterator[AddressMap]:
     for page in _PAGES:
         shipped = catalog.load("maps", f"skx-{page}-6ch")
         rank_shift = next(entry["shift"] for entry in shipped["interleave"] if entry["what"] == "rank")
@@ -218,7 +276,10 @@ def candidate_maps(dimm: Dimm) -> Iterator[AddressMap]:
             tables = {**shipped, "bits": shipped["bits"] if xor else _without_xor(shipped["bits"])}
             for levels, said in _interleaves(dimm, rank_shift):
                 name = f"skx-{page}: {said}{'' if xor else ', no bank XOR'}"
-                yield parse_address_map({**tables, "interleave": levels}, dimm, name=name, where=name)
+                try:
+                    yield parse_address_map({**tables, "interleave": levels}, dimm, name=name, where=name)
+                except ScenarioError:
+                    continue
 
 
 def _interleaves(dimm: Dimm, rank_shift: int) -> Iterator[tuple[list[dict[str, Any]], str]]:

@@ -264,7 +264,35 @@ def _parse(tables: Mapping[str, Any], *, name: str, where: str) -> FaultTable:
         problems.add("modes", "no fault at all, so there is nothing to simulate")
     vendors = _vendors(problems, tables.get("vendors", {}), modes)
     problems.raise_any()
-    return FaultTable(name=name, title=str(tables.get("title", "")), modes=tuple(modes), vendors=vendors, **fleet)
+    table = FaultTable(name=name, title=str(tables.get("title", "")), modes=tuple(modes), vendors=vendors, **fleet)
+    if table.has_outcomes:
+        _check_tickets(problems, table)
+        problems.raise_any()
+    return table
+
+
+def _check_tickets(problems: FileProblems, table: FaultTable) -> None:
+    """Keep what tickets and faults contradict each other in."""
+    if table.n_ue_tickets > table.n_server_months:
+        problems.add(
+            "tickets.n_ue_tickets",
+            f"{table.n_ue_tickets} in {table.n_server_months} server-months are more than one a month and server; "
+            "n_server_months is servers times months",
+        )
+    if table.n_servers > table.n_dimms:
+        problems.add(
+            "tickets.n_servers",
+            f"{table.n_servers} servers cannot hold the {table.n_dimms} DIMMs of population.n_dimms, one each at least",
+        )
+    if problems.list:
+        return
+    for mode in table.modes:
+        if (p_ue := mode.p_ue * table.calibration) > 1:
+            problems.add(
+                "tickets.n_ue_tickets",
+                f"{table.n_ue_tickets} mean {table.calibration:.3g} times the errors that the faults led to, and so "
+                f"{p_ue:.3g} for each {mode.name} fault; at most 1 can be: are population and tickets of one fleet?",
+            )
 
 
 def _counts(problems: FileProblems, key: str, node: object, names: tuple[str, ...], *, least: int) -> dict[str, int]:
@@ -325,6 +353,9 @@ def _vendors(problems: FileProblems, node: object, modes: Sequence[FaultMode]) -
     found: dict[str, dict[str, float]] = {}
     known = tuple(mode.name for mode in modes if mode.fit_per_chip)
     for vendor, entry in problems.table("vendors", node).items():
+        if vendor in ("fleet", "mixed"):
+            problems.add(f"vendors.{vendor}", f"scenarios mean something else by {vendor!r}; name the vendor otherwise")
+            continue
         table = problems.table(f"vendors.{vendor}", entry)
         problems.known(f"vendors.{vendor}", table, known)
         names = [mode for mode in known if mode in table]

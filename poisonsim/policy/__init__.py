@@ -1,5 +1,6 @@
 """Policies: the rule language, its static checks, and where policies are found."""
 
+from poisonsim.policy.check import Situation
 from poisonsim.policy.loader import (
     PolicySource,
     all_policies,
@@ -17,17 +18,19 @@ from poisonsim.policy.rules import (
     SPLIT,
     SPLIT_TO,
     SPLIT_VM_TO,
+    TRIGGERS,
     UNMAP,
     Act,
     Policy,
     Range,
     Rule,
     on,
+    on_ce,
 )
-from poisonsim.policy.table import CompiledPolicy, Situation, compile_policy
+from poisonsim.policy.table import CompiledPolicy, compile_policy
 
 __all__ = [
-    "BACKING", "BASE", "COUNTERS", "KEEP", "MIGRATE", "SPLIT", "SPLIT_TO", "SPLIT_VM_TO", "UNMAP",
+    "BACKING", "BASE", "COUNTERS", "KEEP", "MIGRATE", "SPLIT", "SPLIT_TO", "SPLIT_VM_TO", "TRIGGERS", "UNMAP",
     "Act", "CompiledPolicy", "Policy", "PolicySource", "Range", "Rule", "Situation",
-    "all_policies", "compile_policy", "find_policy", "load_policies", "load_policy", "on", "policy_names",
+    "all_policies", "compile_policy", "find_policy", "load_policies", "load_policy", "on", "on_ce", "policy_names",
 ]  # fmt: skip

@@ -5,6 +5,9 @@ maps it are tried in order, and the first whose guard holds acts.
 
     class Hgm2M(Policy):
         rules = [on(">BASE").do(SPLIT), on(BASE).do(UNMAP)]
+
+Rules of `on_ce` are tried when the corrected errors of a page have passed the host's threshold; there nothing is
+poisoned yet, and where no rule acts nothing happens.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ COUNTERS: dict[str, str] = {
     "age_days": "whole days since the VM started",
 }
 DECIDE_FIELDS = (*COUNTERS, "leaf_level", "base_level")
+TRIGGERS = ("on", "on_ce")
+"""What rules are tried for: poison in a page, and corrected errors of a page that passed the host's threshold."""
 OPERATORS = ("<", "<=", ">", ">=", "==", "!=")
 MAX_CONDITIONS = 4
 
@@ -93,11 +98,12 @@ class Condition:
 
 @dataclass(frozen=True)
 class Rule:
-    """On a leaf of `size`, when every condition holds, do `action`."""
+    """On a leaf of `size`, when every condition holds, do `action`; what it is tried for is its `trigger`."""
 
     size: str
     guard: str
     action: Act | SizedAct
+    trigger: str = "on"
 
     def conditions(self) -> tuple[Condition, ...]:
         """The comparisons of the guard, joined by `and`; empty where the rule always acts.
@@ -113,7 +119,7 @@ class Rule:
 
     def __str__(self) -> str:
         action = self.action if isinstance(self.action, SizedAct) else self.action.name
-        return f"on({self.size}{f', when {self.guard}' if self.guard else ''}): {action}"
+        return f"{self.trigger}({self.size}{f', when {self.guard}' if self.guard else ''}): {action}"
 
 
 _CONDITION = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|==|!=|<|>)\s*(-?\d[\d_]*|[A-Za-z_]\w*)\s*")
@@ -134,6 +140,7 @@ def _parse_condition(text: str) -> Condition:
 class _On:
     size: str
     guard: str
+    trigger: str
 
     def do(self, action: Act | SizedAct) -> Rule:
         """The rule that does `action` here."""
@@ -141,7 +148,7 @@ class _On:
             raise PolicyError(
                 f"{action!r} is not an action; allowed: SPLIT, SPLIT_TO(size), SPLIT_VM_TO(size), UNMAP, KEEP, MIGRATE"
             )
-        return Rule(self.size, self.guard, action)
+        return Rule(self.size, self.guard, action, self.trigger)
 
 
 def on(size: str, when: str = "") -> _On:
@@ -155,7 +162,24 @@ def on(size: str, when: str = "") -> _On:
         >>> print(on("2M", when="hits_in_vm > 8").do(UNMAP))
         on(2M, when hits_in_vm > 8): UNMAP
     """
-    return _On(str(size), when)
+    return _On(str(size), when, "on")
+
+
+def on_ce(size: str, when: str = "") -> _On:
+    """Start of a rule for a page in a leaf of `size` whose corrected errors passed the threshold of the host.
+
+    The page is healthy yet, so the one action is `MIGRATE`: soft offline, which moves the region to a spare huge page
+    and takes the suspect page out of use. The scenario says what the threshold is: `host.ce_threshold`.
+
+    Args:
+        size: As for `on`.
+        when: Guard over counters, as for `on`; `hits_in_region` and `hits_in_vm` count poison only, and may be 0.
+
+    Examples:
+        >>> print(on_ce(BACKING, when="spares_left > 1").do(MIGRATE))
+        on_ce(BACKING, when spares_left > 1): MIGRATE
+    """
+    return _On(str(size), when, "on_ce")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from poisonsim import catalog
+from poisonsim.catalog.entries import of_file, shipped
 from poisonsim.errors import ScenarioError
 from poisonsim.scenario import FieldFaults, Scenario, load_scenario
 from poisonsim.translation.cpus import load_cpu
@@ -17,7 +18,7 @@ from poisonsim.units import format_bytes, format_years
 NOT_MODELLED = (
     "Poison that stays mapped and is consumed again costs the guest a machine check, and the host nothing.",
     "VMs are not migrated to another host, and not restarted.",
-    "Corrected errors start nothing: no policy acts before an uncorrected error.",
+    "Corrected errors start nothing, unless the host counts them (host.ce_threshold) and a policy has rules on_ce.",
     "Split mappings are never collapsed back to larger leaves.",
 )
 """What the results leave out, in plain words."""
@@ -103,7 +104,7 @@ def _numbers(scenario: Scenario) -> Iterator[InUse]:
     yield from _scenario_numbers(scenario)
     faults, costs, cpu = scenario.faults, scenario.host.costs, scenario.host.cpu
     if isinstance(faults, FieldFaults):
-        amap = faults.map.partition(":")[0]
+        amap = catalog.split_options(faults.map)[0]
         for kind, name in {"faults": faults.table, "laws": faults.laws, "dimms": faults.dimm, "maps": amap}.items():
             yield from _numbers_of(kind, name)
     try:
@@ -115,18 +116,20 @@ def _numbers(scenario: Scenario) -> Iterator[InUse]:
         if number.key != "cycles_per_access":  # the scenario's workload sets it
             value = _number(number.value, number.unit)
             yield InUse("run-time model", number.key, value, number.source, number.quality)
-    for n in catalog.numbers("costs", costs):
-        yield InUse(f"costs {costs}", n.key, _number(n.value, n.unit), n.source, n.quality)
+    for line in shipped(costs).listed:
+        yield InUse(f"costs {costs}", line.label, line.shown, line.number.source, line.number.quality)
 
 
 def _numbers_of(kind: str, name: str) -> Iterator[InUse]:
     """The numbers of one file that a fault model names."""
     where = f"{catalog.KINDS[kind]} {name}"
-    if name not in catalog.names(kind):
+    try:
+        entry = of_file(name) if name.endswith(".toml") else shipped(name)
+    except ScenarioError:  # a file that is no longer there
         yield InUse(where, "every number", "", "stated in that file", "")
         return
-    for n in catalog.numbers(kind, name):
-        yield InUse(where, n.key, _number(n.value, n.unit), n.source, n.quality)
+    for line in entry.listed:
+        yield InUse(where, line.label, line.shown, line.number.source, line.number.quality)
 
 
 def _scenario_numbers(scenario: Scenario) -> list[InUse]:

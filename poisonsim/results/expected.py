@@ -31,22 +31,26 @@ class Expected:
         seen: Probability that a VM meets any error.
         errors: Uncorrected errors, one for each bad cache line found.
         events: The same, those within 30 seconds of the one before not counted again.
+        events_hour: The same with an hour.
         base_pages: Base pages poisoned.
         groups: 2 MiB of guest memory with any of them.
         regions: Backing pages with any of them.
         ar: Share of the errors that a read finds.
         by_mode: Share of the errors from faults of each mode; empty where nothing is known of them.
+        faults_by_mode: Share of each mode among the faults that give the VM any error.
     """
 
     n_simulated: int
     seen: Estimate
     errors: Estimate
     events: Estimate
+    events_hour: Estimate
     base_pages: Estimate
     groups: Estimate
     regions: Estimate
     ar: float
     by_mode: dict[str, float]
+    faults_by_mode: dict[str, float]
 
 
 def expected(plan: Plan) -> Expected:
@@ -60,7 +64,7 @@ def expected(plan: Plan) -> Expected:
         (100.0, 95)
     """
     vm = plan.scenario.vm
-    history = draw_history(plan.scenario, plan.seed, 0, plan.block_trials)
+    history = draw_history(plan.scenario, plan.seed, 0, plan.block_trials).uncorrected
     n_events = np.diff(history.start)
     trial = np.repeat(np.arange(len(history.trial)), n_events)
     groups = history.page // max((2 << 20) // vm.base_bytes, 1)
@@ -73,18 +77,26 @@ def expected(plan: Plan) -> Expected:
     everywhere = _distribution(plan, history, (n_events > 0).astype(np.int64))
     weight = _weight_of_events(plan, history, trial)
     total = max(float(weight.sum()), 1e-300)
-    known = history.mode < len(MODES)
-    shares = np.bincount(history.mode[known], weight[known], minlength=len(MODES)) / total
+    met = _first_of_each(trial, history.born)
+
+    def by_mode(which: NDArray[np.bool_]) -> dict[str, float]:
+        known = which & (history.mode < len(MODES))
+        of_all = max(float(weight[which].sum()), 1e-300)
+        shares = np.bincount(history.mode[known], weight[known], minlength=len(MODES)) / of_all
+        return {mode: float(share) for mode, share in zip(MODES, shares, strict=True) if share > 0}
+
     return Expected(
         n_simulated=len(history.trial),
         seen=everywhere.share(everywhere.values > 0),
         errors=mean(n_events),
         events=mean(np.bincount(trial[gaps > CONSOLIDATION_SECONDS], minlength=len(n_events))),
+        events_hour=mean(np.bincount(trial[gaps > 3600], minlength=len(n_events))),
         base_pages=mean(_distinct(trial, history.page, len(n_events))),
         groups=mean(_distinct(trial, groups, len(n_events))),
         regions=mean(_distinct(trial, history.page // vm.pages_per_region, len(n_events))),
         ar=float(weight @ history.ar / total),
-        by_mode={mode: float(share) for mode, share in zip(MODES, shares, strict=True) if share > 0},
+        by_mode=by_mode(np.ones(len(trial), np.bool_)),
+        faults_by_mode=by_mode(met),
     )
 
 
@@ -101,6 +113,14 @@ def _weight_of_events(plan: Plan, history: History, trial: I64) -> F64:
     strata = plan.strata
     n = np.bincount(history.stratum, minlength=len(strata.weights))
     return (strata.weights / np.maximum(n, 1))[history.stratum[trial]]
+
+
+def _first_of_each(trial: I64, born: F64) -> NDArray[np.bool_]:
+    """Whether each error is the first of its fault that the VM meets: bool[n_events]; faults differ in their birth."""
+    order = np.lexsort((born, trial))  # stable: in order of time within each fault
+    first = np.zeros(len(trial), np.bool_)
+    first[order[(np.diff(trial[order], prepend=-1) != 0) | (np.diff(born[order], prepend=-1.0) != 0)]] = True
+    return first
 
 
 def _distinct(trial: I64, what: I64, n_trials: int) -> I64:

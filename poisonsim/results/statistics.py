@@ -93,7 +93,7 @@ class Distribution:
         return len(self.weights) > 1
 
     def mean(self, unit: str = "1") -> Estimate:
-        """The mean with a normal-theory interval; under a condition by the delta method.
+        """The mean with a normal-theory interval, under a condition by the delta method; not below 0 if no value is.
 
         Examples:
             >>> Distribution.of(np.array([2.0]), np.array([50])).mean()
@@ -109,7 +109,8 @@ class Distribution:
             mean = float(offset + np.dot(self.values - offset, counts) / n)
             variance = float(np.dot((self.values - mean) ** 2, counts)) / max(n - 1, 1)
             half = Z * (variance / n) ** 0.5
-        return Estimate(mean - half, mean, mean + half, unit)
+        low = mean - half if self.values.min() < 0 else max(mean - half, 0.0)
+        return Estimate(low, mean, mean + half, unit)
 
     def share(self, holds: NDArray[np.bool_]) -> Estimate:
         """The probability of the values where `holds`, with the exact binomial interval, or MOVER's over strata."""

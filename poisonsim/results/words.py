@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from math import ceil, floor, log10
 from typing import TYPE_CHECKING
 
+from scipy.special import gammaincinv
+
+from poisonsim.faults.field import field_model
+from poisonsim.faults.words import departures, figure
 from poisonsim.results.statistics import Estimate
+from poisonsim.scenario import FieldFaults, Scenario
 from poisonsim.units import GIB, KIB, MIB, TIB
 
 if TYPE_CHECKING:
@@ -35,7 +40,7 @@ class Shown:
         return not self.value.strip("0.")
 
     def __str__(self) -> str:
-        return f"{self.value}{f' ({self.interval})' if self.interval else ''} {self.unit}"
+        return f"{self.value}{f' ({self.interval})' if self.interval else ''} {self.unit}".rstrip()
 
 
 def in_bytes(estimate: Estimate) -> Shown:
@@ -75,6 +80,97 @@ def as_probability(estimate: Estimate, *, unit: str = "%") -> Shown:
         0.0018 (0.0011–0.0028) %
     """
     return in_percent(estimate, unit=unit, most_places=9 if 0 < abs(estimate.best) < 0.001 else 2)
+
+
+def in_number(estimate: Estimate) -> Shown:
+    """A plain number, with as many digits after the point as the width of its interval bears.
+
+    Examples:
+        >>> print(in_number(Estimate(0.95, 1.0, 1.1, "1")), in_number(Estimate(15.9, 17.6, 19.2, "1")))
+        1.00 (0.95–1.10) 18 (16–19)
+        >>> print(in_number(Estimate(100, 100, 100, "1")), in_number(Estimate(0.0, 0.00012, 0.0003, "1")))
+        100 0.0001 (0–0.0003)
+    """
+    low, best, high = estimate.low, estimate.best, estimate.high
+    if low == high:
+        return Shown(f"{best:,.6g}", "", "")
+    places = max(ceil(-log10((high - low) / 2)), 0)
+    words = ["0" if value == 0 else _fixed(value, places) for value in (low, best, high)]
+    return Shown(words[1], f"{words[0]}{' to ' if low < 0 else '–'}{words[2]}", "")
+
+
+def vms_of(vms: int, share: Estimate) -> str:
+    """How many of a fleet of `vms` a share of all VMs is; parts of one VM where it is few.
+
+    Examples:
+        >>> vms_of(10_000, Estimate(0.0574, 0.0577, 0.058, "1"))
+        '577 (574–580)'
+        >>> vms_of(10_000, Estimate(1.1e-7, 1.2e-7, 1.3e-7, "1")), vms_of(10_000, Estimate(0.0, 0.0, 0.0, "1"))
+        ('0.0012 (0.0011–0.0013)', '0')
+    """
+    low, best, high = (p * vms for p in (share.low, share.best, share.high))
+    if (best or high) >= 10:
+        words = [f"{value:,.0f}" for value in (low, best, high)]
+        return words[1] if words[0] == words[2] else f"{words[1]} ({words[0]}–{words[2]})"
+    return str(in_number(Estimate(low, best, high, "1")) if best else _shown(Estimate(low, best, high, "1"), 1, ""))
+
+
+def rate_notes(scenario: Scenario) -> list[str]:
+    """Where the fault rates are from, and what beside the number of trials leaves them open, a line each.
+
+    Where the rates are those of the table's fleet that is how well its tickets pin them down (exact Poisson interval);
+    where they are not, what sets them apart. Empty where no table is used.
+
+    Examples:
+        >>> from poisonsim.scenario import load_scenario
+        >>> print(rate_notes(load_scenario("cloud-1t-ddr4"))[1])
+        intervals are from the number of trials; the tickets alone leave the rate open by -8% to +9%,
+        >>> print(rate_notes(load_scenario("bad-dimm"))[1])
+        but not as they were there: all hosts are of a bad batch, 12.3 times as bad (faults.bad_batch = 1)
+    """
+    faults = scenario.faults
+    if not isinstance(faults, FieldFaults):
+        return []
+    model = field_model(scenario)
+    table, more = model.table, f"see poisonsim catalog show {faults.table}"
+    seen = f", {table.n_ue_tickets} failures by UEs in {table.n_server_months:,} server-months"
+    from_table = f"rates: {table.title}{seen if table.has_outcomes and faults.ue == 'empirical' else ''}"
+    if reasons := departures(model):
+        return [
+            from_table,
+            f"but not as they were there: {'; '.join(reasons)}",
+            f"intervals are from the number of trials; no data tell how well such rates hold; {more}",
+        ]
+    n = table.n_ue_tickets
+    low, high = gammaincinv(n, 0.025) / n - 1, gammaincinv(n + 1, 0.975) / n - 1
+    return [
+        from_table,
+        f"intervals are from the number of trials; the tickets alone leave the rate open by {low:+.0%} to {high:+.0%},",
+        f"and the size of the DIMMs (faults.dimm) and the choice of fleet by more; {more}",
+    ]
+
+
+def too_few_seen(result: Result) -> str:
+    """What to say where too few trials saw an error for policies to be compared.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> faults = ["faults.ue=ecc", "faults.dimm=ddr5-64g-2rx4", "faults.map=spr-8ch", "faults.scale=0.01"]
+        >>> res = ps.run(ps.load_scenario("cloud-1t-ddr4", overrides=faults), policies=["unmap1g"], trials=1000)
+        >>> print(too_few_seen(res)[:58])
+        none of 1,000 trials saw a UE: chipkill corrects all but a
+    """
+    errors = result.distribution(result.policies[0], "errors")
+    n_hit = int(errors.counts[errors.values > 0].sum())
+    faults = result.plan.scenario.faults
+    if n_hit or not isinstance(faults, FieldFaults) or faults.ue != "ecc":
+        return f"only {n_hit} of {result.n_trials:,} trials saw a UE: too few to compare policies; raise --trials"
+    most = figure(100 * errors.share(errors.values > 0).high)
+    return (
+        f"none of {result.n_trials:,} trials saw a UE: {faults.ecc} corrects all but a few of these faults, and more "
+        f'trials would hardly tell more. At most {most} % of VMs see one (95 %); faults.ue = "empirical" has what a '
+        "fleet saw"
+    )
 
 
 def simulated_of(result: Result) -> str:

@@ -170,7 +170,7 @@ def test_a_dry_run_explains_and_leaves_nothing(cli: Cli, tmp_path: Path) -> None
     assert re.search(r"expected per VM in 3 years, from [\d,]+ simulated histories:", result.stdout)
     assert re.search(r"faults that lead to errors, on its host +0\.03892", result.stdout)  # 36 DIMMs for 3 years
     assert re.search(r"VMs that see an uncorrected error +3\.\d+ \(3\.\d+–3\.\d+\) %", result.stdout)
-    assert re.search(r"mcelog +0\.\d+ \(.*%", result.stdout)
+    assert re.search(r"mcelog +[01]\.\d+ \(.*%", result.stdout)
     assert "1G > 4K: 4.098 MiB of tables (4,296,888 B), then 262,143 x 4K" in result.stdout
     assert "1G > 2M > 4K: 16.36 KiB of tables (16,752 B), then 511 x 2M + 511 x 4K" in result.stdout
     assert "giving up HVO for the whole VM: 15.96 GiB (17,142,120,448 B)" in result.stdout
@@ -302,7 +302,7 @@ def test_catalog_list_and_show(cli: Cli) -> None:
     assert {"seed-1t", "seed-1t-distinct", "cloud-1t-ddr4", "ddr4-alibaba", "linux", "sapphire-rapids"} <= {
         entry["name"] for entry in entries
     }
-    assert len(result.stdout.splitlines()) == len(entries) + 1
+    assert len(result.stdout.splitlines()) == len(entries) + 3  # and how to make one of your own
     for entry in entries:
         shown = cli("catalog", "show", entry["name"])
         data = json.loads(cli("catalog", "show", entry["name"], "--json").stdout)

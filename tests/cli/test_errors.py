@@ -283,6 +283,19 @@ def test_a_new_policy_does_not_overwrite_a_file(cli: Cli, policy_file: Callable[
         (("--set", "vm.memry=4TiB"), ("--set vm.memry: unknown key; did you mean vm.memory?",)),
         (("--set", "vm.memory"), ("write key=value, such as vm.memory=8TiB",)),
         (("--set", "host.cpu=zen6"), ("did you mean zen",)),
+        (("--set", "host.patrol=24"), ("--set host.patrol: 24 has no unit; write 24h, 7d or 1y",)),
+        (("cloud-1t-ddr4", "--set", "faults.repair=7"), ("--set faults.repair: 7 has no unit; write 24h",)),
+        (("cloud-1t-ddr4", "--set", "faults.ecc=none"), ('belongs to ue = "ecc", but ue is "empirical"',)),
+        (("cloud-1t-ddr4", "--set", "faults.scale=0"), ("faults.scale: 0 leaves no fault to simulate",)),
+        (("cloud-1t-ddr4", "--set", "faults.bad_batch=5%"), ("write 0.05 for 5 %",)),
+        (("cloud-1t-ddr4", "--set", "faults.map=a\0.toml"), ("no path has a NUL character",)),
+        (("cloud-1t-ddr4", "--set", "faults.map=skx-open-6ch:ranks=" + "2" * 5000), ("is not from 1 to 16",)),
+        (("cloud-1t-ddr4", "--set", "faults.laws=./gone.toml"), ("cannot be read", "tried /")),
+        (("cloud-1t-ddr4", "--set", "faults.map={a=1}"), ("is not text; write a name of the catalogue",)),
+        (("--set", "host.ce_threshold=cec"), ("goes with faults.model", 'not "count"')),
+        (("cloud-1t-ddr4", "--set", "host.ce_threshold=ce"), ("host.ce_threshold: 'ce' is not one of off, ",)),
+        (("a\0.toml",), ("no path has a NUL character",)),
+        ((".",), (".: is a directory; name a TOML file in it",)),
         (("--set", "faults.errors=-1"), ("faults.errors",)),
         (("seed-1t-distinct", "--set", "faults.errors=1025"), ("do not fit in distinct regions",)),
         (("--seed", str(2**64)), ("seed = 18446744073709551616 is not a whole number",)),
@@ -293,6 +306,15 @@ def test_a_wrong_scenario_is_refused(
 ) -> None:
     text = refused(cli("run", *arguments))
     assert [fragment for fragment in fragments if fragment not in text] == []
+
+
+def test_the_problems_of_a_map_are_a_line_each(cli: Cli, no_trials: None, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[hush]\nx = 1\n")
+    text = refused(cli("run", "cloud-1t-ddr4", "--set", "faults.map=./mine.toml"))
+    assert text.splitlines() == [
+        "error: --set faults.map: ./mine.toml: hush: unknown key; did you mean hash?",
+        "error: --set faults.map: ./mine.toml: bits: missing; write [bits.column], [bits.row], ... or [order]",
+    ]
 
 
 @pytest.mark.parametrize("place", ["file/run", "file", "x" * 300])

@@ -39,13 +39,17 @@ COMPARE: dict[str, Callable[[int, int], bool]] = {
 
 
 class Event(NamedTuple):
-    """One error: the base page it poisons, when, how much luck the guest has, and whether a read found it."""
+    """One error: the base page it poisons, when, how much luck the guest has, and whether a read found it.
+
+    Or, `corrected`, what the host learns from errors that poison nothing: the base page that it no longer trusts.
+    """
 
     page: int
     years: float
     fate: float
     ar: bool = False
     born: float | None = None  # when its fault first struck; with the error itself if nothing else is said
+    corrected: bool = False
 
     @property
     def began(self) -> float:
@@ -96,8 +100,9 @@ def loss_of(scenario: Scenario, pages: int, *, kept: bool = False) -> Loss:
     lines = vm.base_bytes // LINE_BYTES
     if pages == 1:
         p_ar = detection_of(scenario).p_ar
-        checks = 1 + vital * (1 - p_ar) + (1 - vital) * unretired / (1 - unretired)
-        return Loss(1, vital, (1 if kept else lines) * reads_per_hour * HOURS_PER_YEAR, round(1000 * checks))
+        again = vital * (1 - p_ar) + (1 - vital) * unretired / (1 - unretired)
+        reads = (1 if kept else lines) * reads_per_hour * HOURS_PER_YEAR
+        return Loss(1, vital, reads, round(1000 * (1 + as_reads_allow(again, reads, scenario))))
     mean_per_hour = reads_per_hour * math.exp(load_laws("field").reads_spread ** 2 / 2)
     touches_per_hour = pages * lines * mean_per_hour
     too_close = min(touches_per_hour * load_costs(scenario.host.costs).guest_machine_check_ns / NS_PER_HOUR, 1.0)
@@ -107,7 +112,14 @@ def loss_of(scenario: Scenario, pages: int, *, kept: bool = False) -> Loss:
         checks = float(pages)
     else:
         checks = 1.0 if ends == 1 else -math.expm1(pages * math.log1p(-ends)) / ends
-    return Loss(pages, fatal, touches_per_hour * HOURS_PER_YEAR * ends, round(1000 * checks))
+    touches = touches_per_hour * HOURS_PER_YEAR
+    return Loss(pages, fatal, touches * ends, round(1000 * (1 + as_reads_allow(checks - 1, touches, scenario))))
+
+
+def as_reads_allow(touches: float, per_year: float, scenario: Scenario) -> float:
+    """Of so many touches expected if reads abound, those that come in half the horizon: w (1 - exp(-reads / w))."""
+    reads = per_year * scenario.horizon.years / 2
+    return touches * -math.expm1(-reads / touches) if touches > 0 else 0.0
 
 
 def grid_point(years: float, scenario: Scenario) -> float:
@@ -165,6 +177,7 @@ class Life:
         self.moved_at: dict[int, float] = {}  # years, by region
         self.poisoned: set[int] = set()
         self.acted: set[tuple[HugePage, int]] = set()
+        self.suspect: set[tuple[HugePage, int]] = set()  # healthy pages that soft offline takes out of use
         self.copies: Counter[int] = Counter()
         self.leaked: set[HugePage] = set()
         self.dissolved: set[HugePage] = set()
@@ -198,6 +211,10 @@ class Life:
 
     def hits_in(self, huge: HugePage) -> int:
         return sum(1 for where, _ in self.acted if where == huge)
+
+    def usable_in(self, huge: HugePage) -> int:
+        """Pages of a huge page that are neither poisoned nor suspect."""
+        return self.region_pages - self.hits_in(huge) - sum(1 for where, _ in self.suspect if where == huge)
 
     def spares_left(self) -> int:
         return self.spares - sum(self.copies.values())
@@ -237,8 +254,8 @@ class Life:
             "regions_hit": len(self.regions_hit),
             "table_pages": self.table_pages(),
             "guest_lost_pages": int(np.count_nonzero(self.lost)),
-            "host_lost_pages": len(self.acted) + sum(self.region_pages - self.hits_in(huge) for huge in self.leaked),
-            "stranded_pages": sum(self.region_pages - self.hits_in(huge) for huge in self.dissolved),
+            "host_lost_pages": len(self.acted) + len(self.suspect) + sum(map(self.usable_in, self.leaked)),
+            "stranded_pages": sum(map(self.usable_in, self.dissolved)),
             "leaked_regions": len(self.leaked),
             "dissolved_regions": len(self.dissolved),
             "restored_regions": len(self.ever_split | self.dissolved),
@@ -257,12 +274,31 @@ class Life:
 
     # What happens
 
-    def strike(self, event: Event) -> None:
+    def meet(self, event: Event) -> None:
         """One event, to the end of what the policy does about it."""
+        if event.corrected:
+            self.distrust(event)
+        else:
+            self.strike(event)
+
+    def left_behind(self, event: Event) -> bool:
+        """Whether its fault lies in DRAM that the region has left."""
+        return event.began <= self.moved_at.get(event.page // self.region_pages, -math.inf)
+
+    def distrust(self, event: Event) -> None:
+        """Corrected errors of a page have passed the host's threshold: the region moves, or nothing happens."""
+        if self.left_behind(event) or event.page in self.poisoned or not self.mapped[event.page]:
+            return
+        if self.choose(int(self.level[event.page]), event) is not None:
+            self.suspect.add((self.backing_of(event.page), event.page))
+            self.migrate(event)
+            self.note_splits()
+
+    def strike(self, event: Event) -> None:
+        """Poison in a page."""
         self.errors += 1
         self.regions_hit.add(event.page // self.region_pages)
-        region = event.page // self.region_pages
-        if event.began <= self.moved_at.get(region, -math.inf):  # in DRAM that the region has left
+        if self.left_behind(event):
             return
         if event.page in self.poisoned:
             return
@@ -282,22 +318,23 @@ class Life:
             else:
                 break
             self.note_splits()
+        assert action is not None, "a checked policy always acts"
         if action is UNMAP:
             self.unmap(self.leaf_at(event.page), level)
         elif action is KEEP:
             self.lost[event.page] = True
         else:
-            self.migrate(region)
-            self.moved_at[region] = event.years
+            self.migrate(event)
         self.note_splits()
         loss = self.kept if action is KEEP else self.losses[level if action is UNMAP else self.base]
         self.machine_checks += loss.machine_checks
         self.died = min(self.died, loss.death(event))
 
-    def choose(self, level: int, event: Event) -> Act | SizedAct:
-        """The action of the first rule that covers leaves of `level`, whose guard holds, and that can be done."""
+    def choose(self, level: int, event: Event) -> Act | SizedAct | None:
+        """The action of the first rule for such events in leaves of `level` whose guard holds and that can be done."""
+        trigger = "on_ce" if event.corrected else "on"
         for rule in self.policy.rules:
-            if not covers(self.sizes, rule.size, level):
+            if rule.trigger != trigger or not covers(self.sizes, rule.size, level):
                 continue
             if rule.action is MIGRATE and self.spares_left() <= 0:
                 others = [part for part in rule.guard.split(" and ") if part and "spares_left" not in part]
@@ -305,7 +342,7 @@ class Life:
                 continue
             if self.guard_holds(rule.guard, event):
                 return rule.action
-        raise AssertionError("a checked policy always acts")
+        return None
 
     def guard_holds(self, guard: str, event: Event) -> bool:
         if not guard:
@@ -351,7 +388,10 @@ class Life:
         if level == 0:
             self.give_up(self.backing_of(leaf.start))
 
-    def migrate(self, region: int) -> None:
+    def migrate(self, event: Event) -> None:
+        """The region of an event moves to a spare, and whatever began by then stays behind."""
+        region = event.page // self.region_pages
+        self.moved_at[region] = event.years
         self.stall_ns += self.migrate_ns
         self.give_up(HugePage(region, self.copies[region]))
         self.copies[region] += 1
@@ -362,7 +402,8 @@ class Life:
         self.lost[[page for page in self.poisoned if page // self.region_pages == region]] = True
 
     def give_up(self, huge: HugePage) -> None:
-        (self.leaked if self.shared else self.dissolved).add(huge)
+        """Only poison in it keeps a huge page that was mapped shared from going back; a suspect page does not."""
+        (self.leaked if self.shared and self.hits_in(huge) > 0 else self.dissolved).add(huge)
 
     def note_splits(self) -> None:
         self.ever_split |= {HugePage(region, self.copies[region]) for region in self.regions_split()}
@@ -376,7 +417,7 @@ def life(plan: Plan, policy: Policy, events: Sequence[Event], stratum: int = 0) 
     for event in events:
         if scenario.vm.on_loss == "end" and event.years > vm.died:
             break
-        vm.strike(event)
+        vm.meet(event)
         states[int(grid_point(event.years, scenario)) :] = vm.state()
     lost_from = grid_point(vm.died, scenario)
     if lost_from <= scenario.horizon.n_steps:

@@ -1,4 +1,4 @@
-"""Small random cases in which everything happens often: holes, duplicates, splits, spares that run out.
+"""Small random cases in which everything happens often: holes, duplicates, splits, spares that run out, moves.
 
 One generator serves both uses: `cases` draws from hypothesis, so that failures shrink, and `seeded_case` from a seed,
 so that another process can make the same cases.
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from oracle import Event, Loss, level_of, loss_of
+from oracle import Event, Loss, covers, level_of, loss_of
 
 from poisonsim.engine.block import Paths, follow
-from poisonsim.engine.plan import Plan, make_plan
+from poisonsim.engine.plan import Plan, situation_of
 from poisonsim.faults.history import NO_MODE, History
 from poisonsim.memory import Ladder, ladder
 from poisonsim.policy import (
@@ -30,8 +30,10 @@ from poisonsim.policy import (
     SPLIT_TO,
     SPLIT_VM_TO,
     UNMAP,
+    compile_policy,
     load_policy,
     on,
+    on_ce,
     policy_names,
 )
 from poisonsim.policy.rules import OPERATORS, Act, Policy, Rule, SizedAct
@@ -64,7 +66,9 @@ class Case:
 
     @property
     def plan(self) -> Plan:
-        return make_plan(self.scenario, [self.policy], seed=0)
+        """The history is given: corrected errors are in it, whether the scenario's host counts them or not."""
+        situation = replace(situation_of(self.scenario), counts_ces=True)
+        return Plan(self.scenario, 0, situation.ladder, (compile_policy(self.policy, situation),))
 
     @property
     def history(self) -> History:
@@ -79,6 +83,7 @@ class Case:
             fate=np.array([event.fate for event in events], np.float64),
             ar=np.array([event.ar for event in events], np.uint8),
             mode=np.full(len(events), NO_MODE, np.uint8),
+            corrected=np.array([event.corrected for event in events], np.uint8),
         )
 
     def follow(self) -> Paths:
@@ -135,10 +140,10 @@ def random_scenario(rng: Random, kind: tuple[str, str, bool, int]) -> Scenario:
             spares=rng.randint(0, 3),
             mapping=rng.choice(("shared", "private")),
             page_tables=rng.randint(1, 2),
-            patrol=rng.choice(("1h", "24h", "14d", "2y")),
+            patrol=rng.choice(("1h", "24h", "14d", "1y")),
         ),
         workload=Workload(reads_per_hour=rng.choice(READS_PER_HOUR)),
-        horizon=Horizon(years=years, grid=years / STEPS_PER_HORIZON),
+        horizon=Horizon(years=years, grid=f"{12 * int(years) // STEPS_PER_HORIZON}months"),
     )
 
 
@@ -149,31 +154,33 @@ def rungs_of(scenario: Scenario) -> Ladder:
 
 
 def random_trials(rng: Random, scenario: Scenario, n_trials: int, most_events: int) -> tuple[tuple[Event, ...], ...]:
-    """Trials of up to so many events in time order, most in leaves hit before; some coincide, some lie on the grid."""
+    """Trials of up to so many events in time order, most in leaves hit before; some coincide, some lie on the grid.
+
+    In three trials of four, which are twice as long, some are corrected. Some are of the page and fault of an earlier.
+    """
     spans = (*rungs_of(scenario).pages, scenario.vm.n_base_pages)
     losses = [loss_of(scenario, 1, kept=True), *(loss_of(scenario, pages) for pages in rungs_of(scenario).pages)]
     trials = []
     for _ in range(n_trials):
+        corrected_in_8 = rng.choice((0, 2, 4, 6))
         pages = [rng.randrange(scenario.vm.n_base_pages)]
-        for _ in range(rng.randrange(most_events)):
+        for _ in range(rng.randrange(most_events * (2 if corrected_in_8 else 1))):
             span_pages = rng.choice(spans)
             first = rng.choice(pages) // span_pages * span_pages
             pages.append(first + rng.randrange(min(span_pages, 4) if rng.randrange(2) else span_pages))
         times = random_times(rng, scenario.horizon, len(pages))
         beyond = (1.5 * scenario.horizon.years, 3 * scenario.horizon.years)
         marks = sorted({*times, *scenario.horizon.grid_years.tolist(), *beyond})
-        trials.append(
-            tuple(
-                Event(
-                    page,
-                    at,
-                    random_fate(rng, rng.choice(losses), at, marks),
-                    ar=rng.randrange(2) == 1,
-                    born=rng.choice((at, times[0], rng.choice(times[: i + 1]), 0.0)),
-                )
-                for i, (page, at) in enumerate(zip(pages, times, strict=True))
-            )
-        )
+        events: list[Event] = []
+        for page, at in zip(pages, times, strict=True):
+            born = rng.choice((at, at, times[0], rng.choice(times[: len(events) + 1]), 0.0))
+            if events and rng.randrange(4) == 0:
+                earlier = rng.choice(events)
+                page, born = earlier.page, earlier.began
+            fate = random_fate(rng, rng.choice(losses), at, marks)
+            ar, corrected = rng.randrange(2) == 1, rng.randrange(8) < corrected_in_8
+            events.append(Event(page, at, fate, ar, born, corrected))
+        trials.append(tuple(events))
     return tuple(trials)
 
 
@@ -201,16 +208,23 @@ def random_fate(rng: Random, loss: Loss, years: float, marks: Sequence[float]) -
     return min(loss.fatal * math.exp(-exponent), 1 - 2.0**-53)
 
 
-def random_policy(rng: Random, scenario: Scenario) -> Policy:
-    """A policy that the checker accepts: every case closed, no rule dead, any guard over any counter."""
+def random_policy(rng: Random, scenario: Scenario, *, offlines: bool | None = None) -> Policy:
+    """A policy that the checker accepts: every case closed, no rule dead, any guard over any counter.
+
+    Args:
+        offlines: Whether it has rules of `on_ce`; three in five have them if nothing is said.
+    """
     sizes = rungs_of(scenario).sizes
     base = len(sizes) - 1
-    may_migrate = rng.randrange(3) > 0
+    offlines = rng.randrange(5) < 3 if offlines is None else offlines
+    may_migrate = rng.randrange(3) > offlines  # at poison
     by_hit = rng.randrange(2) == 0  # an action for each of the first hits: the quickest way through all orders of them
-    params = {"limit": rng.randint(0, 6)}
-    if may_migrate and rng.randrange(2):
-        params["spares"] = rng.randint(0, 3)
-    spares = params.get("spares", scenario.host.spares) if may_migrate else 0
+    limit = rng.randint(0, 6)
+    params = {"limit": limit}
+    takes_spares = may_migrate or offlines
+    if takes_spares and rng.randrange(2):
+        params["spares"] = rng.choice((0, 1, 2, 6))
+    spares = params.get("spares", scenario.host.spares) if takes_spares else 0
     bounds = {
         "spares_left": (0, spares),
         "hits_in_region": (1, 5),
@@ -222,9 +236,11 @@ def random_policy(rng: Random, scenario: Scenario) -> Policy:
     }
 
     def guard() -> str:
-        return random_guard(rng, bounds, params["limit"])
+        return random_guard(rng, bounds, limit)
 
     def action(level: int) -> Act | SizedAct:
+        if offlines and rng.randrange(4) == 0:  # so that soft offline meets poison
+            return KEEP
         return random_action(rng, sizes, level, may_migrate)
 
     everywhere: list[Rule] = []
@@ -249,15 +265,50 @@ def random_policy(rng: Random, scenario: Scenario) -> Policy:
             elif rule.action is SPLIT:
                 reachable.add(level + 1)
         rules += here
+    if offlines:
+        none_yet = bounds | {name: (0, bounds[name][1]) for name in ("hits_in_region", "hits_in_vm")}
+        rules = mixed_in(rng, rules, random_ce_rules(rng, sizes, reachable, lambda: random_guard(rng, none_yet, limit)))
     body = {
         "__module__": __name__,
         "__annotations__": {"limit": int},
         "limit": 3,
         "rules": rules,
-        "mapping": rng.choice((None, None, "shared", "private")),
+        "mapping": rng.choice((None, "shared", "shared", "private")),
     }
     made: type[Policy] = type("Drawn", (Policy,), body)
     return made(**params)
+
+
+def random_ce_rules(rng: Random, sizes: Sequence[str], reachable: set[int], guard: Callable[[], str]) -> list[Rule]:
+    """One to five rules of `on_ce`, none of them dead, for leaves of one size or of several."""
+    rules: list[Rule] = []
+    left = set(reachable)  # levels that no rule without a guard covers
+    for _ in range(rng.randint(1, 5)):
+        level = rng.choice(sorted(left))
+        size = rng.choice((random_size(rng, sizes, level), random_size(rng, sizes, level), f"<{BACKING}", f">{BASE}"))
+        about = {k for k in left if covers(sizes, size, k)}
+        when = rng.choice(("", guard(), *2 * ["hits_in_region > 0"]))
+        if about:
+            rules.append(on_ce(size, when=when).do(MIGRATE))
+            left -= set() if when else about
+        if not left:
+            break
+    return rules or [on_ce(BACKING).do(MIGRATE)]
+
+
+def with_rules(policy: Policy, rules: Sequence[Rule]) -> Policy:
+    """The same policy with other rules."""
+    made: type[Policy] = type("Changed", (type(policy),), {"__module__": __name__, "rules": list(rules)})
+    return made(**policy.params)
+
+
+def mixed_in(rng: Random, rules: Sequence[Rule], others: Sequence[Rule]) -> list[Rule]:
+    """Both lists in one, each in its own order."""
+    places = sorted(rng.randint(0, len(rules)) for _ in others)
+    mixed = list(rules)
+    for place, rule in reversed(list(zip(places, others, strict=True))):
+        mixed.insert(place, rule)
+    return mixed
 
 
 def random_guard(rng: Random, bounds: Mapping[str, tuple[int, int]], limit: int) -> str:

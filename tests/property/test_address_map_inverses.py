@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -76,10 +77,11 @@ def maps(draw: st.DrawFn) -> AddressMap:
         interleave.append(entry)
     tables = {"interleave": interleave, "bits": draw(bit_tables(dimm))}
     if targets := draw(st.lists(st.integers(6, top - 1), unique=True, max_size=4)):
-        terms = [
-            "^".join(map(str, [bit, *draw(st.lists(st.integers(bit + 1, 45), unique=True, max_size=3))]))
-            for bit in targets
-        ]
+        last = (dimm.rank_bytes * prod(ways.values()) - 1).bit_length() - 1
+        terms = []
+        for bit in targets:
+            above = draw(st.lists(st.integers(bit + 1, last), unique=True, max_size=3)) if bit < last else []
+            terms.append("^".join(map(str, [bit, *above])))
         tables["hash"] = {"value": " ".join(terms), **SOURCED}
     return parse_address_map(tables, dimm, name="drawn")
 

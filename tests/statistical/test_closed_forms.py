@@ -104,7 +104,7 @@ def drawn(mean: float, dispersion: float, trials: int, seed: int) -> NDArray[np.
     """Errors of each trial, zeros included."""
     law = Arrivals(mean, dispersion=dispersion)
     assert law.strata.plain
-    hit, counts, _ = law.draw_counts(default_rng([seed, 1]), trials, block=0)
+    hit, counts, *_ = law.draw_counts(default_rng([seed, 1]), trials, block=0)
     every = np.zeros(trials, np.int64)
     every[hit] = counts
     return every
@@ -152,9 +152,9 @@ def test_counts_of_the_last_stratum_are_the_tail_of_the_law(
     """Those of the others are known. Every class by exact binomial bounds."""
     law = stats.poisson(mean) if dispersion == 0 else stats.nbinom(1 / dispersion, 1 / (1 + mean * dispersion))
     arrivals, rng = Arrivals(mean, dispersion=dispersion), default_rng([statistical_seed, 4])
-    parts = [arrivals.draw_counts(rng, 1 << 20, block)[1:] for block in range(8)]
-    counts, strata = (np.concatenate(part) for part in zip(*parts, strict=True))
-    least = arrivals.strata.least
+    parts = [arrivals.draw_counts(rng, 1 << 20, block) for block in range(8)]
+    counts, strata = (np.concatenate([getattr(part, of) for part in parts]) for of in ("incidents", "stratum"))
+    least = arrivals.strata.count
     last = strata == len(least) - 1
     assert (counts[~last] == least[strata[~last]]).all()
     first, top = int(least[-1]), 8

@@ -45,7 +45,7 @@ def law_of(scenario: Scenario) -> stats.rv_discrete:
 
 def given_stratum(res: Result, by_number: F64) -> F64:
     """Means over strata of what has mean `by_number[n]` with n errors."""
-    least = res.plan.strata.least
+    least = res.plan.strata.count
     pmf = law_of(res.plan.scenario).pmf(np.arange(len(by_number)))
     last = pmf[least[-1] :] / pmf[least[-1] :].sum()
     return np.append(by_number[least[:-1]], last @ by_number[least[-1] :])
@@ -79,7 +79,7 @@ def test_the_chance_of_k_errors_by_a_year(name: str, k: int, statistical_seed: i
 def test_the_chance_of_k_errors_by_the_end_is_known(name: str) -> None:
     scenario = SPARSE[name]
     res = ps.run(scenario, policies=["hgm2m"], seed=1)
-    for k in range(1, min(5, len(res.plan.strata.least))):
+    for k in range(1, min(5, len(res.plan.strata.count))):
         assert res.probability(f"errors >= {k}").best == pytest.approx(law_of(scenario).sf(k - 1), rel=1e-6)
 
 
@@ -117,7 +117,7 @@ def test_means(name: str, statistical_seed: int) -> None:
     law, arrivals = law_of(scenario), arrivals_of(scenario)
     mean = given_stratum(res, 0.4 * numbers)
     variance = given_stratum(res, 0.24 * numbers + 0.16 * numbers**2) - mean**2
-    top = np.append(res.plan.strata.least[:-1], law.isf(1e-12)).astype(float)
+    top = np.append(res.plan.strata.count[:-1], law.isf(1e-12)).astype(float)
     missing = (res.weights * top)[n == 0][1:].sum()
     bound = bernstein(res.weights, n, variance, top, share=2) + missing
     assert abs(res.distribution("hgm2m", "errors", 2).mean().best - 0.4 * arrivals.mean) < bound

@@ -11,9 +11,10 @@ import pytest
 from numba import njit
 
 from poisonsim import catalog
-from poisonsim.errors import ScenarioError
+from poisonsim.errors import FitError, ScenarioError
 from poisonsim.faults.address_map import AddressMap, Coordinates, encode_cell, load_address_map
 from poisonsim.faults.geometry import Dimm, load_dimm
+from poisonsim.faults.map_fit import LoggedCells, fit_address_map
 
 GIB = 1 << 30
 
@@ -101,10 +102,12 @@ def test_a_dimm_of_ones_own(tmp_path: Path) -> None:
         ("n_rows = 131072", "n_rows = 8388608", "array.n_rows: 8388608 is not a whole number from 512 to 4194304"),
         ("n_rows = 131072", "", "array.n_rows: missing; write a whole number from 512 to 4194304"),
         ("n_rows = 131072", "n_row = 131072\nn_rows = 131072", "array.n_row: unknown key; did you mean n_rows?"),
-        ("n_ranks = 1", "n_ranks = true", "module.n_ranks: True is not a whole number from 1 to 8"),
+        ("n_ranks = 1", "n_ranks = true", "module.n_ranks: true is not a whole number from 1 to 8"),
         ("n_ranks = 1", "n_ranks = {value = 1}", "module.n_ranks: needs a source and a quality, one of measured-field, published, vendor, assumed"),
         ("on_die_ecc = false", "on_die_ecc = 0", "module.on_die_ecc: 0 is neither; write true or false"),
-        ("chips_per_rank = 18", "chips_per_rank = 15", "module.n_chips_per_rank: 15 chips of 4 bits are 60 data and ECC bits; a rank of a DIMM with 1 subchannels has 64 data bits: 16 chips and those for ECC"),
+        ("chips_per_rank = 18", "chips_per_rank = 15", "module.n_chips_per_rank: 15 chips of 4 bits are 60 data and ECC bits; a rank of a DIMM with 1 subchannels has 64 data bits, and ECC takes 8 or more: write 16 without ECC, or 18 to 32 with it"),
+        ("chips_per_rank = 18", "chips_per_rank = 17", "module.n_chips_per_rank: 17 chips of 4 bits are 68 data and ECC bits; a rank of a DIMM with 1 subchannels has 64 data bits, and ECC takes 8 or more: write 16 without ECC, or 18 to 32 with it"),
+        ('title = "mine"', 'titel = "mine"', "titel: unknown key; did you mean title?"),
         ('"DDR4"', '"DDR9"', "generation: 'DDR9' is not known; allowed: DDR2, DDR3, DDR4, DDR5"),
     ],
 )  # fmt: skip
@@ -312,7 +315,11 @@ def test_options_replace_ways() -> None:
         ("skx-open-6ch:channel=2", "ddr4-32g-2rx4", "option 'channel': unknown; allowed: controllers, channels, subchannels, ranks; did you mean channels?"),
         ("skx-open-6ch:ranks=two", "ddr4-32g-2rx4", "option 'ranks': 'two' is not a whole number; write ranks=2"),
         ("skx-open-6ch:ranks=3", "ddr4-32g-2rx4", "interleave: 3 ranks take turns, not a multiple of the 2 of ddr4-32g-2rx4"),
-        ("skx-open-6ch:channels=0", "ddr4-32g-2rx4", "interleave[1].ways: 0 is not a whole number from 1 to 64"),
+        ("skx-open-6ch:channels=0", "ddr4-32g-2rx4", "option 'channels': '0' is not from 1 to 32; write channels=2"),
+        ("skx-open-6ch:ranks=" + "2" * 5000, "ddr4-32g-2rx4", f"option 'ranks': '{'2' * 56}... is not from 1 to 16; write ranks=2"),
+        ("skx-open-6ch:ranks=18", "ddr4-32g-2rx4", "option 'ranks': '18' is not from 1 to 16; write ranks=2"),
+        ("skx-open-6ch:controllers=64", "ddr4-32g-2rx4", "option 'controllers': '64' is not from 1 to 32; write controllers=2"),
+        ("skx-open-6ch:ranks=2,ranks=4", "ddr4-32g-2rx4", "option 'ranks': is given twice; give it once"),
         ("skx-open-6ch:subchannels=2", "ddr4-32g-2rx4", "option 'subchannels': this map has no [[interleave]] with what = 'subchannel'"),
     ],
 )  # fmt: skip
@@ -323,12 +330,12 @@ def test_what_is_said_of_wrong_options(name: str, dimm: str, problem: str) -> No
 
 
 def test_a_dimm_that_does_not_fit_the_map() -> None:
-    with pytest.raises(ScenarioError, match="1 subchannels take turns, but ddr5-64g-2rx4 has 2"):
+    with pytest.raises(ScenarioError, match="1 subchannel takes turns, but ddr5-64g-2rx4 has 2"):
         load_address_map("skx-open-6ch", load_dimm("ddr5-64g-2rx4"))
     with pytest.raises(ScenarioError) as caught:
         load_address_map("skx-open-6ch", load_dimm("ddr2-2g-1rx4"))
     assert (
-        "skx-open-6ch.toml: bits.column: 10 bits, but ddr2-2g-1rx4 needs 11; take a smaller DIMM"
+        "skx-open-6ch.toml: bits.column: has 10 bits, ddr2-2g-1rx4 needs 11: add one, or name a DIMM with fewer columns"
         in caught.value.problems
     )
     with pytest.raises(ScenarioError, match="'skx' is not .* of the catalogue; known: linear.*a file works too"):
@@ -367,23 +374,36 @@ def test_a_map_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
+        ('bank = {value = "15 16"', 'bank = {value = "15 17"', "bits.bank: 17 (bit 1) is told twice, by bits.row (bit 0) too; each must tell its own"),
         ('bank = {value = "15 16"', 'bank = {value = "15 17"', "bits: nothing is made of bit 16 of the 34 of an address within a rank"),
         ('"3 4 5 6', '"3 4 5 5^6^5', "bits.column.value: 5^6^5: bits are from 0 to 60, each once in a term"),
         ('"13^17 14^18"', '"13^17 13"', "bits: nothing is made of bit 14 of the 34 of an address within a rank"),
-        ('"15 16"', '"15 40"', "bits.bank: bit 40 is beyond the 34 bits of the address within a rank of ddr4-16g-1rx4"),
-        ('"15 16"', '"15"', "bits.bank: 1 bits, but ddr4-16g-1rx4 needs 2; take a smaller DIMM"),
+        ('"15 16"', '"15 40"', "bits.bank: bit 40 is beyond the address within a rank of ddr4-16g-1rx4; allowed: 0 to 33"),
+        ('"15 16"', '"15"', "bits.bank: has 1 bit, ddr4-16g-1rx4 needs 2: add one, or name a DIMM with fewer banks of a group"),
         ('"15 16"', '"15,16"', "bits.bank.value: '15,16' is not a list of bits; write bit numbers as in \"6^20 7 8\", where ^ is XOR"),
         ('"13^17 14^18"', '"13^14 14^15"', ""),
+        ('"15 16"', '"15 99999999999999999999"', "bits.bank.value: 99999999999999999999: bits are from 0 to 60, each once in a term"),
+        ('"15 16"', f'"15 1{"0" * 4999}"', f"bits.bank.value: 1{'0' * 56}...: bits are from 0 to 60, each once in a term"),
+        ('"8^20 9^21^30"', '"8^20 9^99999999999999999999"', "hash.value: 9^99999999999999999999: bits are from 0 to 60, each once in a term"),
+        ('what = "channel"', 'what = ["channel"]', "interleave[0].what: ['channel'] is not something to take turns over; allowed, once each: controller, channel, subchannel, rank"),
+        ('value = "8^20 9^21^30"', "value = [8]", 'hash.value: [8] is not a list of bits; write bit numbers as in "6^20 7 8", where ^ is XOR'),
+        ("9^21^30", "9^21^36", "hash.value: bit 36 is beyond the addresses of a set of 51539607552 bytes; allowed: 0 to 35"),
+        ("9^21^30", "9^21^35", ""),
+        ("ways = 3", "ways = 33", "interleave[0].ways: 33 is not a whole number from 1 to 32"),
+        ('"15 16"', '"15 15"', "bits.bank: 15 (bit 1) is told twice, by bits.bank (bit 0) too; each must tell its own"),
+        ('"15 16"', '"15 13^17"', "bits.bank_group: 13^17 (bit 0) is told twice, by bits.bank (bit 1) too; each must tell its own"),
+        ('"15 16"', '"15 2"', "bits.bank: 2 (bit 1) is told twice, by the byte of the word too; each must tell its own"),
+        ('title = "mine"', 'titel = "mine"', "titel: unknown key; did you mean title?"),
         ('"15 16"', '"13^14^16 13^14^16^17"', "bits.bank: 13^14^16^17 (bit 1) repeats what other bits tell; all 34 must be independent"),
-        ("ways = 3", "ways = 0", "interleave[0].ways: 0 is not a whole number from 1 to 64"),
-        ("ways = 3", "", "interleave[0].ways: missing; write a whole number from 1 to 64"),
+        ("ways = 3", "ways = 0", "interleave[0].ways: 0 is not a whole number from 1 to 32"),
+        ("ways = 3", "", "interleave[0].ways: missing; write a whole number from 1 to 32"),
         ("shift = 8", "shift = 3", "interleave[0].shift: 3 is not a whole number from 6 to 60"),
         ("shift = 8", "shift = 35", "interleave[0].shift: 35 is too large for these DIMMs; at most 34 fits"),
         ("shift = 8", "shift = 8\nadd = 8", "interleave[0].add: 8 is not a whole number from 6 to 7"),
         ("shift = 8", "shfit = 8\nshift = 8", "interleave[0].shfit: unknown key; did you mean shift?"),
         ('what = "channel"', 'what = "socket"', "interleave[0].what: 'socket' is not something to take turns over; allowed, once each: controller, channel, subchannel, rank"),
         ("[bits]", '[[interleave]]\nwhat = "channel"\nsource = "us"\nquality = "assumed"\n[bits]', "interleave[1].what: 'channel' appears twice; allowed, once each: controller, channel, subchannel, rank"),
-        ("[[interleave]]", "[interleave]", "interleave: {'what': 'channel', 'shift': 8, 'ways': 3, 'source': 'us', 'quality': 'assumed'} is not a list of tables; write [[interleave]] once per level"),
+        ("[[interleave]]", "[interleave]", "interleave: {'what': 'channel', 'shift': 8, 'ways': 3, 'source': 'us'... is not a list of tables; write [[interleave]] once per level"),
         ("9^21^30", "20^8", "hash.value: two addresses become one; let no term undo another"),
         ("9^21^30", "8^21", "hash.value: first bits 8 8 are not all different"),
         ("9^21^30", "35^9", "hash.value: bit 35 of a set of 51539607552 bytes cannot be hashed; up to 33 can"),
@@ -411,3 +431,82 @@ def test_an_order_that_lacks_a_field(tmp_path: Path) -> None:
         ScenarioError, match="order.value: 'column row bank' is not column, row, bank, bank_group in some order"
     ):
         load_address_map(path, load_dimm("ddr4-16g-1rx4"))
+
+
+def test_a_colon_in_a_folder_is_no_option(tmp_path: Path) -> None:
+    folder = tmp_path / "a:b"
+    folder.mkdir()
+    (folder / "mine.toml").write_text(MAP)
+    dimm = load_dimm("ddr4-16g-1rx4")
+    assert load_address_map(folder / "mine.toml", dimm).name == "mine"
+    assert load_address_map(f"{folder}/mine.toml:channels=4", dimm).n_channels == 4
+    with pytest.raises(
+        ScenarioError, match=r"gone.toml: cannot be read: No such file or directory; tried /.*gone.toml"
+    ):
+        load_address_map("./gone.toml:channels=4", dimm)
+    with pytest.raises(ScenarioError, match="no path has a NUL character"):
+        load_address_map("a\0.toml", dimm)
+
+
+# --------------------------------------------------------------------------------------------------- cells from logs
+
+DIMM_32 = load_dimm("ddr4-32g-2rx4")
+
+
+def logged(name: str, dimm: Dimm, controller: int, channel: int, n: int = 40) -> LoggedCells:
+    amap, rng = load_address_map(name, dimm), np.random.default_rng(7)
+    c = amap.decode(rng.integers(amap.n_bytes, size=n))
+    c = c._replace(controller=np.full(n, controller), channel=np.full(n, channel), offset=np.zeros(n, dtype=np.int64))
+    return LoggedCells(c.rank, c.bank_group, c.bank, c.row, c.column, amap.encode(c) + (4 << 30))
+
+
+def test_amd_hosts_are_found_whatever_the_channel_of_the_dimm() -> None:
+    for controller, channel in ((0, 0), (3, 1)):
+        found = fit_address_map(logged("zen-df3-nps1-8ch", DIMM_32, controller, channel), dimm=DIMM_32)
+        assert (found.best.name, found.residual_bytes, found.n_tied) == ("zen-df3-nps1-8ch:ranks=2", 0, 1)
+        assert found.tried[0].base == 4 << 30
+    ddr5 = load_dimm("ddr5-64g-2rx4")
+    found = fit_address_map(logged("zen-df4-nps1-12ch", ddr5, 2, 5), dimm=ddr5)
+    assert (found.best.name, found.residual_bytes) == ("zen-df4-nps1-12ch:ranks=2", 0)
+
+
+ROWS = np.arange(6)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"row": ROWS[:5]}, "the columns are of unequal lengths (rank 6, bank_group 6, bank 6, row 5, column 6, address 6); give one number of each for every cell"),
+        ({"row": ROWS * 1.0}, "row: float64 is no type of whole numbers; give int64, as from .astype('int64')"),
+        ({"row": ROWS.astype(str)}, "row: <U21 is no type of whole numbers; give int64, as from .astype('int64')"),
+        ({"row": ROWS > 3}, "row: bool is no type of whole numbers; give int64, as from .astype('int64')"),
+        ({"row": 3}, "row: an array of shape () is no list; give one number for each cell"),
+        ({"row": ROWS[np.newaxis]}, "row: an array of shape (1, 6) is no list; give one number for each cell"),
+        ({"bank": ROWS}, "bank: 5 of cell 5 is not one of the 4 of ddr4-32g-2rx4, 0 to 3"),
+        ({"rank": -ROWS // 5}, "rank: -1 of cell 1 is not one of the 2 of ddr4-32g-2rx4, 0 to 1"),
+        ({"address": ROWS.astype(np.uint64) << np.uint64(61)}, "address: 11529215046068469760 of cell 5 is not one of the 1152921504606846976, 0 to 1152921504606846975"),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_wrong_cells(change: dict[str, Any], problem: str) -> None:
+    zero = np.zeros(6, dtype=np.int64)
+    cells = LoggedCells(zero, zero, zero, ROWS, zero, ROWS << 30)._replace(**change)
+    with pytest.raises(FitError) as caught:
+        fit_address_map(cells, dimm=DIMM_32)
+    assert caught.value.problems == (problem,)
+
+
+def test_every_wrong_column_is_named() -> None:
+    with pytest.raises(FitError) as caught:
+        fit_address_map(LoggedCells(*np.full((6, 3), 1.5)), dimm=DIMM_32)
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == list(LoggedCells._fields)
+
+
+def test_one_cell_no_cell_and_candidates_of_another_dimm() -> None:
+    one = np.zeros(1, dtype=np.int64)
+    with pytest.raises(FitError, match="1 distinct cell cannot tell one address map from another; give 5 or more"):
+        fit_address_map(LoggedCells(one, one, one, one, one, one), dimm=DIMM_32)
+    with pytest.raises(FitError, match="0 distinct cells cannot tell"):
+        fit_address_map(LoggedCells([], [], [], [], [], []), dimm=DIMM_32)  # type: ignore[arg-type]
+    other = load_address_map("linear", load_dimm("ddr4-16g-1rx4"))
+    with pytest.raises(FitError, match="candidate linear is a map of ddr4-16g-1rx4, not of ddr4-32g-2rx4; load it"):
+        fit_address_map(logged("skx-open-6ch", DIMM_32, 0, 0), [other], dimm=DIMM_32)

@@ -36,13 +36,13 @@ def test_the_chance_of_any_error_keeps_its_digits_where_it_is_tiny() -> None:
 def test_a_fixed_count_is_no_chance() -> None:
     assert Arrivals(3, fixed=True).p_any == 1.0
     assert Arrivals(0, fixed=True).p_any == 0.0
-    trials, counts, strata = Arrivals(3, fixed=True).draw_counts(default_rng(1), 5, block=0)
+    trials, counts, _, strata = Arrivals(3, fixed=True).draw_counts(default_rng(1), 5, block=0)
     assert trials.tolist() == [0, 1, 2, 3, 4] and counts.tolist() == [3] * 5 and strata.tolist() == [0] * 5
 
 
 @pytest.mark.parametrize("law", [Arrivals(0), Arrivals(0, fixed=True), Arrivals(0, dispersion=1.0)])
 def test_without_errors_nothing_is_drawn(law: Arrivals) -> None:
-    trials, counts, strata = law.draw_counts(default_rng(1), 1 << 20, block=0)
+    trials, counts, _, strata = law.draw_counts(default_rng(1), 1 << 20, block=0)
     assert len(trials) == len(counts) == len(strata) == 0
 
 
@@ -79,7 +79,7 @@ def test_sampling_is_by_stratum_where_few_vms_are_hit(law: Arrivals, plain: bool
 
 @pytest.mark.parametrize(("mean", "dispersion"), [*LAWS, (1.0, 0.0), (5.0, 0.0), (5.0, 3.0)])
 def test_hit_trials_ascend_and_see_at_least_one_error(mean: float, dispersion: float) -> None:
-    trials, counts, strata = Arrivals(mean, dispersion=dispersion).draw_counts(default_rng(3), 4096, block=2)
+    trials, counts, _, strata = Arrivals(mean, dispersion=dispersion).draw_counts(default_rng(3), 4096, block=2)
     assert trials.dtype == counts.dtype == strata.dtype == np.int64
     assert len(trials) == len(counts) == len(strata) > 0
     assert trials[0] >= 0 and trials[-1] < 4096 and (np.diff(trials) > 0).all()
@@ -89,7 +89,7 @@ def test_hit_trials_ascend_and_see_at_least_one_error(mean: float, dispersion: f
 @pytest.mark.parametrize("mean", [1e-6, 1e-12, 1e-17, 1e-18, 1e-19, 1e-20, 1e-25])
 def test_the_tiniest_rates_hit_only_trials_that_exist(mean: float) -> None:
     for block in range(20):
-        trials, counts, _ = Arrivals(mean).draw_counts(default_rng(block), 1 << 20, block)
+        trials, counts, *_ = Arrivals(mean).draw_counts(default_rng(block), 1 << 20, block)
         assert len(trials) == 1  # 2^20 trials expect about one hit or far less; its weight says how likely it is
         assert 0 < trials[0] < 1 << 20 and counts[0] >= 1
 

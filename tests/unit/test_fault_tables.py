@@ -137,11 +137,18 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         ("n_dimms = 1000", "", "population.n_dimms: missing; write a whole number, 1 or more"),
         ("n_dimms = 1000", "n_dimms = 0", "population.n_dimms: 0 is not a whole number, 1 or more"),
         ("n_dimms = 1000", "n_dimms = 1e3", "population.n_dimms: 1000.0 is not a whole number, 1 or more"),
-        ("hours = 8766", "hours = true", "population.hours: True is not a whole number, 1 or more"),
+        ("hours = 8766", "hours = true", "population.hours: true is not a whole number, 1 or more"),
         ("n_permanent = 6", "n_permanent = -1", "modes.row.n_permanent: -1 is not a whole number, 0 or more"),
         ("n_ue_permanent = 1", "n_ue_permanent = 7", "modes.row.n_ue_permanent: 7 is more than the 6 faults of n_permanent, a share above 1; count each fault once"),
         ("n_transient = 4", "n_transient = 4\nn_transiet = 4", "modes.row.n_transiet: unknown key; did you mean n_transient?"),
         ("[modes.row]", "[modes.rows]", "modes.rows: unknown mode; known: bit, word, row, column, bank, multi-bank, multi-rank; did you mean row?"),
+        ("n_ue_tickets = 4", "n_ue_tickets = 1201", "tickets.n_ue_tickets: 1201 in 1200 server-months are more than one a month and server; n_server_months is servers times months"),
+        ("n_servers = 100", "n_servers = 1001", "tickets.n_servers: 1001 servers cannot hold the 1000 DIMMs of population.n_dimms, one each at least"),
+        ("n_ue_tickets = 4", "n_ue_tickets = 21", "tickets.n_ue_tickets: 21 mean 10.5 times the errors that the faults led to, and so 2.1 for each row fault; at most 1 can be: are population and tickets of one fleet?"),
+        ('title = "mine"', 'titel = "mine"', "titel: unknown key; did you mean title?"),
+        ("[population]", "[populaton]\n[population]", "populaton: unknown key; did you mean population?"),
+        ("n_dimms = 1000", "n_dimms = 0x" + "f" * 5000, "population.n_dimms: an integer of 20000 bits is not a whole number, 1 or more"),
+        ("n_dimms = 1000", "n_dimms = [0x" + "f" * 5000 + "]", "population.n_dimms: a list with an integer of thousands of digits is not a whole number, 1 or more"),
         ("n_servers = 100", "n_servers = {value = 100}", "tickets.n_servers: needs a source and a quality, one of measured-field, published, vendor, assumed"),
     ],
 )  # fmt: skip
@@ -252,6 +259,8 @@ def test_vendors_change_the_mix_of_modes() -> None:
     [
         ('[vendors.a]\nrwo = 1.0\nsource = "us"\nquality = "assumed"\n', "vendors.a.rwo: unknown key; did you mean row?"),
         ('[vendors.a]\nrow = -1.0\nsource = "us"\nquality = "assumed"\n', "vendors.a.row: -1.0 is not FIT per chip from 0 to 1e+06"),
+        ('[vendors.fleet]\nrow = 1.0\nsource = "us"\nquality = "assumed"\n', "vendors.fleet: scenarios mean something else by 'fleet'; name the vendor otherwise"),
+        ('[vendors.mixed]\nrow = 1.0\nsource = "us"\nquality = "assumed"\n', "vendors.mixed: scenarios mean something else by 'mixed'; name the vendor otherwise"),
         ("[vendors]\na = 3\n", "vendors.a: 3 is not a table; write [vendors.a]"),
     ],
 )  # fmt: skip

@@ -62,7 +62,7 @@ def test_a_history_is_well_formed(scenario: Scenario) -> None:
     assert (history.years >= 0).all() and (history.years <= horizon.years).all()
     assert (history.fate >= 0).all() and (history.fate < 1).all()
     assert len(history.stratum) == len(history.trial)
-    assert [getattr(history, name).dtype for name in FIELDS] == [np.int64] * 4 + [np.float64] * 3 + [np.uint8] * 2
+    assert [getattr(history, name).dtype for name in FIELDS] == [np.int64] * 4 + [np.float64] * 3 + [np.uint8] * 3
 
 
 def test_times_ascend_within_each_trial(scenario: Scenario) -> None:

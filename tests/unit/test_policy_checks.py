@@ -30,6 +30,7 @@ from poisonsim.policy import (
     compile_policy,
     load_policy,
     on,
+    on_ce,
 )
 
 X86 = Situation(ladder("x86-64"), n_regions=1024, spares=4, mapping="shared", horizon_days=1826)
@@ -415,3 +416,31 @@ def test_decide_is_kept_and_needs_no_rules() -> None:
 def test_a_wrong_decide_is_refused(attributes: dict[str, Any], fragment: str) -> None:
     policy = type("Mine", (Policy,), {"__doc__": "Mine.", **attributes})()
     assert fragment in problems_of(policy)[0]
+
+
+# ------------------------------------------------------------------------------------------------- corrected errors
+
+
+def test_a_rule_of_corrected_errors_needs_a_host_that_counts_them() -> None:
+    acting = policy_of(on_ce(BACKING).do(MIGRATE), *END)
+    assert compile_policy(acting, X86).acts_on_ces
+    assert problems_of(acting, dataclasses.replace(X86, counts_ces=False)) == (
+        "policy mine: it acts on corrected errors, which the host of this scenario does not count; "
+        "set host.ce_threshold, for example --set host.ce_threshold=cec (faults.model = field only)",
+    )
+    assert not compile_policy(policy_of(*END), dataclasses.replace(X86, counts_ces=False)).acts_on_ces
+
+
+@pytest.mark.parametrize("action", [UNMAP, KEEP, SPLIT, SPLIT_TO("4K"), SPLIT_VM_TO("2M")])
+def test_corrected_errors_know_one_action(action: Any) -> None:
+    [problem] = problems_of(policy_of(on_ce(BACKING).do(action), *END))
+    assert problem.endswith("the page is not poisoned yet; the one action that on_ce knows is MIGRATE")
+
+
+def test_a_rule_of_corrected_errors_behind_one_without_a_guard_is_dead() -> None:
+    [problem] = problems_of(
+        policy_of(on_ce(BACKING).do(MIGRATE), on_ce(BACKING, when="age_days > 3").do(MIGRATE), *END)
+    )
+    assert "rule 2 is dead: on_ce(BACKING, when age_days > 3): MIGRATE" in problem
+    guarded = policy_of(on_ce(BACKING, when="spares_left > 1").do(MIGRATE), on_ce(BACKING).do(MIGRATE), *END)
+    assert compile_policy(guarded, X86).acts_on_ces

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import pickle
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_grid_years_run_from_zero_to_the_horizon() -> None:
 
 @pytest.mark.parametrize(
     ("years", "grid", "n_steps"),
-    [(5, "1y", 5), (100, "1month", 1200), ("70d", "7d", 10), (1, 0.25, 4), (0.1, "0.1y", 1), (0.3, 0.1, 3)],
+    [(5, "1y", 5), (100, "1month", 1200), ("70d", "7d", 10), (1, "0.25y", 4), (0.1, "0.1y", 1), (0.3, "0.1y", 3)],
 )
 def test_grids_that_divide_the_horizon(years: Any, grid: Any, n_steps: int) -> None:
     assert Scenario(horizon=Horizon(years=years, grid=grid)).horizon.n_steps == n_steps
@@ -121,9 +122,9 @@ def test_replace_checks_again() -> None:
         (lambda: Vm(arch="x86"), "vm.arch: 'x86' is not one of x86-64, arm64, arm64-16k, arm64-64k, riscv64; did you mean x86-64?"),
         (lambda: Vm(contiguous=1), "vm.contiguous: 1 is not true or false"),
         (lambda: Vm(backing=1), "vm.backing: 1 is not text"),
-        (lambda: Vm(unrecoverable=0.6), "vm.unrecoverable: 0.6 is not between 0 and 0.5"),
+        (lambda: Vm(unrecoverable=0.6), "vm.unrecoverable: 0.6 is not a share between 0 and 0.5"),
         (lambda: Vm(unrecoverable=math.nan), "vm.unrecoverable: nan is not a finite number"),
-        (lambda: Vm(unrecoverable=True), "vm.unrecoverable: true is not a number"),
+        (lambda: Vm(unrecoverable=True), "vm.unrecoverable: true is not a share between 0 and 0.5"),
         (lambda: Vm(on_loss="restart"), "vm.on_loss: 'restart' is not one of count, end"),
         (lambda: Vm(guest_page=3), 'vm.guest_page: 3 is not a page size or shares of page sizes; write "2M", or shares such as {"2M" = 0.9, "4K" = 0.1}'),
         (lambda: Vm(guest_page={"2M": 0.9}), "vm.guest_page: shares add up to 0.9, not to 1"),
@@ -145,7 +146,23 @@ def test_replace_checks_again() -> None:
         (lambda: FieldFaults(errors=3), 'faults.errors: belongs to model = "count", but model is "field"'),
         (lambda: FieldFaults(shape=0.1), "faults.shape: 0.1 is not between 0.2 and 10"),
         (lambda: FieldFaults(dispersion=101), "faults.dispersion: 101 is not between 0 and 100"),
-        (lambda: Workload(hot=1), "workload.hot: 1 is not above 0 and below 1"),
+        (lambda: Workload(hot=1), "workload.hot: 1 is not a share above 0 and below 1"),
+        (lambda: Workload(hot=5), "workload.hot: 5 is not a share above 0 and below 1; write 0.05 for 5 %"),
+        (lambda: Vm(unretired=6), "vm.unretired: 6 is not a share between 0 and 0.5; write 0.06 for 6 %"),
+        (lambda: Vm(unretired="6 %"), "vm.unretired: '6 %' is not a share between 0 and 0.5; write 0.06 for 6 %"),
+        (lambda: Vm(unretired="0.06"), "vm.unretired: '0.06' is not a share between 0 and 0.5; write 0.06 without quotes"),
+        (lambda: Vm(unretired="few"), "vm.unretired: 'few' is not a share between 0 and 0.5; write a number such as 0.05"),
+        (lambda: Vm(unretired=None), "vm.unretired: NoneType None is not a share between 0 and 0.5; write a number such as 0.05"),
+        (lambda: Host(patrol=24), "host.patrol: 24 has no unit; write 24h, 7d or 1y"),
+        (lambda: Host(patrol="24"), "host.patrol: '24' has no unit; write 24h, 7d or 1y"),
+        (lambda: Host(patrol=1 / 365.25), "host.patrol: 0.0027378507871321013 has no unit; write 24h, 7d or 1y"),
+        (lambda: Host(patrol=True), "host.patrol: true is not a time; write 24h, 7d or 1y"),
+        (lambda: Host(patrol="2y"), "host.patrol: '2y' is above 1y; write at most 1y, which is all but no patrol at all"),
+        (lambda: Host(cpu={"x": 1}), "host.cpu: {'x': 1} is not text; write a name of the catalogue, or a file such as ./mine.toml"),
+        (lambda: FieldFaults(repair=7), "faults.repair: 7 has no unit; write 24h, 7d or 1y"),
+        (lambda: FieldFaults(map={"what": 1}), "faults.map: {'what': 1} is not text; write a name of the catalogue, or a file such as ./mine.toml"),
+        (lambda: Horizon(grid=0.25), "horizon.grid: 0.25 has no unit; write 7d, 1month or 1y"),
+        (lambda: Horizon(grid=10**40), "horizon.grid: an integer of 133 bits is too large"),
         (lambda: Workload(cycles_per_access=0), "workload.cycles_per_access: 0 is not above 0 and at most 1,000,000"),
         (lambda: Horizon(years="1m"), "horizon.years: '1m' is ambiguous: m may be minutes or months; write 1months or 0.0166667h"),
         (lambda: Horizon(years=0), "horizon.years: 0 is not a time between 0 and 1000 years"),
@@ -179,12 +196,18 @@ def test_all_problems_of_one_table_are_reported_together() -> None:
         (lambda: Scenario(vm=Vm(backing="2M", guest_page={"1G": 0.5, "4K": 0.5})), "vm.guest_page: '1G' is larger than the backing; write 2M or smaller"),
         (lambda: Scenario(vm=Vm(arch="arm64")), "host.cpu: 'sapphire-rapids' is x86-64, but vm.arch is arm64; name a CPU of arm64"),
         (lambda: Scenario(host=Host(costs="linus")), "host.costs: 'linus' is not a table of time costs of the catalogue; known: linux; did you mean linux?"),
-        (lambda: Scenario(host=Host(cpu="./none.toml")), "host.cpu: cpu file ./none.toml: cannot be read (No such file or directory)"),
+        (lambda: Scenario(host=Host(cpu="./none.toml")), f"host.cpu: ./none.toml: cannot be read: No such file or directory; tried {Path.cwd() / 'none.toml'}"),
         (lambda: Scenario(faults=FieldFaults(table="ddr5-alibaba")), "faults.table: 'ddr5-alibaba' is not a fault table of the catalogue; known: ddr4-alibaba, jaguar-ddr2; did you mean ddr4-alibaba?"),
         (lambda: Scenario(faults=CountFaults(errors=1025, placement="distinct-regions")), "faults.errors: 1,025 errors do not fit in distinct regions; the VM has 1,024"),
         (lambda: Scenario(faults=RateFaults(ue_per_tib_year=1e9)), "faults.ue_per_tib_year: 1e+09 means 5e+09 errors in 1 TiB over 5 years; at most 100,000,000 are simulated"),
-        (lambda: Scenario(horizon=Horizon(years=1, grid="7d")), "horizon.grid: '7d' cuts 1y into 52.1786 steps, not a whole number; write a step that divides the horizon, such as 0.019230769230769232 (years)"),
-        (lambda: Scenario(horizon=Horizon(years=1, grid=2)), "horizon.grid: 2 cuts 1y into 0.5 steps, not a whole number; write a step that divides the horizon, such as 1.0 (years)"),
+        (lambda: Scenario(horizon=Horizon(years=1, grid="7d")), "horizon.grid: '7d' cuts 1y into 52.1786 steps, not a whole number; write a step that divides the horizon, such as 1month"),
+        (lambda: Scenario(horizon=Horizon(years=1, grid="2y")), "horizon.grid: '2y' cuts 1y into 0.5 steps, not a whole number; write a step that divides the horizon, such as 1y"),
+        (lambda: Scenario(horizon=Horizon(years=0.3, grid="2y")), "horizon.grid: '2y' cuts 0.3y into 0.15 steps, not a whole number; write a step that divides the horizon, such as 0.3y"),
+        (lambda: Scenario(host=Host(costs="./mine.toml")), "host.costs: './mine.toml' is not a table of time costs of the catalogue; known: linux; costs are read from the catalogue only"),
+        (lambda: Scenario(host=Host(cpu=".toml/\0.toml")), "host.cpu: '.toml/\\x00.toml': cannot be read: no path has a NUL character; write the name of a TOML file"),
+        (lambda: Scenario(faults=FieldFaults(table="a\0.toml")), "faults.table: 'a\\x00.toml': cannot be read: no path has a NUL character; write the name of a TOML file"),
+        (lambda: Scenario(faults=FieldFaults(ecc="none")), 'faults.ecc: belongs to ue = "ecc", but ue is "empirical"'),
+        (lambda: Scenario(faults=FieldFaults(service="left-in", repair="1d")), 'faults.repair: belongs to service = "replace", but service is "left-in"'),
         (lambda: Scenario(horizon=Horizon(years=101)), "horizon.grid: '1month' cuts 101y into 1212 steps; at most 1200"),
         (lambda: Scenario(workload=Workload(access="uniform", alpha=0.5)), 'workload.alpha: belongs to access = "zipf", but access is "uniform"'),
         (lambda: Scenario(workload=Workload(access="sequential", over="1G")), 'workload.over: belongs to access = "zipf" or "hot-cold", but access is "sequential"'),
@@ -259,9 +282,28 @@ def test_tables_have_a_fixed_order_and_plain_values() -> None:
     assert json.dumps(tables["vm"]["guest_page"]) == '{"2M": 0.5, "4K": 0.5}'
     assert json.dumps(tables["faults"]) == (
         '{"model": "field", "table": "ddr4-alibaba", "laws": "field", "dimm": "ddr4-32g-2rx4", "map": "skx-closed-6ch", '
-        '"ue": "empirical", "ecc": "chipkill", "service": "replace", "repair": 0.019164955509924708, "vendor": "fleet", '
+        '"ue": "empirical", "service": "replace", "repair": "7d", "vendor": "fleet", '
         '"bad_batch": 0.0, "scale": 1.0, "dispersion": 0.0, "shape": 1.0}'
     )
+
+
+def test_times_keep_their_unit_on_the_way_through_tables_copies_and_pickles() -> None:
+    scenario = Scenario(host=Host(patrol="36h"), faults=FieldFaults(repair="0.3y"))
+    tables = scenario.to_dict()
+    assert (tables["host"]["patrol"], tables["faults"]["repair"]) == ("36h", "0.3y")
+    assert Scenario.from_dict(json.loads(json.dumps(tables))) == scenario
+    assert dataclasses.replace(scenario.host, spares=9).patrol == scenario.host.patrol == 36 / 8766
+    assert pickle.loads(pickle.dumps(scenario)).to_dict() == tables
+    assert Host(patrol=scenario.host.patrol) == scenario.host
+
+
+@pytest.mark.parametrize("ue", ["empirical", "ecc"])
+@pytest.mark.parametrize("service", ["replace", "left-in"])
+def test_tables_have_no_fault_key_without_effect(ue: Any, service: Any) -> None:
+    scenario = Scenario(faults=FieldFaults(ue=ue, service=service))
+    faults = scenario.to_dict()["faults"]
+    assert ("ecc" in faults, "repair" in faults) == (ue == "ecc", service == "replace")
+    assert Scenario.from_dict(scenario.to_dict()) == scenario
 
 
 def test_equal_values_written_differently_give_equal_tables() -> None:
@@ -284,6 +326,10 @@ def test_equal_values_written_differently_give_equal_tables() -> None:
         ({"faults": {"model": "rates", "ue_per_tib_year": 1}}, "faults.model: 'rates' is not one of count, rate, field; did you mean rate?"),
         ({"faults": {"model": ["rate"]}}, "faults.model: ['rate'] is not one of count, rate, field; did you mean rate?"),
         ({"faults": {"ue_per_tib_year": 1}}, 'faults.ue_per_tib_year: belongs to model = "rate", but model is "count"'),
+        ({"host": {"patrol": 24}}, "host.patrol: 24 has no unit; write 24h, 7d or 1y"),
+        ({"faults": {"model": "field", "ecc": "chipkill"}}, 'faults.ecc: belongs to ue = "ecc", but ue is "empirical"'),
+        ({"faults": {"model": "field", "service": "left-in", "repair": "7d"}}, 'faults.repair: belongs to service = "replace", but service is "left-in"'),
+        ({"faults": {"model": "rate", "ue_per_tib_year": 1, "repair": "7d"}}, 'faults.repair: belongs to model = "field", but model is "rate"'),
         ({"workload": {"access": "uniform", "alpha": 0.99}}, 'workload.alpha: belongs to access = "zipf", but access is "uniform"'),
         ({"workload": {"access": ["zipf"], "alpha": 0.99}}, "workload.access: ['zipf'] is not one of zipf, uniform, hot-cold, sequential; did you mean zipf?"),
     ],
@@ -318,11 +364,11 @@ VALID = st.builds(
     ),
     faults=st.builds(CountFaults, errors=st.integers(0, 10**8))
     | st.builds(RateFaults, ue_per_tib_year=st.floats(0, 10), dispersion=st.floats(0, 100), shape=st.floats(0.2, 10))
-    | st.builds(FieldFaults, dimm=st.sampled_from(["ddr4-32g-2rx8", "ddr4-64g-2rx4"]), scale=st.floats(0, 1e3)),
+    | st.builds(FieldFaults, dimm=st.sampled_from(["ddr4-32g-2rx8", "ddr4-64g-2rx4"]), scale=st.floats(1e-9, 1e3)),
     workload=st.builds(Workload, alpha=st.floats(0, 3), over=st.sampled_from(["4K", "1G"]))
     | st.builds(Workload, access=st.just("hot-cold"), hot=SHARES, share=SHARES)
     | st.builds(Workload, access=st.sampled_from(["uniform", "sequential"])),
-    horizon=st.builds(Horizon, years=st.integers(1, 100), grid=st.sampled_from(["1month", "1y", 0.5])),
+    horizon=st.builds(Horizon, years=st.integers(1, 100), grid=st.sampled_from(["1month", "1y", "0.5y"])),
 )
 
 

@@ -72,7 +72,7 @@ def test_ten_mistakes_in_one_file_are_ten_lines(write: Any) -> None:
             'fleet.toml: faults.errors: belongs to model = "count", but model is "rate"',
             "fleet.toml: workload.access: 'zipfian' is not one of zipf, uniform, hot-cold, sequential; did you mean zipf?",
             "fleet.toml: horizon.grid: '7d' cuts 1y into 52.1786 steps, not a whole number; "
-            "write a step that divides the horizon, such as 0.019230769230769232 (years)",
+            "write a step that divides the horizon, such as 1month",
         ]
     )  # fmt: skip
 
@@ -101,14 +101,17 @@ def test_files_that_are_not_text(write: Any) -> None:
 def test_missing_files_and_unknown_names_list_the_catalogue(write: Any) -> None:
     known = ", ".join(catalog.names("scenarios"))
     assert problems_of("seed-1.toml") == [
-        f"seed-1.toml: cannot be read: No such file or directory; scenarios of the catalogue: {known}; did you mean seed-1t?"
+        f"seed-1.toml: cannot be read: No such file or directory; tried {Path.cwd() / 'seed-1.toml'}; scenarios of the catalogue: {known}; did you mean seed-1t?"
     ]
     assert problems_of("cloud-1t-ddr5") == [
         f"'cloud-1t-ddr5' is not a scenario of the catalogue; known: {known}; did you mean cloud-1t-ddr4?; "
         "a file works too: ./cloud-1t-ddr5.toml"
     ]
     Path("folder.toml").mkdir()
-    assert problems_of("folder.toml") == ["folder.toml: cannot be read: Is a directory"]
+    assert problems_of("folder.toml") == ["folder.toml: is a directory; name a TOML file in it"]
+    Path("folder").mkdir()
+    assert problems_of("folder") == ["folder: is a directory; name a TOML file in it"]
+    assert problems_of("a\0.toml")[0].startswith("'a\\x00.toml': cannot be read: no path has a NUL character")
 
 
 def test_an_unknown_base_hides_no_other_mistake_and_invents_none(write: Any) -> None:
@@ -130,7 +133,7 @@ def test_an_unknown_base_hides_no_other_mistake_and_invents_none(write: Any) -> 
 def test_wrong_provenance(write: Any, entry: str, message: str) -> None:
     lines = problems_of(write(f'[vm]\nmemory = "2TiB"\nunrecoverable = 2\n[[provenance]]\n{entry}\n'))
     assert lines[0].startswith(f"fleet.toml: provenance: {message}")
-    assert lines[1:] == ["fleet.toml: vm.unrecoverable: 2 is not between 0 and 0.5"]
+    assert lines[1:] == ["fleet.toml: vm.unrecoverable: 2 is not a share between 0 and 0.5; write 0.02 for 2 %"]
 
 
 # ------------------------------------------------------------------------------------------------- layers
@@ -262,3 +265,92 @@ def test_an_override_that_breaks_a_fit_names_the_scenario() -> None:
     ]
     [line] = problems_of("seed-1t-distinct", overrides=["vm.memory=50GiB"])
     assert line == "seed-1t-distinct: faults.errors: 100 errors do not fit in distinct regions; the VM has 50"
+
+
+# ------------------------------------------------------------------------------------------------- files that files name
+
+
+def copy_of(kind: str, name: str, path: Path) -> None:
+    from importlib import resources
+
+    text = (resources.files("poisonsim.catalog") / kind / f"{name}.toml").read_text(encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+
+
+OWN_FILES = {
+    "host.cpu": ("cpus", "zen4"),
+    "faults.table": ("faults", "ddr4-alibaba"),
+    "faults.laws": ("laws", "field"),
+    "faults.dimm": ("dimms", "ddr4-32g-2rx4"),
+    "faults.map": ("maps", "skx-open-6ch"),
+}
+
+
+@pytest.mark.parametrize("key", OWN_FILES)
+@pytest.mark.parametrize("absolute", [False, True])
+def test_files_named_in_a_file_lie_beside_it(write: Any, tmp_path: Path, key: str, absolute: bool) -> None:
+    Path("conf/parts").mkdir(parents=True)
+    copy_of(*OWN_FILES[key], Path("conf/parts/mine.toml"))
+    named = f"{tmp_path}/conf/parts/mine.toml" if absolute else "./parts/mine.toml"
+    table, _, last = key.partition(".")
+    named += ":ranks=4" if last == "map" else ""
+    Path("conf/fleet.toml").write_text(f'base = "cloud-1t-ddr4"\n[{table}]\n{last} = "{named}"\n')
+    scenario = load_scenario("conf/fleet.toml")
+    expected = named if absolute else f"conf/{named.removeprefix('./')}"
+    assert getattr(getattr(scenario, table), last) == expected
+    assert Scenario.from_dict(scenario.to_dict()) == scenario
+    assert load_scenario(tmp_path / "conf" / "fleet.toml").to_dict()[table][last].endswith(named.removeprefix("."))
+
+
+@pytest.mark.parametrize("key", OWN_FILES)
+def test_a_file_that_is_not_there_is_named_in_full(write: Any, tmp_path: Path, key: str) -> None:
+    Path("conf").mkdir()
+    table, _, last = key.partition(".")
+    Path("conf/fleet.toml").write_text(f'base = "cloud-1t-ddr4"\n[{table}]\n{last} = "./mine.toml"\n')
+    assert problems_of("conf/fleet.toml") == [
+        f"conf/fleet.toml: {key}: conf/mine.toml: cannot be read: No such file or directory; tried {tmp_path}/conf/mine.toml"
+    ]
+
+
+def test_files_named_by_an_override_lie_in_the_current_directory(write: Any) -> None:
+    Path("conf").mkdir()
+    Path("conf/fleet.toml").write_text('base = "cloud-1t-ddr4"\n[faults]\ndimm = "./mine.toml"\n')
+    copy_of("dimms", "ddr4-32g-2rx4", Path("mine.toml"))
+    override = "faults.dimm=./mine.toml"
+    assert load_scenario("conf/fleet.toml", overrides=[override]).to_dict()["faults"]["dimm"] == "./mine.toml"
+    assert problems_of("conf/fleet.toml")
+
+
+def test_values_of_a_file_that_are_no_paths_stay_as_they_are(write: Any) -> None:
+    Path("conf").mkdir()
+    Path("conf/fleet.toml").write_text('base = "cloud-1t-ddr4"\n[faults]\nmap = "skx-open-6ch:ranks=4"\ntable = 3\n')
+    assert problems_of("conf/fleet.toml") == [
+        "conf/fleet.toml: faults.table: 3 is not text; write a name of the catalogue, or a file such as ./mine.toml"
+    ]
+    Path("conf/fleet.toml").write_text('base = "cloud-1t-ddr4"\n[faults]\nmap = "skx-open-6ch:ranks=4"\n')
+    assert load_scenario("conf/fleet.toml").to_dict()["faults"]["map"] == "skx-open-6ch:ranks=4"
+
+
+# ------------------------------------------------------------------------------------------------- units, idle keys
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[host]\npatrol = 24\n", "fleet.toml: host.patrol: 24 has no unit; write 24h, 7d or 1y"),
+        ("[horizon]\ngrid = 0.25\n", "fleet.toml: horizon.grid: 0.25 has no unit; write 7d, 1month or 1y"),
+        ('[faults]\nmodel = "field"\nrepair = 7\n', "fleet.toml: faults.repair: 7 has no unit; write 24h, 7d or 1y"),
+        ('[faults]\nmodel = "field"\necc = "chipkill"\n', 'fleet.toml: faults.ecc: belongs to ue = "ecc", but ue is "empirical"'),
+        ('base = "bad-dimm"\n[faults]\nrepair = "7d"\n', 'fleet.toml: faults.repair: belongs to service = "replace", but service is "left-in"'),
+        ('base = "cloud-1t-ddr4"\n[faults]\nservice = "left-in"\nrepair = "7d"\n', 'fleet.toml: faults.repair: belongs to service = "replace", but service is "left-in"'),
+        ('[host]\nce_threshold = "cec"\n', 'fleet.toml: host.ce_threshold: \'cec\' goes with faults.model = "field" only, not "count"; write "off"'),
+    ],
+)  # fmt: skip
+def test_times_without_units_and_keys_without_effect(write: Any, text: str, problem: str) -> None:
+    assert problems_of(write(text)) == [problem]
+
+
+def test_the_horizon_alone_may_be_a_bare_number(write: Any) -> None:
+    assert load_scenario(write("[horizon]\nyears = 3\n")).horizon.years == 3
+    assert load_scenario("seed-1t", overrides=["horizon.years=3"]).horizon.years == 3
+    assert load_scenario("seed-1t", years="3").horizon.years == load_scenario("seed-1t", years=3).horizon.years == 3

@@ -509,7 +509,7 @@ def test_an_edited_fault_table_is_another_run(tmp_path: Path) -> None:
     source = Path(catalog.__file__).parent / "faults" / "ddr4-alibaba.toml"
     table = tmp_path / "fleet.toml"
     ids = []
-    for tickets in (567, 5670):
+    for tickets in (567, 1134):
         table.write_text(source.read_text().replace("value = 567\n", f"value = {tickets}\n"))
         scenario = Scenario(faults=FieldFaults(table=str(table)))
         ids.append(plan_run(scenario, policies=["hgm2m"]).run_id)

@@ -29,7 +29,7 @@ def law_of(mean: float, dispersion: float) -> stats.rv_discrete:
 
 
 def strata_of(mean: float, dispersion: float = 0.0) -> Strata:
-    return design(Arrivals(mean, dispersion=dispersion).pmf())
+    return design(Arrivals(mean, dispersion=dispersion).pmf()[:, None])
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +44,12 @@ def res() -> Result:
 @pytest.mark.parametrize(("mean", "dispersion"), LAWS)
 def test_weights_are_exact(mean: float, dispersion: float) -> None:
     strata, law = strata_of(mean, dispersion), law_of(mean, dispersion)
-    assert strata.least.tolist() == list(range(len(strata.least)))
-    assert strata.weights[:-1] == pytest.approx(law.pmf(strata.least[:-1]), rel=1e-9)
-    assert strata.weights[-1] == pytest.approx(law.sf(strata.least[-1] - 1), rel=1e-9)
+    assert strata.count.tolist() == list(range(len(strata.count)))
+    assert strata.weights[:-1] == pytest.approx(law.pmf(strata.count[:-1]), rel=1e-9)
+    assert strata.weights[-1] == pytest.approx(law.sf(strata.count[-1] - 1), rel=1e-9)
     assert strata.weights.sum() == pytest.approx(1, abs=1e-14)
-    assert 2 <= len(strata.least) <= 10
-    assert len(strata.least) == 10 or law.sf(strata.least[-1]) < 1e-13
+    assert 2 <= len(strata.count) <= 10
+    assert len(strata.count) == 10 or law.sf(strata.count[-1]) < 1e-13
 
 
 @pytest.mark.parametrize(("mean", "dispersion"), LAWS)
@@ -58,33 +58,56 @@ def test_shares_go_by_the_root_of_the_weights(mean: float, dispersion: float) ->
     assert strata.shares[0] == 0 and strata.shares.sum() == pytest.approx(1, rel=1e-12)
     assert strata.shares[1:] ** 2 / strata.weights[1:] == pytest.approx(strata.shares[1] ** 2 / strata.weights[1])
     assert strata.p_any == pytest.approx(law.sf(0), rel=1e-12)
-    top = int(strata.least[-1])
+    top = int(strata.count[-1])
     of_last = mean - (np.arange(top) * law.pmf(np.arange(top))).sum()
-    by_hand = strata.least[:-1] @ strata.shares[:-1] + strata.shares[-1] * of_last / strata.weights[-1]
+    by_hand = strata.count[:-1] @ strata.shares[:-1] + strata.shares[-1] * of_last / strata.weights[-1]
     if strata.weights[-1] > 1e-9:  # else the difference above has no digits left
-        assert strata.incidents_per_simulated == pytest.approx(by_hand, rel=1e-4)
+        assert strata.per_simulated(1.0, 0.0) == pytest.approx(by_hand, rel=1e-4)
 
 
 def test_where_most_vms_are_hit_sampling_is_plain() -> None:
-    assert design(np.array([0.49, 0.51])) is PLAIN and not design(np.array([0.5, 0.5])).plain
+    assert design(np.array([[0.49], [0.51]])) is PLAIN and not design(np.array([[0.5], [0.5]])).plain
     assert (PLAIN.plain, PLAIN.weights.tolist(), PLAIN.heaviest) == (True, [1.0], 1.0)
 
 
 def test_any_law_will_do() -> None:
     """A mixture of two kinds of host, one of which sees nothing but pairs."""
     pmf = 0.8 * np.array([1.0, 0, 0, 0, 0]) + 0.2 * np.array([0.5, 0, 0.4, 0, 0.1])
-    strata = design(pmf)
-    trial, count, stratum = strata.draw(default_rng(1), 1 << 12, block=0)
-    assert strata.weights == pytest.approx([0.9, 0, 0.08, 0, 0.02])
-    assert set(count.tolist()) == {2, 4} and (strata.least[stratum] == count).all()
+    strata = design(pmf[:, None])
+    trial, count, _, stratum = strata.draw(default_rng(1), 1 << 12, block=0)
+    assert strata.weights == pytest.approx([0.9, 0.08, 0.02])
+    assert set(count.tolist()) == {2, 4} and (strata.count[stratum] == count).all()
     assert len(trial) == round(4096 * 0.1)
+
+
+def test_incidents_with_many_lines_have_strata_of_their_own() -> None:
+    """P(n, m) of a Poisson number n of incidents of which each has many lines with chance q: m is binomial."""
+    n = np.arange(30)
+    law = stats.poisson(0.1).pmf(n)[:, None] * stats.binom(n[:, None], 0.03).pmf(n)
+    few, many = 3.0, 500.0
+    strata = design(law, 15 + few * n[:, None] + many * n)
+    by_hand = stats.poisson(0.1).pmf(strata.count) * stats.binom(strata.count, 0.03).pmf(strata.many)
+    assert len(strata.count) == 20 and strata.weights[:-1] == pytest.approx(by_hand[:-1], rel=1e-9)
+    assert strata.weights.sum() == pytest.approx(1, abs=1e-13)
+    costs = 15 + few * strata.count + many * strata.many
+    root = np.sqrt(strata.weights / costs)[1:-1]
+    assert strata.shares[1:-1] / strata.shares[1] == pytest.approx(root / root[0], rel=1e-9)
+    drawn = strata.draw(default_rng(1), 1 << 24, block=0)
+    inside = drawn.stratum < len(strata.count) - 1
+    assert (drawn.incidents == strata.count[drawn.stratum])[inside].all()
+    assert (drawn.many == strata.many[drawn.stratum])[inside].all()
+    pairs = set(zip(strata.count[1:-1].tolist(), strata.many[1:-1].tolist(), strict=True))
+    others = list(zip(drawn.incidents[~inside].tolist(), drawn.many[~inside].tolist(), strict=True))
+    assert others and not pairs & set(others)
+    mean = (few * drawn.incidents + many * drawn.many).mean()
+    assert strata.per_simulated(few, many) == pytest.approx(mean, rel=0.01)
 
 
 def test_where_nothing_can_happen_nothing_is_simulated() -> None:
     for pmf in (np.array([1.0]), np.array([1.0, 0.0])):
-        strata = design(pmf)
+        strata = design(pmf[:, None])
         assert not strata.plain and strata.weights.tolist() == [1, 0] and strata.heaviest == 0
-        assert [len(part) for part in strata.draw(default_rng(1), 1 << 52, block=3)] == [0, 0, 0]
+        assert [len(part) for part in strata.draw(default_rng(1), 1 << 52, block=3)] == [0, 0, 0, 0]
 
 
 # ------------------------------------------------------------------------------------------------- the draw
@@ -95,14 +118,14 @@ def test_where_nothing_can_happen_nothing_is_simulated() -> None:
 def test_every_stratum_gets_its_share_to_within_two(mean: float, dispersion: float, n_trials: int, block: int) -> None:
     """The fractional parts of multiples of the golden ratio are spread evenly in every run of them."""
     strata = strata_of(mean, dispersion)
-    _, count, stratum = strata.draw(default_rng(1), n_trials, block)
+    _, count, _, stratum = strata.draw(default_rng(1), n_trials, block)
     n = len(stratum)
-    found = np.bincount(stratum, minlength=len(strata.least))
+    found = np.bincount(stratum, minlength=len(strata.count))
     assert abs(found - n * strata.shares).max() <= 2
-    half = np.bincount(stratum[: n // 2], minlength=len(strata.least))
+    half = np.bincount(stratum[: n // 2], minlength=len(strata.count))
     assert abs(half - n // 2 * strata.shares).max() <= 2
-    assert (count[stratum < strata.least[-1]] == stratum[stratum < strata.least[-1]]).all()
-    assert (count[stratum == strata.least[-1]] >= strata.least[-1]).all()
+    assert (count[stratum < strata.count[-1]] == stratum[stratum < strata.count[-1]]).all()
+    assert (count[stratum == strata.count[-1]] >= strata.count[-1]).all()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +133,7 @@ def test_every_stratum_gets_its_share_to_within_two(mean: float, dispersion: flo
 )
 def test_simulated_trials_are_spread_evenly(mean: float, n_trials: int) -> None:
     strata = strata_of(mean)
-    trial, _, _ = strata.draw(default_rng(1), n_trials, block=0)
+    trial, *_ = strata.draw(default_rng(1), n_trials, block=0)
     n = len(trial)
     assert n == max(round(n_trials * strata.p_any), 1)
     exactly = [(2 * j + 1) * n_trials // (2 * n) for j in range(n)]
@@ -121,8 +144,8 @@ def test_which_trials_are_simulated_is_no_matter_of_chance() -> None:
     strata = strata_of(0.3)
     for block in (0, 7):
         a, b = (strata.draw(default_rng(seed), 4096, block) for seed in (1, 2))
-        assert np.array_equal(a[0], b[0]) and np.array_equal(a[2], b[2])
-    first, second = (strata.draw(default_rng(1), 4096, block)[2] for block in (0, 1))
+        assert np.array_equal(a.trial, b.trial) and np.array_equal(a.stratum, b.stratum)
+    first, second = (strata.draw(default_rng(1), 4096, block).stratum for block in (0, 1))
     assert not np.array_equal(first, second)
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 
 from poisonsim.units import (
+    Time,
     format_bytes,
     page_bytes,
     page_name,
     parse_bytes,
     parse_rate_per_year,
+    parse_time,
     parse_years,
+    time_text,
 )
 
 
@@ -147,6 +151,36 @@ def test_times(text: str | float, years: float) -> None:
 def test_times_that_are_refused(text: object, fragment: str) -> None:
     with pytest.raises(ValueError, match=fragment):
         parse_years(text)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (24, "24 has no unit; write 24h"),
+        ("24", "'24' has no unit; write 24h"),
+        (" 2_4.0e0 ", "' 2_4.0e0 ' has no unit; write 24h"),
+        (math.nan, "nan has no unit; write 24h"),
+        (10**400, "an integer of 1329 bits has no unit; write 24h"),
+        (True, "true is not a time; write 24h"),
+        (None, "NoneType None is not a time; write 24h"),
+        (["24h"], "['24h'] is not a time; write 24h"),
+        ("24 minutes", "'24 minutes' has unknown unit 'minutes'; allowed: y, months, weeks, d, h"),
+        ("9" * 5000 + "h", "is not a time; write a number and a unit"),
+        ("soon", "'soon' is not a time; write a number and a unit, such as 5y or 18months"),
+    ],
+)
+def test_times_that_need_their_unit(value: object, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        parse_time(value, such_as="24h")
+
+
+@pytest.mark.parametrize(
+    "text", ["24h", "1h", "36h", "7d", "90d", "1week", "1month", "18months", "1y", "0.3y", "1e-5y"]
+)
+def test_times_are_written_as_they_are_read(text: str) -> None:
+    time = parse_time(text, such_as="")
+    assert isinstance(time, Time) and parse_time(time, such_as="") is time
+    assert parse_time(time_text(time), such_as="") == time == parse_years(text)
 
 
 @pytest.mark.parametrize(
