@@ -11,8 +11,9 @@ from poisonsim.errors import ScenarioError
 from poisonsim.faults.address_map import load_address_map
 from poisonsim.faults.boxes import Shape
 from poisonsim.faults.ecc import load_ecc
-from poisonsim.faults.field import FieldModel, HostClass, detection_of, field_model
+from poisonsim.faults.field import FieldModel, detection_of, field_model
 from poisonsim.faults.laws import CeThreshold, LinesLaw, ModeShape
+from poisonsim.faults.rates import HostClass
 from poisonsim.scenario import CountFaults, FieldFaults, RateFaults, Scenario
 from poisonsim.units import DAYS_PER_YEAR, HOURS_PER_YEAR, format_bytes, format_years
 

@@ -74,7 +74,7 @@ def test_modes_and_confinement_are_as_published(statistical_seed: int) -> None:
     _, first = np.unique(np.stack((trial, history.born.view(np.int64))), axis=1, return_index=True)
     met = np.zeros((len(history.trial), len(MODES)))
     np.add.at(met, (trial[first], history.mode[first]), 1)
-    weight = (weights / np.bincount(history.stratum, minlength=len(weights)))[history.stratum]
+    weight = (weights / np.maximum(np.bincount(history.stratum, minlength=len(weights)), 1))[history.stratum]
     n_ue = {mode.name: mode.n_ue for mode in load_fault_table("ddr4-alibaba").modes}
     published = np.array([n_ue.get(mode, 0) / 683 for mode in MODES])
 
