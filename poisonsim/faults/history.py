@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -64,7 +63,7 @@ class History:
             self.corrected[:end],
         )  # fmt: skip
 
-    @cached_property
+    @property
     def uncorrected(self) -> History:
         """The same trials with their errors only: what a policy sees that does not act on corrected ones."""
         if not self.corrected.any():

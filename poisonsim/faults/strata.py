@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import nbinom, poisson
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
@@ -27,6 +28,8 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: multiples
 
 # What listed probabilities may leave out, as a share of the probability of any incident.
 _NEGLIGIBLE = 1e-17
+
+_LARGE = 300.0  # a mean number of incidents
 
 
 class Drawn(NamedTuple):
@@ -237,8 +240,11 @@ def pmf_of_counts(mean: float, dispersion: float) -> F64:
         >>> pmf_of_counts(0.05, 0.0)[:3].round(6).tolist()
         [0.951229, 0.047561, 0.001189]
     """
-    # Each probability is the one before times a ratio, which tends to a limit below 1: 0 without frailty.
     spread = mean * dispersion
+    if mean > _LARGE:  # there the first of them would be lost to underflow
+        law = poisson(mean) if dispersion == 0 else nbinom(1 / dispersion, 1 / (1 + spread))
+        return np.asarray(law.pmf(np.arange(int(law.isf(1e-16)) + 2)), np.float64)
+    # Each probability is the one before times a ratio, which tends to a limit below 1: 0 without frailty.
     limit = spread / (1 + spread)
     n = np.arange(int(-np.log(_NEGLIGIBLE) * (1 + spread) * 1.2 + 4 * mean) + 60)
     ratio = limit * (n - 1) / np.maximum(n, 1) + mean / (1 + spread) / np.maximum(n, 1)
