@@ -46,14 +46,17 @@ def test_without_errors_nothing_is_drawn(law: Arrivals) -> None:
     assert len(trials) == len(counts) == len(strata) == 0
 
 
-@pytest.mark.parametrize(("mean", "dispersion"), [*LAWS, (1e-7, 0.0), (3.0, 50.0), (90.0, 100.0), (5000.0, 0.0), (900.0, 0.5)])
+LONG = [(1e-7, 0.0), (3.0, 50.0), (90.0, 100.0), (5000.0, 0.0), (900.0, 0.5)]
+
+
+@pytest.mark.parametrize(("mean", "dispersion"), [*LAWS, *LONG])
 def test_listed_probabilities_are_scipys(mean: float, dispersion: float) -> None:
     arrivals, law = Arrivals(mean, dispersion=dispersion), count_law(mean, dispersion)
     pmf = arrivals.pmf()
     likely = law.pmf(np.arange(len(pmf))) > 1e-12  # scipy loses digits beyond
     assert pmf[likely] == pytest.approx(law.pmf(np.arange(len(pmf)))[likely], rel=1e-9)
     assert pmf.sum() == pytest.approx(1, abs=1e-14 if mean < 300 else 1e-10)
-    assert pmf[1:].sum() == pytest.approx(arrivals.p_any, rel=1e-12)
+    assert pmf[1:].sum() == pytest.approx(arrivals.p_any, rel=1e-12 if mean < 300 else 1e-10)
     assert pmf @ np.arange(len(pmf)) == pytest.approx(mean, rel=1e-9)
 
 
