@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from poisonsim.results.runs import open_run as open_run
     from poisonsim.results.runs import run as run
     from poisonsim.results.statistics import Estimate as Estimate
+    from poisonsim.results.sweep import Sweep as Sweep
+    from poisonsim.results.sweep import sweep as sweep
     from poisonsim.scenario import CountFaults as CountFaults
     from poisonsim.scenario import FieldFaults as FieldFaults
     from poisonsim.scenario import Horizon as Horizon
@@ -46,6 +48,7 @@ _HOME = {
     "poisonsim.results.result": ("Result",),
     "poisonsim.results.runs": ("open_run", "run"),
     "poisonsim.results.statistics": ("Estimate",),
+    "poisonsim.results.sweep": ("Sweep", "sweep"),
     "poisonsim.scenario": (
         "CountFaults", "FieldFaults", "Horizon", "Host", "RateFaults", "Scenario", "Vm", "Workload", "load_scenario",
     ),

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from poisonsim.catalog import Number
 from poisonsim.errors import ScenarioError
 from poisonsim.scenario_checks import SECTIONS, check, speak_plainly, unused_key
-from poisonsim.scenario_file import read_tables, resolve
+from poisonsim.scenario_file import read_tables, replaced, resolve
 from poisonsim.scenario_tables import CONFIG, CountFaults, Faults, FieldFaults, Horizon, Host, RateFaults, Vm, Workload
 from poisonsim.units import Time, time_text
 
@@ -63,10 +63,14 @@ class Scenario:
             >>> Scenario().to_dict()["faults"]
             {'model': 'count', 'errors': 100, 'placement': 'uniform'}
         """
+        from poisonsim.memory import ladder
+
         tables: dict[str, Any] = dataclasses.asdict(self)
         for name in SECTIONS:
             table = {key: time_text(value) if isinstance(value, Time) else value for key, value in tables[name].items()}
             tables[name] = {key: value for key, value in table.items() if not unused_key(name, table, key)}
+        if not ladder(self.vm.arch, self.vm.backing, contiguous=self.vm.contiguous).contiguous_sizes:
+            del tables["host"]["stage2_contiguous"]
         return tables
 
     @classmethod
@@ -86,6 +90,18 @@ class Scenario:
         if problems:
             raise ScenarioError([str(problem) for problem in problems])
         return cls(**parts)
+
+    def replace(self, values: Mapping[str, object]) -> Scenario:
+        """The scenario with other values of some dotted keys, read as `--set` reads them.
+
+        Raises:
+            ScenarioError: Unknown keys or values that cannot be used; all problems are listed.
+
+        Examples:
+            >>> Scenario().replace({"host.spares": 8, "vm.memory": "2TiB"}).vm.n_regions
+            2048
+        """
+        return Scenario.from_dict(replaced(self.to_dict(), values))
 
 
 @dataclasses.dataclass(frozen=True)

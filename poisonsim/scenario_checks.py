@@ -49,11 +49,12 @@ FILE_KEYS = {"host.cpu", "faults.table", "faults.laws", "faults.dimm", "faults.m
 """Keys whose value names a catalogue entry or a TOML file."""
 
 MAX_STEPS = 1200
-_GUEST_PAGES = {
+GUEST_PAGES = {
     "x86-64": ("1G", "2M", "4K"),
     "arm64": ("16G", "1G", "512M", "32M", "2M", "64K", "16K", "4K"),
     "riscv64": ("1G", "2M", "64K", "4K"),
 }
+"""Pages that guests of an instruction set map their memory with, largest first."""
 
 
 def family(arch: str) -> str:
@@ -249,6 +250,19 @@ def _contiguous(arch: str, backing: str, contiguous: bool) -> Iterator[Problem]:
             yield Problem("vm.contiguous", line)
 
 
+def _stage2_contiguous(arch: str, backing: str, contiguous: bool, stage2: bool) -> Iterator[Problem]:
+    from poisonsim.memory import ARCHITECTURES, backings, ladder
+
+    if not stage2 or backing not in backings(arch) or contiguous and not ARCHITECTURES[arch].contiguous_sizes:
+        return  # nothing is asked for, or that is a problem of another key
+    if not ARCHITECTURES[arch].contiguous_sizes:
+        yield Problem("host.stage2_contiguous", f"true, but {arch} has no contiguous entries; write false")
+    elif not (rungs := ladder(arch, backing, contiguous=contiguous)).contiguous_sizes:
+        mend = f"{backing} has none below it" if contiguous else "set vm.contiguous = true as well"
+        what = f"true, but no leaf here takes contiguous entries ({', '.join(rungs.sizes)}); {mend}, or write false"
+        yield Problem("host.stage2_contiguous", what)
+
+
 def _memory(memory: int, backing: str) -> Iterator[Problem]:
     region_bytes = page_bytes(backing)
     if memory % region_bytes:
@@ -261,7 +275,7 @@ def _memory(memory: int, backing: str) -> Iterator[Problem]:
 
 
 def _guest_page_known(arch: str, guest_page: str | Mapping[str, float]) -> Iterator[Problem]:
-    allowed = _GUEST_PAGES[family(arch)]
+    allowed = GUEST_PAGES[family(arch)]
     for size in _sizes(guest_page):
         if size not in allowed:
             pages = f"{', '.join(allowed)}, the pages of {family(arch)} guests"
@@ -353,6 +367,7 @@ _CHECKS: list[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]]] = [
     (("vm.arch", "vm.backing"), _backing),
     (("vm.backing",), _any_backing),
     (("vm.arch", "vm.backing", "vm.contiguous"), _contiguous),
+    (("vm.arch", "vm.backing", "vm.contiguous", "host.stage2_contiguous"), _stage2_contiguous),
     (("vm.memory", "vm.backing"), _memory),
     (("vm.arch", "vm.guest_page"), _guest_page_known),
     (("vm.backing", "vm.guest_page"), _guest_page_fits),

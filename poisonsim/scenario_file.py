@@ -153,17 +153,36 @@ def _read_overrides(overrides: Mapping[str, object] | Sequence[str]) -> tuple[di
         elif not last:
             tables[key] = str(value)
         else:
-            tables.setdefault(table, {})[last] = _toml_value(value) if isinstance(value, str) else value
+            tables.setdefault(table, {})[last] = toml_value(value) if isinstance(value, str) else value
     return tables, problems
 
 
-def _toml_value(text: str) -> object:
+def toml_value(text: str) -> object:
     """The TOML value that `text` spells, or `text` itself where it spells none."""
     try:
         tables = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
         return text
     return tables["value"] if len(tables) == 1 else text
+
+
+def replaced(tables: Mapping[str, Any], values: Mapping[str, object]) -> dict[str, Any]:
+    """Tables of a scenario with other values of some dotted keys, read as `--set` reads them.
+
+    Raises:
+        ScenarioError: A key that no scenario has.
+
+    Examples:
+        >>> replaced({"faults": {"model": "count", "errors": 9}}, {"faults.model": "field", "faults.scale": "2"})
+        {'faults': {'model': 'field', 'scale': 2}}
+    """
+    given, problems = _read_overrides(values)
+    if problems:
+        raise ScenarioError(problems)
+    layers = [_Layer("", tables), _Layer("--set", given)]
+    merged, origins = _merge(layers)
+    _own_title(merged, origins, [], layers)
+    return merged
 
 
 def _merge(layers: Sequence[_Layer]) -> tuple[dict[str, Any], dict[str, str]]:

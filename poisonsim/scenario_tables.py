@@ -88,7 +88,7 @@ class Vm:
         memory: Bytes, or text such as `"1TiB"`; a whole number of backing pages.
         backing: Huge page that backs the memory; one such page is a region.
         arch: Architecture, with its base page where that is a choice.
-        contiguous: Whether contiguous entries are used between the page sizes (arm64, riscv64).
+        contiguous: Whether the process table may use contiguous entries between the page sizes (arm64, riscv64).
         guest_page: Page with which the guest maps its memory, or shares such as `{"2M": 0.9, "4K": 0.1}`.
         on_loss: What follows when the VM is lost: counted, with the memory going on, or the end of the trial.
         unrecoverable: Share of the guest's base pages whose loss kills the guest kernel.
@@ -166,6 +166,8 @@ class Host:
         spares: Free huge pages kept in the pool.
         mapping: Whether the memory is mapped shared (a page given up is leaked) or private (it is dissolved).
         page_tables: Process page tables that map the memory: the VMM's, and one per further process.
+        stage2_contiguous: Whether KVM uses contiguous entries in stage 2 where the process table has them. None does
+            today (Linux 6.12); without them the TLB holds such a leaf in pieces, whatever the VMM maps.
         hvo: Whether the hugetlb vmemmap optimisation is on. Linux on arm64 has had none since commit 060a2c92d1b6
             (2022), so true asks there what it would change.
         hvo_with_hgm: What high-granularity mapping does to it: off for the whole pool, off for the pages
@@ -185,6 +187,7 @@ class Host:
     spares: Annotated[int, Field(ge=0, le=65536)] = 4
     mapping: Literal["shared", "private"] = "shared"
     page_tables: Annotated[int, Field(ge=1, le=64)] = 1
+    stage2_contiguous: bool = False
     hvo: bool = True
     hvo_with_hgm: Literal["off-everywhere", "off-where-split", "kept"] = "off-everywhere"
     costs: str = "linux"

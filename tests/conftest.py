@@ -19,7 +19,11 @@ from poisonsim.results.result import Result
 GOLDEN = Path(__file__).parent / "golden"
 FILES = tuple(path for path in Path(poisonsim_policies.__path__[0]).glob("*.py") if path.stem != "__init__")
 SHIPPED = tuple(sorted(path.stem.replace("_", "-") for path in FILES))
-EVERYWHERE = tuple(name for name in SHIPPED if not any(rule.trigger == "on_ce" for rule in load_policy(name).rules))
+EVERYWHERE = tuple(
+    name
+    for name, policy in ((name, load_policy(name)) for name in SHIPPED)
+    if not any(rule.trigger == "on_ce" for rule in policy.rules) and not getattr(policy, "needs_contiguous", False)
+)
 """Those of the shipped policies that ask nothing of the host that a scenario may not have."""
 POLICY_HEADER = "from typing import Annotated\n\nfrom poisonsim.policy import *\n\n\n"
 

@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from poisonsim.cli import catalog, policies, report, run
+from poisonsim.cli import catalog, policies, report, run, sweep
 from poisonsim.cli.common import forget_stdout
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 ok, 1 a bug of ours, 2 wrong usage or input, 130 interrupted.",
 )
 app.command("run", epilog=run.EXAMPLES)(run.run_command)
+app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep_command)
 app.command("report")(report.report_command)
 app.add_typer(policies.app, name="policies")
 app.add_typer(catalog.app, name="catalog")

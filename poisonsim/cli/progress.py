@@ -22,11 +22,19 @@ def progress(plan: Plan, *, quiet: bool) -> Iterator[Progress | None]:
     """A callback for `run` that shows how far it is and what it has found."""
     if quiet:
         yield None
-    elif sys.stderr.isatty():
-        with _bar(plan) as callback:
+        return
+    with progress_with(lambda tally: current_estimate(plan, tally)) as callback:
+        yield callback
+
+
+@contextmanager
+def progress_with(estimate: Callable[[Tally], str]) -> Iterator[Progress]:
+    """As `progress`, for what `estimate` makes of the tally so far."""
+    if sys.stderr.isatty():
+        with _bar(estimate) as callback:
             yield callback
     else:
-        yield _lines(plan)
+        yield _lines(estimate)
 
 
 def current_estimate(plan: Plan, tally: Tally) -> str:
@@ -40,7 +48,7 @@ def current_estimate(plan: Plan, tally: Tally) -> str:
     return f"{plan.policies[-1].label}: {what} guest lost {format_bytes(known * plan.ladder.base_bytes)}"
 
 
-def _lines(plan: Plan) -> Progress:
+def _lines(estimate: Callable[[Tally], str]) -> Progress:
     started = last = time.monotonic()
 
     def show(done: int, wanted: int, tally: Callable[[], Tally]) -> None:
@@ -49,13 +57,13 @@ def _lines(plan: Plan) -> Progress:
         if now - last >= _SECONDS_BETWEEN_LINES and done < wanted:
             last = now
             left = (now - started) / done * (wanted - done)
-            print(f"{done:,}/{wanted:,} trials, {left:.0f} s left, {current_estimate(plan, tally())}", file=sys.stderr)
+            print(f"{done:,}/{wanted:,} trials, {left:.0f} s left, {estimate(tally())}", file=sys.stderr)
 
     return show
 
 
 @contextmanager
-def _bar(plan: Plan) -> Iterator[Progress]:
+def _bar(estimate: Callable[[Tally], str]) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -69,7 +77,7 @@ def _bar(plan: Plan) -> Iterator[Progress]:
             nonlocal last
             if time.monotonic() - last > 0.5 or done == wanted:
                 last = time.monotonic()
-                bar.update(task, description=current_estimate(plan, tally()))
+                bar.update(task, description=estimate(tally()))
             bar.update(task, completed=done, total=wanted)
 
         yield show

@@ -3,6 +3,11 @@
 A leaf of size S sits in the table whose entries are the largest hardware leaf not above S; breaking it into
 smaller leaves adds every table page on the way down. Contiguous entries are a TLB hint on a run of ordinary
 entries, so they add leaf sizes but never save table pages.
+
+KVM today sets that hint in no stage 2: on arm64 a contPMD of the host is mapped by PMD entries and a contPTE by PTEs
+(user_mem_abort, arch/arm64/kvm/mmu.c, Linux 6.12), and on RISC-V it knows PUD, PMD and base pages only
+(kvm_riscv_mmu_map, arch/riscv/kvm/mmu.c, which refuses 64K hugetlb pages altogether). A leaf of contiguous entries in
+the process table, a contiguous backing among them, is therefore a run of smaller leaves in stage 2.
 """
 
 from __future__ import annotations
@@ -70,6 +75,29 @@ class Architecture:
             [524288, 1024, 2]
         """
         return tuple(self.entries_per_table * page_bytes(size) for size in self.leaf_sizes)
+
+    def entry_size(self, size: str) -> str:
+        """Size of the entries that map a leaf: its own, or that of the run's entries where it is contiguous.
+
+        Examples:
+            >>> [ARCHITECTURES["arm64"].entry_size(size) for size in ("1G", "32M", "64K")]
+            ['1G', '2M', '4K']
+        """
+        return max((leaf for leaf in self.leaf_sizes if page_bytes(leaf) <= page_bytes(size)), key=page_bytes)
+
+    def stage2_size(self, size: str, contiguous: bool = False) -> str:
+        """Size of the stage-2 leaves behind a leaf of the process table.
+
+        Args:
+            size: One of `sizes`.
+            contiguous: Whether stage 2 uses contiguous entries too, as no KVM does today.
+
+        Examples:
+            >>> arm = ARCHITECTURES["arm64"]
+            >>> arm.stage2_size("32M"), arm.stage2_size("32M", contiguous=True)
+            ('2M', '32M')
+        """
+        return size if contiguous else self.entry_size(size)
 
 
 _ARM64 = (
@@ -197,6 +225,16 @@ class Ladder:
             (65536, 2048, 1)
         """
         return tuple(page_bytes(size) // self.base_bytes for size in self.sizes)
+
+    @property
+    def contiguous_sizes(self) -> tuple[str, ...]:
+        """Sizes that take contiguous entries, the backing's among them, largest first.
+
+        Examples:
+            >>> ladder("arm64", contiguous=True).contiguous_sizes, ladder("arm64-16k").contiguous_sizes
+            (('32M', '64K'), ('1G',))
+        """
+        return tuple(size for size in self.sizes if size in ARCHITECTURES[self.arch].contiguous_sizes)
 
     def level(self, size: str) -> int:
         """Place of `size` in the ladder.

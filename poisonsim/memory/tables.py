@@ -2,8 +2,8 @@
 
 The memory of a VM is mapped by the page table of each process that maps it and by one stage-2 table (EPT, NPT, arm64
 stage 2). KVM picks a stage-2 leaf no larger than the host's (host_pfn_mapping_level, arch/x86/kvm/mmu/mmu.c, Linux
-6.12), so stage 2 takes the same table pages as a process table. KVM on arm64 uses no contiguous entries in stage 2
-(user_mem_abort, arch/arm64/kvm/mmu.c), which changes no table page.
+6.12), so stage 2 takes the same table pages as a process table. That KVM uses no contiguous entries in stage 2
+(see `poisonsim.memory.ladder`) changes no table page: every entry of a run is written all the same.
 """
 
 from __future__ import annotations

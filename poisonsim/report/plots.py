@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from poisonsim.memory import ARCHITECTURES
 from poisonsim.report.canvas import Canvas, with_page_colours
 from poisonsim.report.figures import Curve, Frame, Mark, Spread, bytes_scale, curves, reach_scale, trade, undominated
 from poisonsim.report.style import Style
@@ -120,6 +121,7 @@ def _reach(result: Result, looks: Sequence[Style], pen: _Pen) -> Picture:
         f"Share of the TLB reach of the same VM without errors. {_lines(result)} The TLB holds the smaller of guest "
         "page and host leaf, so splits down to the guest's own page size cost no reach."
     )
+    caption += _in_pieces(result)
     if max(float(np.nanmax([c.mean, c.p50])) for c in series) > 100.05:
         caption += " The reach rises above 100 % where small leaves use TLB entries that large ones cannot."
     alternative = "TLB reach left at the horizon: " + "; ".join(f"{c.label} {c.end}" for c in series)
@@ -162,6 +164,15 @@ def _curves(result: Result, looks: Sequence[Style], table: pd.DataFrame, end: Ca
         last = columns["p50"][-1] if np.isfinite(columns["p50"][-1]) else columns["mean"][-1]
         found.append(Curve(label, style, end(float(last)), own["year"].to_numpy(float), **columns))
     return found
+
+
+def _in_pieces(result: Result) -> str:
+    """Which leaves the TLB cannot hold whole because stage 2 has no contiguous entries; empty where there are none."""
+    rungs, geometry = result.plan.ladder, ARCHITECTURES[result.plan.ladder.arch]
+    if result.plan.scenario.host.stage2_contiguous or not rungs.contiguous_sizes:
+        return ""
+    pieces = _listed([f"{size} as {geometry.stage2_size(size)}" for size in rungs.contiguous_sizes])
+    return f" Stage 2 has no contiguous entries (host.stage2_contiguous = false), so it maps {pieces}."
 
 
 def _reach_in_words(result: Result, loss: pd.DataFrame) -> str:

@@ -53,6 +53,7 @@ SHIPPED = {
     "hgm4k": Style("vermilion", "#c24602", "#f4512c", _DASHES[1], "^"),
     "hgm4k-vma": Style("rose", "#b13193", "#f0709f", _DASHES[2], "v"),
     "hgm2m": Style("blue", "#346dee", "#86b9f2", _DASHES[0], "s"),
+    "hgm-contig": Style("plum", "#370543", "#b267b0", _DASHES[2], "h"),
     "migrate1g": Style("green", "#086f4a", "#45e3a3", _DASHES[4], "D"),
     "migrate-then-hgm2m": Style("violet", "#3f2bc0", "#a27aec", _DASHES[5], "P"),
 }

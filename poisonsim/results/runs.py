@@ -61,12 +61,21 @@ def run(
         >>> res.probability("guest_lost_bytes > 1GiB", policy="hgm2m").best
         0.0
     """
+    plan = plan_run(scenario_of(scenario), policies=policies, seed=seed)
+    return execute(plan, trials=trials, threads=threads, executor=executor, out=out, progress=progress, command=command)
+
+
+def scenario_of(scenario: Scenario | str | Path) -> Scenario:
+    """The scenario itself, or the one of that name or path.
+
+    Raises:
+        ScenarioError: It cannot be used, or is something else.
+    """
     if isinstance(scenario, (str, Path)):
-        scenario = load_scenario(scenario)
+        return load_scenario(scenario)
     if not isinstance(scenario, Scenario):
         raise ScenarioError(f"scenario = {scenario!r} is neither a Scenario nor the name or path of one")
-    plan = plan_run(scenario, policies=policies, seed=seed)
-    return execute(plan, trials=trials, threads=threads, executor=executor, out=out, progress=progress, command=command)
+    return scenario
 
 
 def execute(
@@ -85,6 +94,24 @@ def execute(
         ScenarioError: `trials` or `threads` cannot be used.
         RunFolderError: `out` cannot be written, or holds another run.
     """
+    trials = trials_of(plan, trials, threads)
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        _claim_folder(folder, plan)
+        write_json(folder / "run.json", manifest_of(plan, trials, command))
+    tally = simulate_plan(plan, trials=trials, threads=threads, executor=executor, folder=folder, progress=progress)
+    result = Result(plan, tally)
+    if folder is not None:
+        write_whole(folder / "summary.csv", result.summary().to_csv(index=False).encode())
+    return result
+
+
+def trials_of(plan: Plan, trials: int | None, threads: int | None = None) -> int:
+    """How many trials a run of `plan` takes where `trials` are asked for; None is the default.
+
+    Raises:
+        ScenarioError: `trials` or `threads` cannot be used.
+    """
     trials = default_trials(plan.scenario) if trials is None else trials
     problems = [
         f"{name} = {value!r} is not a whole number of at least 1"
@@ -97,15 +124,7 @@ def execute(
         ]
     if problems:
         raise ScenarioError(problems)
-    folder = None if out is None else Path(out)
-    if folder is not None:
-        _claim_folder(folder, plan)
-        write_json(folder / "run.json", manifest_of(plan, trials, command))
-    tally = simulate_plan(plan, trials=trials, threads=threads, executor=executor, folder=folder, progress=progress)
-    result = Result(plan, tally)
-    if folder is not None:
-        write_whole(folder / "summary.csv", result.summary().to_csv(index=False).encode())
-    return result
+    return trials
 
 
 def plan_run(scenario: Scenario, *, policies: Iterable[str | Policy | type[Policy]], seed: int = DEFAULT_SEED) -> Plan:
@@ -117,15 +136,26 @@ def plan_run(scenario: Scenario, *, policies: Iterable[str | Policy | type[Polic
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
         raise ScenarioError(f"seed = {seed!r} is not a whole number from 0 to 2**64 - 1")
-    if not isinstance(policies, (str, Policy, type, Iterable)):
-        raise ScenarioError(f"policies = {policies!r} is not a list of policies; give one such as ['hgm2m']")
-    chosen = [policies] if isinstance(policies, (str, Policy, type)) else list(policies)
-    if not chosen:
-        raise ScenarioError("no policy is named; give at least one, such as policies=['hgm2m']")
-    plan = make_plan(scenario, chosen, seed)
+    plan = make_plan(scenario, policies_of(policies), seed)
     for policy in plan.policies:
         compile_decide(policy.decide, tuple(policy.params))
     return plan
+
+
+def policies_of(policies: Iterable[str | Policy | type[Policy]]) -> list[str | Policy | type[Policy]]:
+    """The policies named, one or many, as a list.
+
+    Raises:
+        ScenarioError: There is none, or it is no list.
+    """
+    if not isinstance(policies, (str, Policy, type, Iterable)):
+        raise ScenarioError(f"policies = {policies!r} is not a list of policies; give one such as ['hgm2m']")
+    chosen: list[str | Policy | type[Policy]] = (
+        [policies] if isinstance(policies, (str, Policy, type)) else list(policies)
+    )
+    if not chosen:
+        raise ScenarioError("no policy is named; give at least one, such as policies=['hgm2m']")
+    return chosen
 
 
 def default_trials(scenario: Scenario) -> int:

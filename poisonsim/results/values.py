@@ -51,6 +51,8 @@ class Valuer:
             leaf_sizes=plan.ladder.sizes,
             access=access_pattern(scenario),
             guest_page=scenario.vm.guest_page_shares,
+            arch=scenario.vm.arch,
+            stage2_contiguous=scenario.host.stage2_contiguous,
             cycles_per_access=scenario.workload.cycles_per_access,
             accesses_per_page_visit=scenario.workload.accesses_per_page_visit,
         )

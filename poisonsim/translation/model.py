@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poisonsim.errors import ScenarioError, did_you_mean
+from poisonsim.memory.ladder import architecture, require_leaf_size
 from poisonsim.units import format_bytes, page_bytes
 
 from .access import AccessPattern, HotCold, Sequential, Uniform, Zipf
@@ -80,8 +81,14 @@ class Translation:
 class Translator:
     """Translation of any state of one VM's memory on one CPU under one access pattern.
 
-    The TLB holds the smaller of guest page and host leaf. Host leaves are spread evenly over guest pages of
-    every size in a mix, and over popular and unpopular memory; accesses go to mapped memory only.
+    The TLB holds the smaller of guest page and stage-2 leaf; the VMM's own table does not matter to the guest. Host
+    leaves are spread evenly over guest pages of every size in a mix, and over popular and unpopular memory; accesses go
+    to mapped memory only.
+
+    Contiguous leaves are TLB entries of their own only where stage 2 has contiguous entries too; where it has none they
+    count as leaves of the next size that one entry maps. Three things are assumed: that the TLB honours the hint
+    wherever the guest's page and the arrays allow, that the guest's own contiguous pages are set in its table, and that
+    a walk ends at one entry of a run, as deep as any other entry of that size.
 
     Args:
         cpu: A CPU, a catalogue name or a TOML file.
@@ -89,6 +96,8 @@ class Translator:
         access: Access pattern.
         leaf_sizes: Host leaf sizes, largest first: the columns of `evaluate`.
         guest_page: Guest page size, or shares of memory by size: `{"2M": 0.9, "4K": 0.1}`.
+        arch: Whose leaf sizes these are, for its contiguous ones; without it one entry maps a leaf of any size.
+        stage2_contiguous: Whether stage 2 has contiguous entries where the process table has them.
         cycles_per_access: Cycles of an access without translation.
         accesses_per_page_visit: Accesses in a row to the same page, 1 or more; divides misses and walks.
 
@@ -110,10 +119,14 @@ class Translator:
         access: AccessPattern,
         leaf_sizes: Sequence[str] = ("1G", "2M", "4K"),
         guest_page: GuestPage = "2M",
+        arch: str | None = None,
+        stage2_contiguous: bool = False,
         cycles_per_access: float = CYCLES_PER_ACCESS,
         accesses_per_page_visit: float = 1.0,
     ) -> None:
         problems = _leaf_size_problems(leaf_sizes)
+        if arch is not None and not problems:
+            problems += _foreign_sizes(arch, leaf_sizes)
         problems += _number_problems("cycles_per_access", cycles_per_access, "above 0", 0, exclusive=True)
         problems += _number_problems("accesses_per_page_visit", accesses_per_page_visit, "1 or more", 1)
         guest, guest_problems = _guest_shares(guest_page)
@@ -130,6 +143,12 @@ class Translator:
         self.memory_bytes = memory_bytes
         self.leaf_sizes = tuple(leaf_sizes)
         self._leaf_bytes = np.array([page_bytes(size) for size in leaf_sizes], dtype=np.int64)
+        self._entry_sizes, self._stage2_bytes = list(leaf_sizes), self._leaf_bytes
+        if arch is not None:
+            geometry = architecture(arch)
+            self._entry_sizes = [geometry.entry_size(size) for size in leaf_sizes]
+            stage2 = [geometry.stage2_size(size, stage2_contiguous) for size in leaf_sizes]
+            self._stage2_bytes = np.array([page_bytes(size) for size in stage2], dtype=np.int64)
         self._guest = guest
         self._touches = access.touches(memory_bytes)
         self._cycles_per_access = cycles_per_access
@@ -166,7 +185,7 @@ class Translator:
         walks_by_leaf = np.zeros((n_states, n_sizes))
         outcomes: dict[tuple[int, int], tuple[F64, F64, F64]] = {}
         for (guest, guest_share), held_sizes in zip(self._guest.items(), held, strict=True):
-            for column, (host, (size1, size2)) in enumerate(zip(self.leaf_sizes, held_sizes, strict=True)):
+            for column, (entry, (size1, size2)) in enumerate(zip(self._entry_sizes, held_sizes, strict=True)):
                 if (size1, size2) not in outcomes:
                     outcomes[size1, size2] = self._outcome((size1, times1[size1]), (size2, times2[size2]))
                 missed1, missed_both, resident = outcomes[size1, size2]
@@ -174,7 +193,7 @@ class Translator:
                 walks = share * missed_both
                 l1_miss += share * missed1
                 walks_by_leaf[:, column] += walks
-                walk_cycles += walks * (walk_accesses(guest, host) * self.cpu.reference_cycles)
+                walk_cycles += walks * (walk_accesses(guest, entry) * self.cpu.reference_cycles)
                 reach_bytes += guest_share * size_bytes[:, column] * resident
         visits = self._accesses_per_page_visit
         stlb_cycles = (l1_miss - walks_by_leaf.sum(axis=1)) * self.cpu.stlb_hit_cycles
@@ -206,7 +225,7 @@ class Translator:
 
     def _held(self, guest_bytes: int) -> list[tuple[int, int]]:
         """Per host leaf size, the entry sizes as which the first and the second level hold it under a guest page."""
-        effective = [min(guest_bytes, int(leaf)) for leaf in self._leaf_bytes]
+        effective = [min(guest_bytes, int(leaf)) for leaf in self._stage2_bytes]
         return [(held_bytes(self.cpu.l1, size), held_bytes(self.cpu.l2, size)) for size in effective]
 
     def _entries(
@@ -234,6 +253,8 @@ def translate(
     access: AccessPattern,
     guest_page: GuestPage = "2M",
     memory_bytes: int | None = None,
+    arch: str | None = None,
+    stage2_contiguous: bool = False,
     cycles_per_access: float = CYCLES_PER_ACCESS,
     accesses_per_page_visit: float = 1.0,
 ) -> Translation:
@@ -245,6 +266,8 @@ def translate(
         access: Access pattern.
         guest_page: Guest page size, or shares of memory by size.
         memory_bytes: The VM's memory, holes included; by default the mapped bytes, rounded up to whole largest leaves.
+        arch: Whose leaf sizes these are, for its contiguous ones; without it one entry maps a leaf of any size.
+        stage2_contiguous: Whether stage 2 has contiguous entries where the process table has them.
         cycles_per_access: Cycles of an access without translation.
         accesses_per_page_visit: Accesses in a row to the same page.
 
@@ -256,6 +279,9 @@ def translate(
         ...                    guest_page="1G")
         >>> round(result.walks_per_access, 3), result.slowdown.low < result.slowdown.mid < result.slowdown.high
         (0.1, True)
+        >>> vm = dict(cpu="neoverse-n1", leaves={"32M": 32_768}, access=Uniform(), guest_page="1G", arch="arm64")
+        >>> [round(translate(**vm, stage2_contiguous=future).reach_bytes / 2**30, 3) for future in (False, True)]
+        [2.5, 40.0]
     """
     unknown = [size for size in leaves if size not in PAGE_SIZES]
     if unknown:
@@ -275,6 +301,8 @@ def translate(
         access=access,
         leaf_sizes=sizes,
         guest_page=guest_page,
+        arch=arch,
+        stage2_contiguous=stage2_contiguous,
         cycles_per_access=cycles_per_access,
         accesses_per_page_visit=accesses_per_page_visit,
     )
@@ -300,6 +328,16 @@ def _leaf_size_problems(leaf_sizes: Sequence[str]) -> list[str]:
     ranked = sorted(set(leaf_sizes) & set(PAGE_SIZES), key=page_bytes, reverse=True)
     if not problems and (not ranked or list(leaf_sizes) != ranked):
         problems.append(f"leaf_sizes: {list(leaf_sizes)} is not a list of distinct sizes, largest first")
+    return problems
+
+
+def _foreign_sizes(arch: str, leaf_sizes: Sequence[str]) -> list[str]:
+    problems: list[str] = []
+    for size in leaf_sizes:
+        try:
+            require_leaf_size(arch, size, "leaf_sizes")
+        except ScenarioError as error:
+            problems += [problem for problem in error.problems if problem not in problems]
     return problems
 
 

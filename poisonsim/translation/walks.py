@@ -46,6 +46,9 @@ def model_numbers() -> tuple[CatalogueNumber, ...]:
 def table_levels(size: str) -> int:
     """Table levels read to reach a leaf of that size: 4 for 4K, 3 for 2M, 2 for 1G; sizes between as the smaller.
 
+    That serves every granule: the base page of each comes out as 4K does, the block above it (2M, 32M, 512M) as 2M.
+    A leaf of contiguous entries ends where its entries do, so callers pass the size of these.
+
     Examples:
         >>> [table_levels(size) for size in ("4K", "64K", "2M", "32M", "1G", "16G")]
         [4, 4, 3, 3, 2, 2]

@@ -33,6 +33,7 @@ QUICK = ("--trials", "1000", "--no-report")
 COMMANDS = [
     (),
     ("run",),
+    ("sweep",),
     ("report",),
     ("policies",),
     ("policies", "list"),
@@ -345,7 +346,7 @@ def test_help_names_the_default_of_every_option_that_takes_a_value(cli: Cli, pat
 
 def test_every_command_is_in_the_help(cli: Cli) -> None:
     top = cli("--help").stdout
-    assert all(name in top for name in ("run", "report", "policies", "catalog", "--version"))
+    assert all(name in top for name in ("run", "sweep", "report", "policies", "catalog", "--version"))
     assert "Exit codes: 0 ok, 1 a bug of ours, 2 wrong usage or input" in " ".join(top.split())
 
 

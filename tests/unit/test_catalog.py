@@ -24,7 +24,7 @@ def text_of(kind: str, name: str) -> str:
 
 
 def test_what_is_shipped() -> None:
-    shipped = {"seed-1t", "seed-1t-distinct", "cloud-1t-ddr4", "bad-dimm", "ddr5-1t"}
+    shipped = {"seed-1t", "seed-1t-distinct", "cloud-1t-ddr4", "bad-dimm", "ddr5-1t", "arm64-1t"}
     assert shipped <= set(catalog.names("scenarios"))
     assert catalog.names("faults") == ("ddr4-alibaba", "jaguar-ddr2")
     assert catalog.names("laws") == ("field",)
@@ -149,7 +149,9 @@ def test_costs_follow_from_the_figures_their_sources_quote() -> None:
 def test_unknown_kinds_and_names_say_what_there_is() -> None:
     with pytest.raises(ScenarioError, match="'scenario' is no part of the catalogue.*did you mean scenarios"):
         catalog.names("scenario")
-    with pytest.raises(ScenarioError, match="'seed' is not a scenario of the catalogue; known: bad-dimm, cloud"):
+    with pytest.raises(
+        ScenarioError, match="'seed' is not a scenario of the catalogue; known: arm64-1t, bad-dimm, cloud"
+    ):
         catalog.load("scenarios", "seed")
     with pytest.raises(ScenarioError, match="not a table of time costs"):
         catalog.load_costs("windows")

@@ -153,6 +153,21 @@ def test_table_pages_of_one_step(arch: str, above: str, below: str, n_tables: in
     assert Ladder(arch, (above, below)).table_pages(0, 1) == n_tables
 
 
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_entries_and_stage_2_leaves_of_every_size(arch: str) -> None:
+    """A contiguous leaf is a run of entries; stage 2 has its run only where KVM uses contiguous entries too."""
+    geometry = ARCHITECTURES[arch]
+    for size in geometry.sizes:
+        entry = geometry.entry_size(size)
+        assert (entry == size) == (size in geometry.leaf_sizes)
+        assert page_bytes(size) // page_bytes(entry) in (1, 16, 32, 128)
+        assert geometry.stage2_size(size) == entry
+        assert geometry.stage2_size(size, contiguous=True) == size
+    assert ladder(arch, geometry.backing_sizes[0]).contiguous_sizes == tuple(
+        size for size in geometry.backing_sizes[:1] if size in geometry.contiguous_sizes
+    )
+
+
 def test_levels_are_found_by_size() -> None:
     rungs = ladder("arm64", contiguous=True)
     assert [rungs.level(size) for size in rungs.sizes] == [0, 1, 2, 3, 4]

@@ -514,6 +514,7 @@ def test_the_promised_cpus_ship() -> None:
         "neoverse-v1",
         "neoverse-n2",
         "neoverse-v2",
+        "xiangshan-kunminghu",
     }
 
 

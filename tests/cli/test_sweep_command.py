@@ -1,0 +1,268 @@
+"""`poisonsim sweep`: its table, its other outputs, and mistakes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result as CliResult
+
+import poisonsim as ps
+from poisonsim.cli import progress
+from poisonsim.cli.sweep import EXAMPLES
+
+Cli = Callable[..., CliResult]
+HVO = ("--over", "host.hvo_with_hgm", "--policy", "unmap1g", "--policy", "hgm2m")
+QUICK = ("--trials", "1000")
+
+
+@pytest.fixture
+def no_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    from poisonsim.engine import run
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a trial ran")
+
+    monkeypatch.setattr(run, "run_block", refuse)
+
+
+def test_hvo_with_hgm_in_one_line(cli: Cli, tmp_path: Path) -> None:
+    result = cli("sweep", "seed-1t-distinct", *HVO, *QUICK)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert (
+        result.stdout
+        == """\
+seed-1t-distinct: 1 TiB VM, 1G pages, 5 years, 3 points of 1,000 trials, seed 1
+
+host.hvo_with_hgm  policy   guest lost  host cost   slower              VMs lost
+off-everywhere     unmap1g     100 GiB  100.0 GiB  −0.31 %  100.0 (99.6–100.0) %
+                   hgm2m       400 KiB  15.97 GiB   0.38 %    86.7 (84.4–88.7) %
+off-where-split    unmap1g     100 GiB  100.0 GiB  −0.31 %  100.0 (99.6–100.0) %
+                   hgm2m       400 KiB  1.565 GiB   0.38 %    86.7 (84.4–88.7) %
+kept               unmap1g     100 GiB  100.0 GiB  −0.31 %  100.0 (99.6–100.0) %
+                   hgm2m       400 KiB  2.769 MiB   0.38 %    86.7 (84.4–88.7) %
+means at the end of the horizon, with 95 % intervals; --csv FILE or --json has every metric and year
+
+all points see the same errors
+the same at every point, as far as shown: unmap1g
+loses the least guest memory: hgm2m at every point
+costs the host least: hgm2m at every point
+
+next  poisonsim run seed-1t-distinct --policy unmap1g --policy hgm2m --set host.hvo_with_hgm=kept --trials 1000
+"""
+    )
+    assert list(tmp_path.iterdir()) == []  # no run folder
+
+
+def test_the_cheapest_policy_depends_on_hvo_at_field_rates(cli: Cli) -> None:
+    result = cli("sweep", "cloud-1t-ddr4", *HVO, "--trials", 20_000)
+    assert result.exit_code == 0
+    assert (
+        "costs the host least: unmap1g at host.hvo_with_hgm=off-everywhere; "
+        "hgm2m at host.hvo_with_hgm=off-where-split|kept" in result.stdout.replace("\n  ", " ")
+    )
+
+
+def test_a_grid_has_a_row_per_point_and_policy(cli: Cli) -> None:
+    grid = ("--over", "host.spares=0,2", "--over", "faults.errors=10,20")
+    result = cli("sweep", *grid, "-p", "unmap1g", "-p", "migrate1g", "-m", "spares_used", "-m", "errors", *QUICK)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    header = next(i for i, line in enumerate(lines) if line.startswith("host.spares"))
+    assert [line.split() for line in lines[header : header + 9]] == [
+        ["host.spares", "faults.errors", "policy", "spares_used", "errors"],
+        ["0", "10", "unmap1g", "0", "10"],
+        ["migrate1g", "0", "10"],
+        ["20", "unmap1g", "0", "20"],
+        ["migrate1g", "0", "20"],
+        ["2", "10", "unmap1g", "0", "10"],
+        ["migrate1g", "2", "10"],
+        ["20", "unmap1g", "0", "20"],
+        ["migrate1g", "2", "20"],
+    ]
+    assert "points that differ in host.spares only see the same errors" in result.stdout
+    text = result.stdout.replace("\n  ", " ")
+    assert "loses the least guest memory: all alike at host.spares=0; migrate1g at host.spares=2" in text
+
+
+@pytest.mark.parametrize(
+    ("metric", "shown"),
+    [
+        ("tlb_reach_loss", r"TLB reach lost\n.*hgm2m +.*%"),
+        ("slowdown_high", r"slowdown_high\n.*hgm2m +.*%"),
+        ("share_2m", r"share_2m\n.*hgm2m +9\.7\d* %"),
+        ("spares_exhausted", r"spares_exhausted\n.*hgm2m +0 \(0–0.37\) %"),
+        ("walks_per_access", r"walks_per_access\n.*hgm2m +0\.\d+"),
+        ("stall_seconds", r"stall_seconds\n.*hgm2m +[\d.]+"),
+    ],
+)
+def test_every_kind_of_metric_has_its_form(cli: Cli, metric: str, shown: str) -> None:
+    result = cli("sweep", "seed-1t-distinct", "--over", "host.spares=1", "-p", "hgm2m", "-m", metric, *QUICK)
+    assert re.search(shown, result.stdout), result.stdout
+    assert "1 point of 1,000 trials" in result.stdout
+
+
+def test_a_year_before_the_end(cli: Cli) -> None:
+    over = ("--over", "horizon.years=2,4")
+    result = cli("sweep", "seed-1t", *over, "-p", "unmap1g", "-m", "errors", "--year", 2, *QUICK)
+    rows = [line.split()[:3] for line in result.stdout.splitlines() if "unmap1g" in line and line[0] in "24"]
+    assert [row[:2] for row in rows] == [["2", "unmap1g"], ["4", "unmap1g"]]
+    assert rows[0][2] == "100" and 48 < float(rows[1][2]) < 52
+    assert "means in year 2" in result.stdout and "5 years" not in result.stdout
+
+
+def test_json_is_all_there_is_on_stdout(cli: Cli) -> None:
+    options = ("--seed", 5, "--years", 2, "--set", "host.cpu=zen5", *QUICK, "--json")
+    result = cli("sweep", *HVO, *options)
+    assert result.exit_code == 0
+    data = json.loads(result.stdout)
+    assert (data["schema"], data["seed"], data["policies"]) == ("poisonsim.sweep/1", 5, ["unmap1g", "hgm2m"])
+    assert data["over"] == {"host.hvo_with_hgm": ["off-everywhere", "off-where-split", "kept"]}
+    assert (data["scenario"]["host"]["cpu"], data["scenario"]["horizon"]["years"]) == ("zen5", 2)
+    assert [point["trials"] for point in data["points"]] == [1000] * 3
+    scenario = ps.load_scenario("seed-1t", overrides=["host.cpu=zen5"], years=2)
+    found = ps.sweep(scenario, over={"host.hvo_with_hgm": None}, policies=["unmap1g", "hgm2m"], trials=1000, seed=5)
+    assert data == json.loads(json.dumps(found.to_dict()))
+    assert "next  poisonsim run" in result.stderr
+
+
+def test_csv_has_every_metric_and_year(cli: Cli, tmp_path: Path) -> None:
+    result = cli("sweep", *HVO, *QUICK, "--csv", "all.csv")
+    assert result.exit_code == 0
+    assert "csv   all.csv" in result.stdout and "host.hvo_with_hgm  policy" in result.stdout
+    with open(tmp_path / "all.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * 2 * 27 * 6
+    assert rows[0]["host.hvo_with_hgm"] == "off-everywhere" and rows[-1]["host.hvo_with_hgm"] == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == ["all.csv"]
+
+
+def test_the_next_command_finds_the_same(cli: Cli) -> None:
+    mix = 'vm.guest_page=2M,{"2M" = 0.9, "4K" = 0.1}'
+    result = cli("sweep", "--over", mix, "--set", "host.spares=2", "-p", "migrate1g", "--seed", 3, "--years", 2, *QUICK)
+    found = re.search(r"^next  poisonsim (.*)$", result.stdout, re.MULTILINE)
+    assert found is not None
+    again = cli(*shlex.split(found[1]), "--json", "--no-report")
+    assert again.exit_code == 0, again.stderr
+    data = json.loads(again.stdout)
+    assert (data["seed"], data["trials"], data["scenario"]["host"]["spares"]) == (3, 1000, 2)
+    assert data["scenario"]["vm"]["guest_page"] == {"2M": 0.9, "4K": 0.1}
+
+
+def test_without_a_policy_four_are_swept(cli: Cli) -> None:
+    result = cli("sweep", "seed-1t-distinct", "--over", "host.hvo=true", *QUICK, "--json")
+    assert json.loads(result.stdout)["policies"] == ["unmap1g", "hgm4k", "hgm2m", "migrate1g"]
+
+
+@pytest.mark.parametrize("example", [line.strip() for line in EXAMPLES.removeprefix("Examples:").split("|")])
+def test_the_examples_in_the_help_are_commands(cli: Cli, example: str) -> None:
+    result = cli(*shlex.split(example)[1:], *QUICK)
+    assert result.exit_code == 0, result.stderr
+
+
+def test_policies_that_stand_for_one_mapping_are_pointed_out(cli: Cli) -> None:
+    result = cli("sweep", "--over", "host.mapping", "-p", "unmap1g", "-p", "unmap1g-private", "-p", "migrate1g", *QUICK)
+    assert result.exit_code == 0
+    assert result.stderr == "note: host.mapping is not used by unmap1g, unmap1g-private, which stand for one of them\n"
+
+
+def test_progress_names_the_point(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    result = cli("sweep", "seed-1t-distinct", "--over", "host.spares=0,1", "-p", "hgm2m", *QUICK)
+    assert re.fullmatch(
+        r"1,000/2,000 trials, \d+ s left, host\.spares=0: hgm2m: (p99|most) guest lost 400 KiB\n", result.stderr
+    )
+
+
+def test_ctrl_c_is_exit_code_130_and_says_that_nothing_is_kept(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from poisonsim.results import runs
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "simulate_plan", interrupt)
+    result = cli("sweep", *HVO, *QUICK)
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "interrupted; a sweep keeps nothing, run the same command again\n"
+
+
+def test_where_too_few_vms_are_hit_nothing_is_called_clear(cli: Cli) -> None:
+    result = cli("sweep", "cloud-1t-ddr4", *HVO, "--trials", 50)
+    assert "loses the least guest memory: not clear at every point" in result.stdout
+
+
+# ------------------------------------------------------------------------------------------------- mistakes
+
+SPARES = ("--over", "host.spares=1,2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        ((), ("no key is swept; name one, such as --over host.hvo_with_hgm",)),
+        (("--over", "host.spare=1"), ("--over host.spare: unknown key; did you mean host.spares?",)),
+        (("--over", "host"), ("--over host: is a table; sweep one of its keys, such as host.cpu",)),
+        (
+            ("--over", "host.spares"),
+            ("host.spares: has no closed set of values; name them", "(it is 4 in this scenario)"),
+        ),
+        (("--over", "host.spares=1,-1"), ("--over host.spares: -1 is not between 0 and 65,536; at host.spares=-1",)),
+        (
+            (*SPARES, "--over", "faults.errors=x"),
+            ("'x' is not a whole number; at every point",),
+        ),
+        (("--over", "vm.arch"), ("host.cpu: 'sapphire-rapids' is x86-64, but vm.arch is arm64", "at vm.arch=arm64")),
+        ((*SPARES, "--over", "host.spares=3"), ("--over host.spares: is given twice; give it once",)),
+        (("--over", "host.spares=1,1"), ("'1' is given twice; give each value once",)),
+        (("--over", "host.spares="), ("--over host.spares: has no values; write every value",)),
+        (("--over", "host.spares=1,,2"), ("value 2 of '1,,2' is empty",)),
+        (("--over", "=1"), ("'=1': names no key; write KEY or KEY=V1,V2",)),
+        (
+            ("--over", "faults.errors=" + ",".join(map(str, range(401)))),
+            ("the grid has 401 points (401); give fewer values, for at most 400",),
+        ),
+        ((*SPARES, "--set", "host.spares=3"), ("is swept, but --set host.spares=3 holds it still; drop one of them",)),
+        (("--over", "horizon.years=1,2", "--years", "2"), ("is swept, but --years 2 holds it still",)),
+        (
+            (*SPARES, "--metric", "guest_lost"),
+            ("--metric: unknown metric 'guest_lost'; did you mean guest_lost_bytes?",),
+        ),
+        (
+            ("--over", "vm.backing", "-p", "unmap1g", "-m", "leaves_1g"),
+            ("unknown metric 'leaves_1g'", "at vm.backing=2M"),
+        ),
+        ((*SPARES, "--year", "2.5"), ("--year: 2.5 is not a year of the summary; write one of 1, 2, 3, 4, 5",)),
+        (("--over", "horizon.years=1,5", "--year", "3"), ("3 is not a year", "one of 1; at horizon.years=1")),
+        ((*SPARES, "--policy", "hgm2"), ("unknown policy 'hgm2'; did you mean hgm2m?",)),
+        ((*SPARES, "--policy", "hgm2m", "--policy", "hgm2m"), ("two policies are called 'hgm2m'",)),
+        ((*SPARES, "--seed", str(2**64)), ("is not a whole number from 0 to 2**64 - 1",)),
+        ((*SPARES, "--trials", str(10**15)), ("is more than one run can take", "at host.spares=1")),
+        ((*SPARES, "--set", "vm.memry=1TiB"), ("--set vm.memry: unknown key; did you mean vm.memory?",)),
+        ((*SPARES, "--csv", "gone/a.csv"), ("--csv gone/a.csv: there is no folder gone",)),
+        ((*SPARES, "--csv", "."), ("--csv .: exists and is no file",)),
+        (("nope", *SPARES), ("'nope' is not a scenario of the catalogue",)),
+    ],
+)
+def test_a_mistake_is_refused_before_any_trial(
+    cli: Cli, no_trials: None, tmp_path: Path, arguments: tuple[str, ...], fragments: tuple[str, ...]
+) -> None:
+    result = cli("sweep", *arguments)
+    crash = "" if isinstance(result.exception, SystemExit) else repr(result.exception)
+    assert (result.exit_code, crash, result.stdout) == (2, "", "")
+    assert all(line.startswith("error: ") for line in result.stderr.splitlines())
+    assert [fragment for fragment in fragments if fragment not in result.stderr] == [], result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_answer_names_the_point(cli: Cli, policy_file: Callable[..., str]) -> None:
+    policy_file(
+        'class Mine(Policy):\n    """Mine."""\n\n    @staticmethod\n    def decide(c, p):\n        return MIGRATE\n'
+    )
+    result = cli("sweep", "--over", "host.spares=0,4", "-p", "./mine.py", *QUICK)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "decide answered MIGRATE for a 1G leaf in trial 0" in result.stderr and "; at host.spares=0" in result.stderr

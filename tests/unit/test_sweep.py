@@ -1,0 +1,315 @@
+"""Sweeps: grids, what their points share, and that each point is what a run of it alone finds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import EVERYWHERE
+
+import poisonsim as ps
+from poisonsim.engine.merge import Tally
+from poisonsim.errors import MetricError, PolicyError, ScenarioError
+from poisonsim.faults.history import draw_history
+from poisonsim.results import sweep as module
+from poisonsim.results.runs import default_trials, plan_run
+from poisonsim.results.sweep import SAME_ERRORS_KEYS, VALUED_KEYS, clearly_lowest, plan_sweep
+from poisonsim.results.sweep_grid import MOST_POINTS, closed_values
+
+HVO = {"host.hvo_with_hgm": None}
+HOT_COLD = {"workload.access": "hot-cold"}
+
+# key: what else it needs, and another value than the shipped scenarios have
+OTHER: dict[str, tuple[Mapping[str, object], object]] = {
+    "host.cpu": ({}, "zen4"),
+    "host.hvo": ({}, False),
+    "host.hvo_with_hgm": ({}, "off-where-split"),
+    "host.mapping": ({}, "private"),
+    "host.page_tables": ({}, 3),
+    "host.spares": ({}, 1),
+    "horizon.grid": ({}, "3months"),
+    "vm.guest_page": ({}, {"1G": 0.5, "4K": 0.5}),
+    "vm.on_loss": ({}, "end"),
+    "vm.unrecoverable": ({}, 0.2),
+    "vm.unretired": ({}, 0.3),
+    "workload.access": ({}, "uniform"),
+    "workload.alpha": ({}, 0.5),
+    "workload.over": ({}, "1G"),
+    "workload.hot": (HOT_COLD, 0.3),
+    "workload.share": (HOT_COLD, 0.7),
+    "workload.cycles_per_access": ({}, 20.0),
+    "workload.accesses_per_page_visit": ({}, 8.0),
+}
+
+
+def pair(name: str, key: str) -> tuple[ps.Scenario, ps.Scenario]:
+    """A shipped scenario, and it with another value of `key`."""
+    needs, value = OTHER[key]
+    scenario = ps.load_scenario(name).replace(needs)
+    return scenario, scenario.replace({key: value})
+
+
+def arrays_of(tally: Tally) -> list[bytes]:
+    return [
+        array.tobytes() for group in (tally.states, tally.counts, tally.joint, tally.joint_counts) for array in group
+    ]
+
+
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch) -> list[ps.Scenario]:
+    """Scenarios that were simulated, in order."""
+    found: list[ps.Scenario] = []
+    execute = module.execute
+
+    def counted(plan: Any, **options: Any) -> ps.Result:
+        found.append(plan.scenario)
+        return execute(plan, **options)
+
+    monkeypatch.setattr(module, "execute", counted)
+    return found
+
+
+# ------------------------------------------------------------------------------------------------- what points share
+
+
+def test_every_key_that_points_share_something_over_is_tried() -> None:
+    assert OTHER.keys() == SAME_ERRORS_KEYS and VALUED_KEYS < SAME_ERRORS_KEYS
+
+
+@pytest.mark.parametrize("key", sorted(VALUED_KEYS))
+@pytest.mark.parametrize(("name", "trials"), [("seed-1t", 300), ("cloud-1t-ddr4", 3000)])
+def test_a_key_that_only_values_states_changes_no_state(name: str, trials: int, key: str) -> None:
+    one, other = (ps.run(scenario, policies=EVERYWHERE, trials=trials, seed=5) for scenario in pair(name, key))
+    assert one.plan.scenario != other.plan.scenario
+    assert arrays_of(one.tally) == arrays_of(other.tally)
+
+
+@pytest.mark.parametrize("key", sorted(SAME_ERRORS_KEYS))
+@pytest.mark.parametrize("name", ["seed-1t", "seed-1t-distinct", "cloud-1t-ddr4"])
+def test_a_key_that_leaves_errors_alone_does(name: str, key: str) -> None:
+    one, other = (plan_run(scenario, policies=["unmap1g"], seed=5) for scenario in pair(name, key))
+    assert one.block_trials == other.block_trials
+    assert default_trials(one.scenario) == default_trials(other.scenario)
+    first, second = (draw_history(plan.scenario, 5, 3, min(plan.block_trials, 1 << 30)) for plan in (one, other))
+    assert len(first.page) > 0
+    for field, values in vars(first).items():
+        assert np.array_equal(values, getattr(second, field)), field
+
+
+def test_keys_that_change_errors_are_not_called_harmless() -> None:
+    changes = {
+        "faults.errors",
+        "faults.scale",
+        "vm.memory",
+        "host.patrol",
+        "workload.reads_per_hour",
+        "host.ce_threshold",
+    }
+    assert changes & SAME_ERRORS_KEYS == set()
+
+
+def test_points_that_differ_in_value_only_are_simulated_once(simulated: list[ps.Scenario]) -> None:
+    over = {"host.spares": [1, 2], "host.hvo_with_hgm": None, "host.cpu": ["zen4", "zen5"]}
+    found = ps.sweep("seed-1t", over=over, policies=["migrate1g"], trials=100)
+    assert len(found.points) == 12
+    assert [scenario.host.spares for scenario in simulated] == [1, 2]
+
+
+# ------------------------------------------------------------------------------------------------- results
+
+
+@pytest.mark.parametrize(
+    ("name", "over"),
+    [
+        ("seed-1t", {"host.hvo_with_hgm": ["kept", "off-where-split"]}),
+        ("cloud-1t-ddr4", {"host.cpu": ["zen5"], "faults.dimm": ["ddr4-32g-2rx8", "ddr4-32g-2rx4"]}),
+    ],
+)
+def test_a_point_is_what_a_run_of_it_finds(name: str, over: dict[str, list[object]]) -> None:
+    policies = ["hgm2m", "migrate1g:spares=2"]
+    for settings, result in ps.sweep(name, over=over, policies=policies, trials=4000, seed=9).points:
+        alone = ps.run(ps.load_scenario(name, overrides=settings), policies=policies, trials=4000, seed=9)
+        assert result.plan.scenario.to_dict() | {"title": ""} == alone.plan.scenario.to_dict() | {"title": ""}
+        pd.testing.assert_frame_equal(result.summary(), alone.summary())
+
+
+def test_hvo_and_hgm_on_the_thought_experiment() -> None:
+    found = ps.sweep("seed-1t", over=HVO, policies=["unmap1g", "hgm2m"], trials=2000, seed=1)
+    summary = (
+        found.summary().query("policy == 'hgm2m' and year == 5").set_index(["host.hvo_with_hgm", "metric"])["mean"]
+    )
+    hit = summary["kept", "regions_hit"]
+    assert 95 < hit < 96
+    assert summary["off-everywhere", "vmemmap_bytes"] == 17_142_120_448
+    assert summary["off-where-split", "vmemmap_bytes"] == pytest.approx(hit * 16_773_120, rel=1e-12)
+    assert summary["kept", "vmemmap_bytes"] == 0
+    assert len({summary[choice, "guest_lost_bytes"] for choice in ("off-everywhere", "off-where-split", "kept")}) == 1
+
+
+def test_a_summary_is_tidy() -> None:
+    over = {"host.spares": [0, 2], "vm.guest_page": ["2M", {"2M": 0.5, "4K": 0.5}]}
+    found = ps.sweep("seed-1t-distinct", over=over, policies=["unmap1g", "migrate1g"], trials=1000)
+    frame = found.summary()
+    own = found.points[0].result.summary()
+    assert list(frame.columns) == ["host.spares", "vm.guest_page", *own.columns]
+    assert len(frame) == 4 * len(own)
+    assert list(dict.fromkeys(zip(frame["host.spares"], frame["vm.guest_page"], strict=True))) == [
+        (0, "2M"), (0, '{"2M" = 0.5, "4K" = 0.5}'), (2, "2M"), (2, '{"2M" = 0.5, "4K" = 0.5}'),
+    ]  # fmt: skip
+    data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert list(data) == ["schema", "scenario", "over", "policies", "seed", "points", "summary"]
+    assert data["points"][3]["settings"] == {"host.spares": 2, "vm.guest_page": {"2M": 0.5, "4K": 0.5}}
+    assert len(data["summary"]) == len(frame)
+    assert repr(found) == "<poisonsim sweep: 4 points over host.spares, vm.guest_page; unmap1g, migrate1g>"
+
+
+def test_threads_change_nothing() -> None:
+    frames = [
+        ps.sweep("seed-1t", over={"faults.errors": [9, 90]}, policies=["hgm2m"], trials=5000, threads=n).summary()
+        for n in (1, 2)
+    ]
+    pd.testing.assert_frame_equal(*frames)
+
+
+def test_values_may_be_numpy_s() -> None:
+    found = ps.sweep("seed-1t", over={"faults.errors": np.arange(1, 3)}, policies=["hgm2m"], trials=10)
+    assert [result.plan.scenario.faults.errors for _, result in found.points] == [1, 2]  # type: ignore[union-attr]
+
+
+def test_progress_counts_the_trials_that_are_simulated() -> None:
+    seen: list[tuple[int, int, object]] = []
+
+    def note(done: int, wanted: int, point: module.PlannedPoint, tally: Callable[[], Tally]) -> None:
+        seen.append((done, wanted, point.settings["host.spares"]))
+
+    over = {"host.spares": [1, 2], "host.hvo": None}
+    ps.sweep("seed-1t", over=over, policies=["migrate1g"], trials=100, progress=note)
+    assert seen == [(100, 200, 1), (200, 200, 2)]
+
+
+def test_a_policy_file_is_run_once(policy_file: Callable[..., str]) -> None:
+    path = policy_file(
+        "import pathlib\n\nwith pathlib.Path(__file__).with_suffix('.log').open('a') as log:\n    log.write('x')\n\n\n"
+        'class Mine(Policy):\n    """Mine."""\n    rules = [on(BACKING).do(UNMAP)]\n'
+    )
+    ps.sweep("seed-1t", over={"host.spares": [1, 2, 3]}, policies=[path], trials=10)
+    with open(path.replace(".py", ".log")) as log:
+        assert log.read() == "x"
+
+
+# ------------------------------------------------------------------------------------------------- what is clear
+
+
+def test_the_lowest_is_named_only_where_it_is_clear(distinct: ps.Result) -> None:
+    assert clearly_lowest(distinct, "guest_faults") != ()
+    few = ps.run("cloud-1t-ddr4", policies=["unmap1g", "hgm2m"], trials=100, seed=1)
+    assert clearly_lowest(few, "guest_lost_bytes") == ()
+    close = ps.run("seed-1t", policies=["hgm2m", "hgm4k"], trials=50, seed=1)
+    assert clearly_lowest(close, "guest_lost_bytes") == ("hgm2m", "hgm4k")  # never differ
+    assert clearly_lowest(close, "capacity_cost_bytes") == ("hgm2m",)
+    none = ps.run(ps.load_scenario("seed-1t", overrides=["faults.errors=0"]), policies=["unmap1g", "hgm2m"], trials=20)
+    assert clearly_lowest(none, "capacity_cost_bytes") == ("unmap1g",)
+
+
+def test_a_difference_that_may_be_none_is_not_clear() -> None:
+    result = ps.run("seed-1t", policies=["unmap1g", "unmap1g-private", "migrate1g:spares=0"], trials=50, seed=1)
+    assert set(clearly_lowest(result, "guest_lost_bytes")) == set(result.policies)
+    few = ps.run(
+        ps.load_scenario("bad-dimm"), policies=["migrate1g:spares=63", "migrate1g:spares=64"], trials=400, seed=1
+    )
+    difference = few.compare("migrate1g:spares=64", to="migrate1g:spares=63").differences("guest_lost_bytes").mean()
+    assert difference.low <= 0 <= difference.high
+    if difference.low < difference.high:
+        assert clearly_lowest(few, "guest_lost_bytes") == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "some", "none"),
+    [
+        ("seed-1t", "host.mapping", ("shared", "private"), ()),
+        ("seed-1t", "vm.contiguous", (True, False), ()),
+        ("seed-1t", "faults.model", ("count", "rate", "field"), ()),
+        ("seed-1t", "vm.backing", ("1G", "2M"), ("512M",)),
+        ("seed-1t", "host.cpu", ("zen2", "sapphire-rapids"), ("neoverse-n1",)),
+        ("cloud-1t-ddr4", "faults.map", ("skx-open-6ch", "skx-closed-6ch"), ()),
+        ("cloud-1t-ddr4", "host.ce_threshold", ("off", "cec"), ()),
+        ("seed-1t", "vm.memory", (), ("1TiB",)),
+        ("seed-1t", "host.ce_threshold", (), ("cec",)),
+    ],
+)
+def test_closed_sets_of_values(name: str, key: str, some: tuple[object, ...], none: tuple[object, ...]) -> None:
+    found = closed_values(ps.load_scenario(name), key)
+    assert set(some) <= set(found) and not set(none) & set(found) and (bool(found) == bool(some))
+
+
+# ------------------------------------------------------------------------------------------------- bad inputs
+
+
+@pytest.mark.parametrize(
+    ("over", "fragment"),
+    [
+        ({}, "no key is swept"),
+        (["host.spares"], "is not a table of keys"),
+        ({"host.spares": "0,4"}, "'0,4' is not a list of values"),
+        ({"host.spares": 4}, "4 is not a list of values"),
+        ({"host.spares": []}, "--over host.spares: has no values"),
+        ({"host.spares": [4, "4"]}, "'4' is given twice"),
+        ({"host.spares": None}, "has no closed set of values"),
+        ({"host.spare": [1]}, "--over host.spare: unknown key; did you mean host.spares?"),
+        ({"host": [1]}, "is a table; sweep one of its keys, such as host.cpu"),
+        ({"title": ["a"]}, "changes no result"),
+        ({1: [1]}, "--over 1: unknown key"),
+        ({"host.spares": range(MOST_POINTS + 1)}, f"the grid has {MOST_POINTS + 1} points"),
+        ({"host.spares": [1, 1.5]}, "--over host.spares: 1.5 is not a whole number; at host.spares=1.5"),
+        ({"vm.memory": ["1TiB", "100MiB"]}, "at vm.memory=100MiB"),
+        ({"faults.map": None}, '--over faults.map: belongs to model = "field", but model is "count"'),
+    ],
+)
+def test_a_grid_that_cannot_be(over: Any, fragment: str, simulated: list[ps.Scenario]) -> None:
+    with pytest.raises(ScenarioError) as error:
+        ps.sweep("seed-1t", over=over, policies=["hgm2m"], trials=10)
+    assert fragment in str(error.value)
+    assert simulated == []
+
+
+def test_problems_are_told_once_with_a_point() -> None:
+    with pytest.raises(ScenarioError) as error:
+        plan_sweep("seed-1t", over={"host.spares": [0, -1], "faults.errors": [1, 2, 3]}, policies=["hgm2m"])
+    assert error.value.problems == (
+        "--over host.spares: -1 is not between 0 and 65,536; at host.spares=-1 faults.errors=1 and 2 other points",
+    )
+
+
+def test_a_policy_that_does_not_fit_a_point(policy_file: Callable[..., str]) -> None:
+    body = (
+        'class Mine(Policy):\n    """Mine."""\n'
+        "    rules = [on(BACKING, when='spares_left > 3').do(MIGRATE), on(BACKING).do(UNMAP)]\n"
+    )
+    with pytest.raises(PolicyError, match=r"can never hold.*; at host\.spares=2$"):
+        plan_sweep("seed-1t", over={"host.spares": [2, 8]}, policies=[policy_file(body)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ({"policies": []}, ScenarioError),
+        ({"policies": ["hgm2"]}, PolicyError),
+        ({"policies": 3}, ScenarioError),
+        ({"seed": -1}, ScenarioError),
+        ({"trials": 0}, ScenarioError),
+        ({"threads": 0}, ScenarioError),
+    ],
+)
+def test_arguments_that_cannot_be(arguments: dict[str, Any], kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        ps.sweep("seed-1t", **{"over": HVO, "policies": ["hgm2m"], "trials": 10, **arguments})
+
+
+def test_a_metric_that_is_not_there() -> None:
+    found = ps.sweep("seed-1t", over=HVO, policies=["hgm2m"], trials=10)
+    with pytest.raises(MetricError):
+        clearly_lowest(found.points[0].result, "vmemap_bytes")
