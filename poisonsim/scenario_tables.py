@@ -177,6 +177,9 @@ class Host:
             all but none.
         ce_threshold: Who counts the corrected errors of each page, and so when `on_ce` rules are tried: a threshold of
             the fault laws, such as `"cec"` (with the fault model `field`), or `"off"`.
+        spare_hosts: Hosts to which the VM can be evacuated, one after the other, each with as many spares.
+        moves_poison: Whether the VMM can evacuate a VM that has poison; QEMU refuses to (commit 06152b89db64).
+        pinned: Whether the VM's memory is pinned for devices (VFIO), so that neither its pages nor the VM can move.
 
     Examples:
         >>> Host(spares=8).cpu
@@ -193,6 +196,9 @@ class Host:
     costs: str = "linux"
     patrol: Annotated[float, PlainValidator(_small(_patrol))] = Time(1 / 365.25)
     ce_threshold: str = "off"
+    spare_hosts: Annotated[int, Field(ge=0, le=1000)] = 0
+    moves_poison: bool = False
+    pinned: bool = False
 
 
 @section("faults")

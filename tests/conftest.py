@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import poisonsim as ps
-from poisonsim.policy import load_policy
+from poisonsim.policy import Act, load_policy
 from poisonsim.results.result import Result
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -22,7 +22,8 @@ SHIPPED = tuple(sorted(path.stem.replace("_", "-") for path in FILES))
 EVERYWHERE = tuple(
     name
     for name, policy in ((name, load_policy(name)) for name in SHIPPED)
-    if not any(rule.trigger == "on_ce" for rule in policy.rules) and not getattr(policy, "needs_contiguous", False)
+    if not policy.needs_contiguous
+    and not any(rule.trigger == "on_ce" or rule.action is Act.EVACUATE for rule in policy.rules)
 )
 """Those of the shipped policies that ask nothing of the host that a scenario may not have."""
 POLICY_HEADER = "from typing import Annotated\n\nfrom poisonsim.policy import *\n\n\n"

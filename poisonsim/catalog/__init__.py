@@ -60,6 +60,9 @@ class Costs:
         shootdown_ns: Making every CPU of the VM drop a translation.
         hvo_restore_gib_ns: Giving a 1 GiB page its full vmemmap back.
         guest_machine_check_ns: Time after a machine check in which another one on the same vCPU resets the guest.
+        evacuate_ns: Blackout of one live migration.
+        restart_ns: From the reset of a guest until it serves again.
+        collapse_gib_ns: Mapping 1 GiB by one leaf again.
 
     Examples:
         >>> load_costs("linux").split_table_page_ns
@@ -73,6 +76,9 @@ class Costs:
     shootdown_ns: int
     hvo_restore_gib_ns: int
     guest_machine_check_ns: int
+    evacuate_ns: int
+    restart_ns: int
+    collapse_gib_ns: int
 
 
 @cache

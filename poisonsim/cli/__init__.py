@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from poisonsim.cli import catalog, policies, report, run, sweep
+from poisonsim.cli import catalog, life, policies, report, run, sweep
 from poisonsim.cli.common import forget_stdout
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("run", epilog=run.EXAMPLES)(run.run_command)
 app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep_command)
 app.command("report")(report.report_command)
+app.command("life")(life.life_command)
 app.add_typer(policies.app, name="policies")
 app.add_typer(catalog.app, name="catalog")
 

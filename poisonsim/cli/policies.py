@@ -58,14 +58,14 @@ def show_command(
     import inspect
 
     from poisonsim.engine.plan import make_plan
-    from poisonsim.policy import COUNTERS, find_policy, load_policy
+    from poisonsim.policy import COUNTERS, Act, find_policy, load_policy
     from poisonsim.policy.table import resolve_params
     from poisonsim.scenario import load_scenario
 
     source = find_policy(name)
     resolved = load_scenario(scenario)
     policy = load_policy(name)
-    (compiled,) = make_plan(resolved, [policy], seed=1, counts_ces=True).policies
+    (compiled,) = make_plan(resolved, [policy], seed=1, any_host=True).policies
     typer.echo(f"{source.name}  ({source.origin})\n\n{inspect.getdoc(source.cls) or 'no description'}\n")
     typer.echo(
         f"huge pages it gives up are {'leaked (shared mapping)' if compiled.shared else 'dissolved (private mapping)'}"
@@ -73,6 +73,10 @@ def show_command(
     typer.echo(f"needs high-granularity mapping: {'yes' if compiled.uses_hgm else 'no'}")
     if compiled.acts_on_ces:
         typer.echo("needs a host that counts corrected errors: host.ce_threshold other than off")
+    if policy.needs_contiguous:
+        typer.echo("needs leaves of contiguous entries: vm.contiguous = true (arm64, riscv64)")
+    if Act.EVACUATE in compiled.rows[:, -2]:
+        typer.echo("needs hosts to go to: host.spare_hosts, and host.moves_poison where the VM has poison")
     typer.echo("\nrules, tried in order:")
     for line in compiled.text:
         typer.echo(f"  {line}")
@@ -101,7 +105,7 @@ def check_command(
     from poisonsim.engine.plan import make_plan
     from poisonsim.scenario import load_scenario
 
-    plan = make_plan(load_scenario(scenario), names, seed=1, counts_ces=True)
+    plan = make_plan(load_scenario(scenario), names, seed=1, any_host=True)
     run_block(plan, 0, min(plan.block_trials, 256))  # a decide may still answer what cannot be done
     for policy in plan.policies:
         typer.echo(f"{policy.label}: ok; {'; '.join(policy.text)}")

@@ -6,11 +6,13 @@ import numpy as np
 from numba import njit
 
 from poisonsim.engine.codes import (
+    EVACUATE,
     G_SHARED,
     G_STALL_UNMAP_NS,
     HOLE,
     MIGRATE,
     NO_MATCH,
+    RESTART,
     SPARES_LEFT,
     SPLIT_TO,
     UNMAP,
@@ -46,8 +48,11 @@ def holds(x, operator, value):
 
 
 @njit(cache=True, nogil=True)
-def matching(rows, first, last, counters, spares_left):
-    """The first of some rules that matches: its action and target, and whether one failed for want of a spare only."""
+def matching(rows, first, last, counters, spares_left, evacuates):
+    """The first of some rules that matches: its action and target, and whether one failed for want of a spare only.
+
+    Where the VM cannot be evacuated (`evacuates`), rules that would do it do not match.
+    """
     lacks_spare = False
     for r in range(first, last):
         matches = matches_but_for_spares = True
@@ -55,10 +60,10 @@ def matching(rows, first, last, counters, spares_left):
             agrees = holds(counters[rows[r, 1 + 3 * c]], rows[r, 2 + 3 * c], rows[r, 3 + 3 * c])
             matches &= agrees
             matches_but_for_spares &= agrees or rows[r, 1 + 3 * c] == SPARES_LEFT
-        if rows[r, -2] == MIGRATE and spares_left <= 0:
+        if (rows[r, -2] == MIGRATE or rows[r, -2] == RESTART) and spares_left <= 0:
             matches = False
             lacks_spare |= matches_but_for_spares
-        if matches:
+        if matches and (evacuates or rows[r, -2] != EVACUATE):
             return rows[r, -2], rows[r, -1], lacks_spare
     return np.int64(NO_MATCH), np.int64(-1), lacks_spare
 

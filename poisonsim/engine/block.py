@@ -28,6 +28,7 @@ from poisonsim.engine.counting import count_rows, count_states, states_at
 from poisonsim.engine.events import ALONE_IN_GROUP, grid_and_day, index_events
 from poisonsim.engine.kernel import simulate
 from poisonsim.engine.plan import Plan
+from poisonsim.engine.records import N_TRACE, T_EVENT
 from poisonsim.errors import PolicyError
 from poisonsim.faults.history import History, draw_history
 from poisonsim.policy import Act, CompiledPolicy
@@ -151,8 +152,20 @@ def year_points(plan: Plan) -> list[int]:
     return sorted({*whole, horizon.n_steps})
 
 
-def _follow_one(plan: Plan, policy: CompiledPolicy, indexed: _Indexed, index: int) -> Paths:
+def trace_trial(plan: Plan, policy: CompiledPolicy, history: History, index: int) -> I64:
+    """What a policy makes of a history of one trial, step by step: rows as in `records`, -1 after the last event."""
+    indexed = _Indexed.of(plan, history if policy.acts_on_ces else history.uncorrected)
+    n_rows = len(indexed.history.page) + int(plan.scenario.horizon.years * DAYS_PER_YEAR) + 1
+    trace = np.full((n_rows, N_TRACE + plan.zero_states.shape[1]), -2, np.int64)
+    _follow_one(plan, policy, indexed, index, trace)
+    filled: I64 = trace[trace[:, T_EVENT] != -2]
+    return filled
+
+
+def _follow_one(plan: Plan, policy: CompiledPolicy, indexed: _Indexed, index: int, trace: I64 | None = None) -> Paths:
     history, grid, day, flags = indexed
+    if trace is None:
+        trace = np.empty((0, N_TRACE + plan.zero_states.shape[1]), np.int64)
     geometry, horizon = plan.geometry.copy(), plan.scenario.horizon
     geometry[G_SPARES] = policy.spares
     geometry[G_SHARED] = policy.shared
@@ -162,7 +175,7 @@ def _follow_one(plan: Plan, policy: CompiledPolicy, indexed: _Indexed, index: in
         plan.shifts, plan.ladder.table_pages_matrix(), plan.stall_split, plan.guest, geometry,
         horizon.n_steps / horizon.years, horizon.n_steps,
         policy.rows, policy.row_start, np.array(list(policy.params.values()) or [0], np.int64),
-        compile_decide(policy.decide, tuple(policy.params)), history.stratum, plan.zero_states,
+        compile_decide(policy.decide, tuple(policy.params)), history.stratum, plan.zero_states, trace,
     )  # fmt: skip
     if fault[0]:
         _refuse(plan, policy, history, index, fault)

@@ -6,15 +6,19 @@ from poisonsim.policy import COUNTERS, Act
 
 # geometry: what the kernel knows of the VM and its host
 (G_REGIONS, G_VM_PAGES, G_SPARES, G_SHARED, G_END_AT_LOSS, G_HAS_DECIDE, G_DIRECT_MAP, G_GROUP_SHIFT, G_CHUNK_SHIFT,
- G_STALL_UNMAP_NS, G_STALL_MIGRATE_NS) = range(11)  # fmt: skip
-N_GEOMETRY = 11
+ G_STALL_UNMAP_NS, G_STALL_MIGRATE_NS, G_STALL_CLEAR_NS, G_STALL_EVACUATE_NS, G_STALL_RESTART_NS, G_STALL_COLLAPSE_NS,
+ G_SPARE_HOSTS, G_MOVES_POISON) = range(17)  # fmt: skip
+N_GEOMETRY = 17
 
 # what can be done with a leaf, as plain integers
-SPLIT, UNMAP, KEEP, MIGRATE, SPLIT_TO, SPLIT_VM_TO = (int(act) for act in Act)
+SPLIT, UNMAP, KEEP, MIGRATE, SPLIT_TO, SPLIT_VM_TO, EVACUATE, RESTART, COLLAPSE = (int(act) for act in Act)
 NO_MATCH = 0
 
 # the counter that a migration without a spare fails on, by its place among the counters
 SPARES_LEFT = tuple(COUNTERS).index("spares_left")
+
+# the one that changes by itself
+AGE_DAYS = tuple(COUNTERS).index("age_days")
 
 # what became of a leaf: 0 = still mapped by one entry, > 0 = split to that level
 HOLE = -1

@@ -10,8 +10,39 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from poisonsim.engine.acting import (
+    L_LEAVES,
+    L_LOST,
+    L_POISONS,
+    L_TABLES,
+    L_VM_LEVEL,
+    N_REGION_COLUMNS,
+    N_VM_NUMBERS,
+    R_COPY,
+    R_HITS,
+    R_RESTORED,
+    R_SPLIT_TO,
+    R_STAMP,
+    V_ALL_RESTORED,
+    V_HITS,
+    V_HOLES,
+    V_LEVEL,
+    V_POISONS,
+    V_RESTORED,
+    V_SPLIT,
+    V_STAMP,
+    V_TOUCHED,
+    can_evacuate,
+    evacuate,
+    migrate,
+    poisoned_in,
+    restart,
+    restore,
+    sync,
+)
 from poisonsim.engine.answers import fixed_answers, give_up, matching, pages_to_split_down, settle, split_down
 from poisonsim.engine.codes import (
+    EVACUATE,
     G_CHUNK_SHIFT,
     G_DIRECT_MAP,
     G_END_AT_LOSS,
@@ -20,13 +51,13 @@ from poisonsim.engine.codes import (
     G_REGIONS,
     G_SHARED,
     G_SPARES,
-    G_STALL_MIGRATE_NS,
     G_STALL_UNMAP_NS,
     G_VM_PAGES,
     HOLE,
     KEEP,
     MIGRATE,
     NO_MATCH,
+    RESTART,
     SPARES_LEFT,
     SPLIT,
     SPLIT_TO,
@@ -43,11 +74,13 @@ from poisonsim.engine.events import (
     KEY_CHUNK,
     KEY_GROUP,
 )
-from poisonsim.engine.guest import years_to_death
+from poisonsim.engine.guest import FAULT_PARTS, years_to_death
 from poisonsim.engine.hashing import bits_for, claim, longest_run, put, rebuild_index, slot_of
+from poisonsim.engine.records import grown, note, record
 from poisonsim.engine.state import (
     DIRECT_MAP_PAGES,
     ERRORS,
+    EVACUATIONS,
     GUEST_FAULTS,
     GUEST_LOST_PAGES,
     HOST_LOST_PAGES,
@@ -60,13 +93,10 @@ from poisonsim.engine.state import (
     STALL_NS,
     TABLE_PAGES,
     VM_LOST,
+    WORST_STALL_NS,
 )
-
-# columns of a region's row
-R_TRIAL, R_SPLIT_TO, R_COPY, R_HITS = range(4)
-
-# columns of its ledger, kept only for policies that can migrate or keep poison; leaf counts follow
-L_POISONS, L_TABLES, L_LOST, L_VM_LEVEL, L_LEAVES = range(5)
+from poisonsim.engine.timed import looks_at_age, next_tick, try_timed
+from poisonsim.units import DAYS_PER_YEAR
 
 
 @njit(cache=True, nogil=True)
@@ -74,7 +104,7 @@ def simulate(
     start, page, years, born, grid, day, fate, ar, flags,
     shift, tables, stall_split, guest, geometry, steps_per_year, last_step,
     rows, row_start, params, decide,
-    stratum, zero_states,
+    stratum, zero_states, trace,
 ):  # fmt: skip
     """Runs every trial through one policy.
 
@@ -92,6 +122,10 @@ def simulate(
         rows, row_start, params, decide: the compiled policy.
         stratum: int64[n_trials], the row of `zero_states` that each trial starts from.
         zero_states: int64[n_strata, n_columns], the state before any error, by stratum.
+        trace: int64[n, N_TRACE + n_columns], filled with a row for each event and each timed rule that acts, in order:
+            event (-1 for rules), day, the acts as digits to the base 256 (16 times the act, plus the level it splits
+            to), leaf level found, nanoseconds at which the guest dies of what it has lost (-1 never), and the state. Of
+            length 0 where nobody asks.
 
     Returns:
         states int64[n_states, n_columns] (the first are `zero_states`); record_start int64[n_trials + 1]; record_grid
@@ -105,10 +139,18 @@ def simulate(
     has_decide = geometry[G_HAS_DECIDE] == 1
     has_ledger = has_decide
     for r in range(len(rows)):
-        if rows[r, -2] == KEEP or rows[r, -2] == MIGRATE:
-            has_ledger = True
+        has_ledger |= rows[r, -2] >= EVACUATE or rows[r, -2] == KEEP or rows[r, -2] == MIGRATE
+    first_timed, n_timed = row_start[2 * n_levels], row_start[2 * n_levels + 1] - row_start[2 * n_levels]
     fixed, change, becomes, last_level = fixed_answers(
-        rows, row_start, shift, tables, stall_split, guest.faults, geometry, n_columns, not has_ledger
+        rows,
+        row_start,
+        shift,
+        tables,
+        stall_split,
+        guest.faults,
+        geometry,
+        n_columns,
+        not has_ledger and len(trace) == 0,
     )
 
     due = np.zeros(n_levels, np.int64)  # fixed answers not yet in the state, by level
@@ -120,22 +162,27 @@ def simulate(
     p_dies, deaths_per_year, faults = guest.p_dies, guest.deaths_per_year, guest.faults
     kept_per_year, kept_faults = guest.kept_per_year, guest.kept_faults
 
-    # what is known of nodes (leaves that were split or lost), regions and ledgers, for the trial in their stamp
-    keys_per_event = (
-        n_levels - 2 + 2 * has_ledger
-    )  # a node of each level between; chunk and group, of a region that moved
+    # what is known of nodes (leaves that were split or lost), regions and ledgers, where their stamp is that of now
+    keys_per_event = n_levels - 2 + 2 * has_ledger  # a node of each level between; and chunk and group
     size = 1 << bits_for(keys_per_event * longest_run(start))
     keys = np.empty(size, np.int64)
     stamps = np.full(size, -1, np.int32)
     values = np.empty(size, np.int32)
-    regions = np.full((geometry[G_REGIONS], 4), -1, np.int32)
-    ledgers = np.empty((geometry[G_REGIONS] if has_ledger else 1, L_LEAVES + n_levels), np.int64)
-    moved_at = np.empty(geometry[G_REGIONS] if has_ledger else 1, np.float64)  # years
-    poisons = np.empty(n_events if has_ledger else 1, np.bool_)  # whether each error poisons a page of the VM anew
+    regions = np.full((geometry[G_REGIONS], N_REGION_COLUMNS), -1, np.int32)
+    n_kept = geometry[G_REGIONS] if has_ledger else 1
+    ledgers = np.empty((n_kept, L_LEAVES + n_levels), np.int64)
+    touched = np.empty(n_kept, np.int64)
+    moved_at = np.empty(n_kept, np.float64)  # years
+    poisons = np.empty(n_events if has_ledger else 1, np.bool_)
+    gone = np.empty(n_events if has_ledger else 1, np.int8)
+    v = np.zeros(N_VM_NUMBERS, np.int64)
+    v[V_STAMP] = -1
+    asked = np.zeros(n_timed, np.bool_)  # timed rules that were tried since the last change
+    ages = looks_at_age(rows, first_timed, n_timed)
 
     # distinct states, found by hash
     n_strata = len(zero_states)
-    most_records = n_events + n_trials  # a trial may record its guest's death beside its errors
+    most_records = n_events + n_trials * (1 if n_timed == 0 else last_step + 1)  # beside errors: death, timed rules
     states = np.empty((most_records + n_strata, n_columns), np.int64)
     hashes = np.empty(most_records + n_strata, np.int64)
     states[:n_strata] = zero_states
@@ -150,6 +197,7 @@ def simulate(
     record_grid = np.empty(most_records, np.int32)
     record_state = np.empty(most_records, np.int32)
     n_records = 0
+    n_traced = 0
     fault = np.zeros(4, np.int64)
     counters = np.zeros(9, np.int64)
     counters[8] = base
@@ -161,16 +209,70 @@ def simulate(
         salt = stratum[t] * np.int64(3202034522624059733)
         first, last = start[t], start[t + 1]
         mask = (np.int64(1) << bits_for(keys_per_event * (last - first))) - 1
-        vm_level = 0  # leaves above this level have been split in the whole VM
-        regions_split = 0
-        region_holes = 0
-        hits_in_vm = 0
+        stamp = v[V_STAMP] + 1
+        v[:] = 0
+        v[V_STAMP] = stamp
+        vm_moved_at = -1.0  # years
+        today = np.int64(0)
+        asked[:] = False
         regions_hit = 0
         errors = 0
         direct_map_pages = 0
         dies_at = np.inf  # years
         news = False  # whether the state is another than the last one recorded
-        for e in range(first, last):
+        for e in range(first, last if n_timed == 0 else last + 1):
+            # timed rules that are due before this error, or before the end; a VM that nothing struck is left alone
+            while n_timed > 0 and e > first:
+                if n_states + 4 > len(states):  # records that gave way to others have left states behind
+                    states, hashes, index, index_mask = grown(states, hashes, index, n_strata, n_states)
+                tick = next_tick(rows, first_timed, asked, ages, today)
+                if tick > (years[e] if e < last else last_step / steps_per_year) * DAYS_PER_YEAR:
+                    break
+                today = tick
+                now = today / DAYS_PER_YEAR
+                tick_step = min(np.int64(np.ceil(now * steps_per_year)), last_step)
+                if s[VM_LOST] == 0 and dies_at < now:
+                    s[VM_LOST] = 1
+                    n_states, index_mask, n_records = record(
+                        s, salt, np.int64(np.ceil(dies_at * steps_per_year)), record_start[t], states, hashes, index,
+                        index_mask, n_states, n_strata, record_grid, record_state, n_records,
+                    )  # fmt: skip
+                    if geometry[G_END_AT_LOSS] == 1:
+                        break
+                before_ns = s[STALL_NS]
+                acts, moved, calmed = try_timed(
+                    rows, first_timed, asked, ages, counters, today, s, v, regions, ledgers, touched, moved_at, keys,
+                    stamps, values, mask, page, years, poisons, gone, first, e, shift, tables, geometry,
+                )  # fmt: skip
+                if moved:
+                    vm_moved_at, direct_map_pages = now, 0
+                if calmed:
+                    dies_at = np.inf
+                if acts > 0:
+                    n_traced = note(
+                        trace, n_traced, -1, today, acts, -1, dies_at, s, errors, regions_hit, direct_map_pages
+                    )
+                    s[WORST_STALL_NS] = max(s[WORST_STALL_NS], s[STALL_NS] - before_ns)
+                    s[ERRORS] = errors
+                    s[REGIONS_HIT] = regions_hit
+                    s[DIRECT_MAP_PAGES] = direct_map_pages
+                    n_states, index_mask, n_records = record(
+                        s, salt, tick_step, record_start[t], states, hashes, index, index_mask, n_states, n_strata,
+                        record_grid, record_state, n_records,
+                    )  # fmt: skip
+            if n_timed > 0 and s[VM_LOST] == 0 and dies_at < (years[e] if e < last else np.inf):
+                if dies_at * steps_per_year > last_step:
+                    break
+                s[VM_LOST] = 1
+                n_states, index_mask, n_records = record(
+                    s, salt, np.int64(np.ceil(dies_at * steps_per_year)), record_start[t], states, hashes, index,
+                    index_mask, n_states, n_strata, record_grid, record_state, n_records,
+                )  # fmt: skip
+            if e == last or (geometry[G_END_AT_LOSS] == 1 and s[VM_LOST] == 1):
+                break
+            today = np.int64(day[e])
+            before_ns = s[STALL_NS]
+            acts, found_level = np.int64(0), np.int64(-1)
             flag = flags[e]
             corrected = flag & CORRECTED > 0
             errors += not corrected
@@ -178,15 +280,21 @@ def simulate(
             regions_hit += (flag & FIRST_IN_REGION) > 0
             region = page[e] >> shift[0]
             felt = flag & FIRST_IN_PAGE > 0
-            if regions[region, R_TRIAL] != t:
-                regions[region, R_TRIAL] = t
+            if regions[region, R_STAMP] != v[V_STAMP]:
+                regions[region, R_STAMP] = v[V_STAMP]
                 regions[region, R_SPLIT_TO] = 0
                 regions[region, R_COPY] = 0
                 regions[region, R_HITS] = 0
+                regions[region, R_RESTORED] = v[V_ALL_RESTORED]
                 if has_ledger:
                     ledgers[region, :] = 0
                     ledgers[region, L_LEAVES] = 1
-                    moved_at[region] = -1.0
+                    moved_at[region] = vm_moved_at
+                    touched[v[V_TOUCHED]] = region
+                    v[V_TOUCHED] += 1
+                    if s[EVACUATIONS] > 0:  # what was poisoned on an earlier host is retired and lost
+                        ledgers[region, L_POISONS] = poisoned_in(page, poisons, first, e, shift[0], region)
+                        ledgers[region, L_LOST] = ledgers[region, L_POISONS]
             known_to = alone_from if flag & ALONE_IN_GROUP else base  # of leaves from here on nothing can be known
             if has_ledger:
                 if born[e] <= moved_at[region]:  # in DRAM that backs the region no more
@@ -196,51 +304,53 @@ def simulate(
                     for before in range(first, e):
                         felt &= not poisons[before] or page[before] != page[e]
                 poisons[e] = felt and not corrected
+                gone[e] = 0
+                v[V_POISONS] += poisons[e]
             if felt:
                 if has_ledger:
                     ledgers[region, L_POISONS] += not corrected
-                    if ledgers[region, L_VM_LEVEL] < vm_level:  # the VM was split since the region's last poison
-                        ledgers[region, L_VM_LEVEL] = vm_level
-                        ledgers[region, L_TABLES] += pages_to_split_down(ledgers[region], L_LEAVES, vm_level, tables)
-                        split_down(ledgers[region], L_LEAVES, vm_level, shift)
+                    sync(ledgers[region], v[V_LEVEL], shift, tables)
 
                 # walk down to the leaf that maps this page
                 copy = regions[region, R_COPY]
                 here = page[e] + copy * geometry[G_VM_PAGES]
                 level = 0
                 became = regions[region, R_SPLIT_TO]
-                while became > 0 or (became == 0 and level < vm_level):
+                stamp = v[V_STAMP]
+                while became > 0 or (became == 0 and level < v[V_LEVEL]):
                     level = became if became > 0 else level + 1  # holes from before the VM was split stay holes
                     if level == base:
                         became = 0
                         break
                     became = 0
                     if level < known_to:
-                        slot = slot_of(keys, stamps, mask, ((here >> shift[level]) << 4) | level, t)
-                        if stamps[slot] == t:
+                        slot = slot_of(keys, stamps, mask, ((here >> shift[level]) << 4) | level, stamp)
+                        if stamps[slot] == stamp:
                             became = values[slot]
 
+                found_level = level if became != HOLE else np.int64(-1)
                 if became != HOLE and not corrected:
-                    hits_in_vm += 1
+                    v[V_HITS] += 1
                     regions[region, R_HITS] += 1
                     if geometry[G_DIRECT_MAP]:
                         new_chunk, new_group = (flag & FIRST_IN_CHUNK) > 0, (flag & FIRST_IN_GROUP) > 0
                         if has_ledger:  # a region that moved lies elsewhere
                             chunk, group = here >> geometry[G_CHUNK_SHIFT], here >> geometry[G_GROUP_SHIFT]
-                            new_chunk = claim(keys, stamps, mask, (chunk << 4) | KEY_CHUNK, t)
-                            new_group = claim(keys, stamps, mask, (group << 4) | KEY_GROUP, t)
+                            new_chunk = claim(keys, stamps, mask, (chunk << 4) | KEY_CHUNK, stamp)
+                            new_group = claim(keys, stamps, mask, (group << 4) | KEY_GROUP, stamp)
                         direct_map_pages += np.int64(new_chunk) + np.int64(new_group)
 
                     if fixed[level]:
                         top, level = level, last_level[level]
                         due[top] += 1
                         n_due += 1
+                        s[WORST_STALL_NS] = max(s[WORST_STALL_NS], change[top, STALL_NS])
                         if top == 0:  # then every answer is fixed: nobody asks how many regions are split or lost
                             regions[region, R_SPLIT_TO] = becomes[0, 0]
                         for between in range(max(top, 1), min(level + 1, known_to)):
                             if becomes[top, between] != 0:
                                 key = ((here >> shift[between]) << 4) | between
-                                put(keys, stamps, values, mask, key, t, becomes[top, between])
+                                put(keys, stamps, values, mask, key, stamp, becomes[top, between])
                         if fate[e] < p_dies[level]:
                             wait = years_to_death(
                                 fate[e], p_dies[level], ar[e], np.int64(1) << shift[level], deaths_per_year[level]
@@ -252,13 +362,14 @@ def simulate(
 
                 if n_due > 0 and became != HOLE:
                     n_due = settle(s, due, change)
+                    before_ns = s[STALL_NS]
                 while became != HOLE:
                     # which rule acts
                     spares_left = geometry[G_SPARES] - s[SPARES_USED]
                     counters[SPARES_LEFT] = spares_left
                     counters[1] = regions[region, R_HITS]
-                    counters[2] = hits_in_vm
-                    counters[3] = regions_split
+                    counters[2] = v[V_HITS]
+                    counters[3] = v[V_SPLIT]
                     counters[4] = s[LEAKED_REGIONS]
                     counters[5] = s[TABLE_PAGES]
                     counters[6] = day[e]
@@ -277,22 +388,25 @@ def simulate(
                     else:
                         first_rules = level + n_levels * corrected
                         act, target, lacks_spare = matching(
-                            rows, row_start[first_rules], row_start[first_rules + 1], counters, spares_left
-                        )
+                            rows, row_start[first_rules], row_start[first_rules + 1], counters, spares_left,
+                            has_ledger and can_evacuate(s, v, geometry),
+                        )  # fmt: skip
                         if lacks_spare:
+                            news |= s[SPARES_EXHAUSTED] == 0
                             s[SPARES_EXHAUSTED] = 1
-                            news = True
                         if act == NO_MATCH:  # of what only corrected errors ask
                             break
+
+                    acts = acts * 256 + act * 16 + max(target, 0)
 
                     # splits deliver the poison again, to a smaller leaf
                     if act == SPLIT_TO:
                         if level == 0:
-                            regions_split += 1
-                            s[RESTORED_REGIONS] += 1
+                            v[V_SPLIT] += 1
+                            restore(s, v, regions, region)
                             regions[region, R_SPLIT_TO] = target
                         elif level < known_to:
-                            put(keys, stamps, values, mask, ((here >> shift[level]) << 4) | level, t, target)
+                            put(keys, stamps, values, mask, ((here >> shift[level]) << 4) | level, stamp, target)
                         more = np.int64(1) << (shift[level] - shift[target])
                         s[LEAVES + level] -= 1
                         s[LEAVES + target] += more
@@ -305,8 +419,13 @@ def simulate(
                         level = target
                         continue
                     if act == SPLIT_VM_TO:
-                        s[RESTORED_REGIONS] += geometry[G_REGIONS] - region_holes - regions_split
-                        regions_split = geometry[G_REGIONS] - region_holes
+                        v[V_SPLIT] = geometry[G_REGIONS] - v[V_HOLES]
+                        s[RESTORED_REGIONS] += v[V_SPLIT] - v[V_RESTORED]
+                        v[V_RESTORED] = v[V_SPLIT]
+                        v[V_ALL_RESTORED] = 1
+                        if has_ledger:
+                            for i in range(v[V_TOUCHED]):
+                                regions[touched[i], R_RESTORED] = 1
                         s[TABLE_PAGES] += pages_to_split_down(s, LEAVES, target, tables)
                         s[STALL_NS] += pages_to_split_down(s, LEAVES, target, stall_split)
                         split_down(s, LEAVES, target, shift)
@@ -314,7 +433,7 @@ def simulate(
                             ledgers[region, L_VM_LEVEL] = target
                             ledgers[region, L_TABLES] += pages_to_split_down(ledgers[region], L_LEAVES, target, tables)
                             split_down(ledgers[region], L_LEAVES, target, shift)
-                        vm_level = level = target
+                        v[V_LEVEL] = level = target
                         continue
 
                     # all else ends the matter
@@ -329,47 +448,44 @@ def simulate(
                             ledgers[region, L_LEAVES + level] -= 1
                         if level == 0:
                             regions[region, R_SPLIT_TO] = HOLE
-                            region_holes += 1
-                            give_up(s, region_pages - regions[region, R_HITS], geometry[G_SHARED], False)
+                            v[V_HOLES] += 1
+                            was_restored = regions[region, R_RESTORED] == 1
+                            give_up(s, region_pages - regions[region, R_HITS], geometry[G_SHARED], was_restored)
+                            v[V_RESTORED] -= was_restored
                             if has_ledger:
                                 lost -= ledgers[region, L_LOST]
                         elif level < base:
                             if level < known_to:
-                                put(keys, stamps, values, mask, ((here >> shift[level]) << 4) | level, t, HOLE)
+                                put(keys, stamps, values, mask, ((here >> shift[level]) << 4) | level, stamp, HOLE)
                             if has_ledger:  # pages kept, or retired by an earlier migration, are lost already
-                                for before in range(first, e):
-                                    if poisons[before] and page[before] >> shift[level] == page[e] >> shift[level]:
-                                        lost -= 1
+                                lost -= poisoned_in(page, poisons, first, e, shift[level], page[e] >> shift[level])
                     elif act == MIGRATE:
                         news = True
-                        was_split = regions[region, R_SPLIT_TO] > 0 or vm_level > 0
-                        s[SPARES_USED] += 1
-                        s[STALL_NS] += geometry[G_STALL_MIGRATE_NS]
                         suspect = np.int64(corrected)  # the page itself is taken out of use
-                        s[HOST_LOST_PAGES] += suspect
-                        healthy = region_pages - regions[region, R_HITS] - suspect
-                        leaks = geometry[G_SHARED] == 1 and regions[region, R_HITS] > 0  # of poison, not of suspicion
-                        give_up(s, healthy, leaks, was_split)
-                        if vm_level > 0:
-                            s[RESTORED_REGIONS] += 1
-                        elif was_split:
-                            regions_split -= 1
-                        for k in range(n_levels):
-                            s[LEAVES + k] -= ledgers[region, L_LEAVES + k]
-                            ledgers[region, L_LEAVES + k] = 0
-                        ledgers[region, L_LEAVES + vm_level] = np.int64(1) << (shift[0] - shift[vm_level])
-                        s[LEAVES + vm_level] += ledgers[region, L_LEAVES + vm_level]
-                        s[TABLE_PAGES] += tables[0, vm_level] - ledgers[region, L_TABLES]
-                        ledgers[region, L_TABLES] = tables[0, vm_level]
-                        lost = ledgers[region, L_POISONS] - ledgers[region, L_LOST]  # holes come back, poison does not
-                        regions[region, R_SPLIT_TO] = 0
-                        regions[region, R_HITS] = 0
-                        regions[region, R_COPY] += 1
-                        moved_at[region] = years[e]
+                        lost = migrate(
+                            s, v, regions, ledgers, moved_at, region, years[e], suspect, shift, tables, geometry
+                        )
+                    elif act == EVACUATE:
+                        news = True
+                        evacuate(s, v, n_levels, geometry)
+                        vm_moved_at, dies_at, direct_map_pages, lost = years[e], np.inf, 0, np.int64(0)
+                    elif act == RESTART:
+                        restart(
+                            s, v, regions, ledgers, touched, moved_at, page, poisons, gone, first, e + 1, years[e],
+                            region, shift, tables, geometry,
+                        )  # fmt: skip
+                        dies_at, lost = np.inf, np.int64(0)
+                    if has_ledger and not corrected:
+                        gone[e] = -(level + 1) if act == KEEP else lost_level + 1
                     s[GUEST_LOST_PAGES] += lost
                     if has_ledger:
                         ledgers[region, L_LOST] += lost
                     if corrected:
+                        break
+                    if act in (EVACUATE, RESTART):  # the guest goes on, or starts again, without the page
+                        s[GUEST_FAULTS] += FAULT_PARTS
+                        if act == RESTART:
+                            gone[e] = 0
                         break
                     s[GUEST_FAULTS] += kept_faults if act == KEEP else faults[lost_level]
                     if fate[e] < p_dies[lost_level]:
@@ -380,9 +496,18 @@ def simulate(
                         dies_at = min(dies_at, years[e] + wait)
                     break
 
+            s[WORST_STALL_NS] = max(s[WORST_STALL_NS], s[STALL_NS] - before_ns)
+            if n_timed > 0 and (news or not corrected):
+                asked[:] = False
+
+            n_traced = note(
+                trace, n_traced, e, day[e], acts, found_level, dies_at, s, errors, regions_hit, direct_map_pages
+            )
+
             # the guest may die at once, or before anything else happens
+            upcoming = years[e + 1] if e + 1 < last else np.inf
             death_step = last_step + 1
-            if s[VM_LOST] == 0 and dies_at < (years[e + 1] if e + 1 < last else np.inf):
+            if n_timed == 0 and s[VM_LOST] == 0 and dies_at < upcoming:  # with timed rules, what comes next looks at it
                 news = True
                 death_step = np.int64(min(np.ceil(dies_at * steps_per_year), last_step + 1.0))
                 if death_step <= grid[e]:
@@ -392,7 +517,7 @@ def simulate(
             ends = geometry[G_END_AT_LOSS] == 1 and (s[VM_LOST] == 1 or dies_next)
 
             # the state that holds from this event's grid point on
-            if not news or (e + 1 < last and grid[e + 1] == grid[e] and not ends):
+            if not news or (n_timed == 0 and e + 1 < last and grid[e + 1] == grid[e] and not ends):
                 continue
             news = False
             if n_due > 0:
@@ -400,52 +525,19 @@ def simulate(
             s[ERRORS] = errors
             s[REGIONS_HIT] = regions_hit
             s[DIRECT_MAP_PAGES] = direct_map_pages
-            point = np.int64(grid[e])
-            recording = True
-            while recording:  # twice where the guest dies at a grid point of its own
-                h = (  # of the columns that tell most states apart; the comparison below sees all of them
-                    salt
-                    + s[ERRORS] * np.int64(-7046029254386353131)
-                    + s[REGIONS_HIT] * np.int64(-4417276706812531889)
-                    + s[TABLE_PAGES] * np.int64(1609587929392839161)
-                    + s[GUEST_LOST_PAGES] * np.int64(-8796714831421723037)
-                    + s[DIRECT_MAP_PAGES] * np.int64(2870177450012600261)
-                    + s[SPARES_USED] * np.int64(6364136223846793005)
-                    + s[VM_LOST] * np.int64(-49064778989728563)
-                )
-                h ^= h >> 32
-                if 4 * n_states > index_mask and 2 * n_states < len(index):
-                    index_mask = min(4 * index_mask + 3, np.int64(len(index) - 1))
-                    rebuild_index(index, index_mask, hashes, n_strata, n_states)
-                i = h & index_mask
-                while True:
-                    found = index[i]
-                    if found < 0:
-                        found = n_states
-                        index[i] = found
-                        hashes[found] = h
-                        states[found] = s
-                        n_states += 1
-                        break
-                    if hashes[found] == h:
-                        same = True
-                        for k in range(n_columns):
-                            same &= states[found, k] == s[k]
-                        if same:
-                            break
-                    i = (i + 1) & index_mask
-                record_grid[n_records] = point
-                record_state[n_records] = found
-                n_records += 1
-                recording = False
-                if dies_next:
-                    dies_next = False
-                    s[VM_LOST] = 1
-                    news = True
-                    if ends or e + 1 == last or death_step < grid[e + 1]:
-                        news = False
-                        point = death_step
-                        recording = True
+            n_states, index_mask, n_records = record(
+                s, salt, np.int64(grid[e]), record_start[t], states, hashes, index, index_mask, n_states, n_strata,
+                record_grid, record_state, n_records,
+            )  # fmt: skip
+            if dies_next:
+                s[VM_LOST] = 1
+                news = True
+                if ends or e + 1 == last or death_step < grid[e + 1]:
+                    news = False
+                    n_states, index_mask, n_records = record(
+                        s, salt, death_step, record_start[t], states, hashes, index, index_mask, n_states, n_strata,
+                        record_grid, record_state, n_records,
+                    )  # fmt: skip
             if ends:
                 break
     record_start[n_trials] = n_records

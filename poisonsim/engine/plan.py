@@ -18,8 +18,14 @@ from poisonsim.engine.codes import (
     G_DIRECT_MAP,
     G_END_AT_LOSS,
     G_GROUP_SHIFT,
+    G_MOVES_POISON,
     G_REGIONS,
+    G_SPARE_HOSTS,
+    G_STALL_CLEAR_NS,
+    G_STALL_COLLAPSE_NS,
+    G_STALL_EVACUATE_NS,
     G_STALL_MIGRATE_NS,
+    G_STALL_RESTART_NS,
     G_STALL_UNMAP_NS,
     G_VM_PAGES,
     N_GEOMETRY,
@@ -34,6 +40,7 @@ from poisonsim.faults.strata import Strata
 from poisonsim.faults.streams import STREAM_VERSION
 from poisonsim.memory import ARCHITECTURES, Ladder, ladder
 from poisonsim.policy import CompiledPolicy, Policy, Situation, compile_policy, load_policies, load_policy
+from poisonsim.policy.check import unmet_need
 from poisonsim.scenario import FieldFaults, Scenario
 from poisonsim.translation.cpus import load_cpu
 from poisonsim.units import DAYS_PER_YEAR, GIB, MIB
@@ -141,6 +148,12 @@ class Plan:
         vector[G_GROUP_SHIFT] = max(2 * MIB // vm.base_bytes, 1).bit_length() - 1
         vector[G_STALL_UNMAP_NS] = costs.shootdown_ns
         vector[G_STALL_MIGRATE_NS] = (costs.copy_gib_ns + costs.clear_gib_ns) * vm.region_bytes // GIB
+        vector[G_STALL_CLEAR_NS] = costs.clear_gib_ns * vm.region_bytes // GIB
+        vector[G_STALL_EVACUATE_NS] = costs.evacuate_ns
+        vector[G_STALL_RESTART_NS] = costs.restart_ns
+        vector[G_STALL_COLLAPSE_NS] = costs.collapse_gib_ns * vm.region_bytes // GIB
+        vector[G_SPARE_HOSTS] = self.scenario.host.spare_hosts
+        vector[G_MOVES_POISON] = self.scenario.host.moves_poison
         return vector
 
     @cached_property
@@ -178,7 +191,7 @@ class Plan:
 
 
 def make_plan(
-    scenario: Scenario, policies: Iterable[str | Policy | type[Policy]], seed: int, *, counts_ces: bool = False
+    scenario: Scenario, policies: Iterable[str | Policy | type[Policy]], seed: int, *, any_host: bool = False
 ) -> Plan:
     """A plan with every policy loaded and checked.
 
@@ -186,7 +199,7 @@ def make_plan(
         scenario: What they act in.
         policies: Names, files, classes or instances.
         seed: Of all that is drawn.
-        counts_ces: Check policies as for a host that counts corrected errors, even if that of the scenario does not.
+        any_host: Check policies as for a host that has all they ask for, even if that of the scenario lacks it.
 
     Raises:
         PolicyError: All problems of all policies.
@@ -196,12 +209,15 @@ def make_plan(
         2048
     """
     situation = situation_of(scenario)
-    if counts_ces:
-        situation = replace(situation, counts_ces=True)
+    if any_host:
+        situation = replace(situation, counts_ces=True, spare_hosts=1, moves_poison=True, pinned=False)
     loaded = load_policies(policies)
     compiled: list[CompiledPolicy] = []
     problems: list[str] = []
     for policy in loaded:
+        if not any_host and (unmet := unmet_need(policy, situation.ladder)):
+            problems.append(unmet)
+            continue
         try:
             compiled.append(compile_policy(policy, situation))
         except PolicyError as error:
@@ -221,6 +237,9 @@ def situation_of(scenario: Scenario) -> Situation:
         mapping=scenario.host.mapping,
         horizon_days=int(scenario.horizon.years * DAYS_PER_YEAR),
         counts_ces=scenario.host.ce_threshold != "off",
+        spare_hosts=scenario.host.spare_hosts,
+        moves_poison=scenario.host.moves_poison,
+        pinned=scenario.host.pinned,
     )
 
 

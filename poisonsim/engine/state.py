@@ -20,8 +20,11 @@ DIRECT_MAP_PAGES = 11
 GUEST_FAULTS = 12
 VM_LOST = 13
 STALL_NS = 14
-STRATUM = 15
-LEAVES = 16
+WORST_STALL_NS = 15
+EVACUATIONS = 16
+RESTARTS = 17
+STRATUM = 18
+LEAVES = 19
 
 COLUMNS = (
     "errors",
@@ -39,6 +42,9 @@ COLUMNS = (
     "guest_faults",
     "vm_lost",
     "stall_ns",
+    "worst_stall_ns",
+    "evacuations",
+    "restarts",
     "stratum",
 )
 

@@ -12,9 +12,12 @@ from poisonsim.policy.loader import (
 from poisonsim.policy.rules import (
     BACKING,
     BASE,
+    COLLAPSE,
     COUNTERS,
+    EVACUATE,
     KEEP,
     MIGRATE,
+    RESTART,
     SPLIT,
     SPLIT_TO,
     SPLIT_VM_TO,
@@ -24,13 +27,16 @@ from poisonsim.policy.rules import (
     Policy,
     Range,
     Rule,
+    every,
     on,
     on_ce,
 )
 from poisonsim.policy.table import CompiledPolicy, compile_policy
 
 __all__ = [
-    "BACKING", "BASE", "COUNTERS", "KEEP", "MIGRATE", "SPLIT", "SPLIT_TO", "SPLIT_VM_TO", "TRIGGERS", "UNMAP",
+    "BACKING", "BASE", "COLLAPSE", "COUNTERS", "EVACUATE", "KEEP", "MIGRATE", "RESTART", "SPLIT", "SPLIT_TO",
+    "SPLIT_VM_TO", "TRIGGERS", "UNMAP",
     "Act", "CompiledPolicy", "Policy", "PolicySource", "Range", "Rule", "Situation",
-    "all_policies", "compile_policy", "find_policy", "load_policies", "load_policy", "on", "on_ce", "policy_names",
+    "all_policies", "compile_policy", "every", "find_policy", "load_policies", "load_policy", "on", "on_ce",
+    "policy_names",
 ]  # fmt: skip

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from poisonsim.errors import PolicyError, did_you_mean
-from poisonsim.memory import Ladder
+from poisonsim.memory import ARCHITECTURES, Ladder
 from poisonsim.policy.rules import (
+    ACTS_BY_TRIGGER,
     BACKING,
     BASE,
     COUNTERS,
@@ -29,6 +30,9 @@ class Situation:
 
     Attributes:
         counts_ces: Whether the host counts corrected errors, so that rules of `on_ce` are ever tried.
+        spare_hosts: Hosts to which the VM can be evacuated, one after the other.
+        moves_poison: Whether it can be evacuated while it has poison.
+        pinned: Whether its memory is pinned for devices, so that nothing of it can move.
     """
 
     ladder: Ladder
@@ -37,6 +41,9 @@ class Situation:
     mapping: str
     horizon_days: int
     counts_ces: bool = True
+    spare_hosts: int = 1
+    moves_poison: bool = True
+    pinned: bool = False
 
 
 class Checker:
@@ -44,7 +51,7 @@ class Checker:
 
     def __init__(self, policy: Policy, params: Mapping[str, int], situation: Situation) -> None:
         self.policy, self.params, self.ladder = policy, params, situation.ladder
-        self.counts_ces = situation.counts_ces
+        self.situation = situation
         self.problems: list[str] = []
         pages = situation.ladder.pages[0]
         self.bounds = {
@@ -61,11 +68,7 @@ class Checker:
         """Rows of each leaf level, trigger by trigger."""
         if not self.policy.rules:
             self.problem("it has no rules", "add rules = [on(...).do(...), ...]")
-        if not self.counts_ces and any(rule.trigger == "on_ce" for rule in self.policy.rules):
-            self.problem(
-                "it acts on corrected errors, which the host of this scenario does not count",
-                "set host.ce_threshold, for example --set host.ce_threshold=cec (faults.model = field only)",
-            )
+        self._check_host()
         expanded = [self._expand(rule) for rule in self.policy.rules]
         self._give_up()
         used: set[int] = set()
@@ -74,10 +77,15 @@ class Checker:
         while queue:
             level = queue.pop()
             for target in self._level_rows(level, expanded, used, rows[level]):
-                if target not in reachable:
-                    reachable.add(target)
-                    queue.append(target)
+                between = (
+                    range(target + 1) if any(rule.action is Act.COLLAPSE for rule in self.policy.rules) else [target]
+                )
+                for arising in between:  # a collapse leaves leaves of every size down to the smallest
+                    if arising not in reachable:
+                        reachable.add(arising)
+                        queue.append(arising)
         rows += [self._ce_rows(level, expanded, used) if level in reachable else [] for level in range(len(rows))]
+        rows.append(self._timed_rows(expanded, used))
         for index, rule in enumerate(self.policy.rules):
             if index not in used and expanded[index] is not None:
                 self.problem(
@@ -86,6 +94,30 @@ class Checker:
                 )
         self._give_up()
         return rows
+
+    def _check_host(self) -> None:
+        """Reports what the policy needs and the host of the scenario lacks."""
+        host, rules = self.situation, self.policy.rules
+        if not host.counts_ces and any(rule.trigger == "on_ce" for rule in rules):
+            self.problem(
+                "it acts on corrected errors, which the host of this scenario does not count",
+                "set host.ce_threshold, for example --set host.ce_threshold=cec (faults.model = field only)",
+            )
+        moving = [rule for rule in rules if rule.action is Act.EVACUATE]
+        if moving and host.spare_hosts == 0:
+            self.problem(
+                f"{moving[0]}: there is no host to go to", "set host.spare_hosts, for example --set host.spare_hosts=1"
+            )
+        if not host.moves_poison and any(rule.trigger == "on" for rule in moving):
+            self.problem(
+                "it evacuates a VM that has poison, which QEMU refuses",
+                "evacuate on_ce, or set host.moves_poison=true for a VMM that carries poison along",
+            )
+        if host.pinned and (moving or any(rule.action is Act.MIGRATE for rule in rules)):
+            self.problem(
+                "it moves memory, and that of this scenario's VM is pinned for devices",
+                "choose a policy without MIGRATE and EVACUATE, or set host.pinned=false",
+            )
 
     def problem(self, what: str, hint: str) -> None:
         self.problems.append(f"policy {self.policy.name}: {what}; {hint}")
@@ -97,14 +129,18 @@ class Checker:
     def _expand(self, rule: Rule) -> tuple[list[int], list[list[int]], bool, int] | None:
         """(levels, encoded conditions, always true, target level or -1), or None where the rule is wrong."""
         before = len(self.problems)
-        levels = self._levels(rule.size, rule)
+        levels = [0] if rule.trigger == "every" else self._levels(rule.size, rule)
         try:
             encoded = [c for part in rule.conditions() if (c := self._encode(part, rule)) is not None]
         except PolicyError as error:
             self.problem(f"{rule}: {error}", 'such as "hits_in_region >= 3 and spares_left > 0"')
             return None
-        if rule.trigger == "on_ce" and rule.action is not Act.MIGRATE:
-            self.problem(f"{rule}: the page is not poisoned yet", "the one action that on_ce knows is MIGRATE")
+        act = rule.action.act if isinstance(rule.action, SizedAct) else rule.action
+        if act not in ACTS_BY_TRIGGER[rule.trigger]:
+            allowed = ", ".join(act.name for act in ACTS_BY_TRIGGER[rule.trigger])
+            self.problem(f"{rule}: {rule.trigger} knows no {act.name}", f"allowed: {allowed}")
+        if rule.trigger == "every" and self._days(rule) < 1:
+            self.problem(f"{rule}: days is not a whole number of 1 or more, nor a parameter", "write every(days=30)")
         conditions = self._reduce(rule, encoded)
         if len(conditions) > MAX_CONDITIONS:
             self.problem(f"{rule}: {len(conditions)} comparisons in one guard", f"at most {MAX_CONDITIONS} are allowed")
@@ -168,7 +204,7 @@ class Checker:
         for index, counter in enumerate(COUNTERS):
             tests = [(OPERATORS[op], value) for i, op, value in encoded if i == index]
             low, high = self.bounds[counter]
-            if rule.trigger == "on_ce" and counter in ("hits_in_region", "hits_in_vm"):
+            if rule.trigger != "on" and counter in ("hits_in_region", "hits_in_vm"):
                 low = 0
             edges = {low, high} | {value + step for _, value in tests for step in (-1, 0, 1)}
             values = [x for x in edges if low <= x <= high]
@@ -204,12 +240,13 @@ class Checker:
             rows.append(_row(conditions, act, target))
             if target >= 0:
                 leads_to.append(target)
-            if always and act is not Act.MIGRATE:
+            if always and act not in (Act.MIGRATE, Act.EVACUATE, Act.RESTART):
                 return leads_to
         size = self.ladder.sizes[level]
         self.problem(
             f"rules leave one case open: poison in a {size} leaf with no rule that always acts",
-            f'end with on("{size}").do(UNMAP), or another rule without a guard (MIGRATE may find no spare)',
+            f'end with on("{size}").do(UNMAP), or another rule without a guard (MIGRATE and RESTART may '
+            "find no spare, EVACUATE no host)",
         )
         return leads_to
 
@@ -217,16 +254,55 @@ class Checker:
         self, level: int, expanded: list[tuple[list[int], list[list[int]], bool, int] | None], used: set[int]
     ) -> list[list[int]]:
         """Rows of `on_ce` for one leaf size; marks the rules used. What no rule covers is left as it is."""
-        rows = []
+        rows: list[list[int]] = []
         for index, (rule, parts) in enumerate(zip(self.policy.rules, expanded, strict=True)):
             if parts is None or level not in parts[0] or rule.trigger != "on_ce":
                 continue
-            _, conditions, always, target = parts
+            _, conditions, _, target = parts
+            if any(row[0] == 0 and row[-2] == rule.action for row in rows):
+                continue  # what an earlier rule cannot do, this one cannot do either
             used.add(index)
-            rows.append(_row(conditions, Act.MIGRATE, target))
-            if always:
-                break
+            assert isinstance(rule.action, Act)
+            rows.append(_row(conditions, rule.action, target))
         return rows
+
+    def _days(self, rule: Rule) -> int:
+        """Days between the times at which a rule of `every` is tried; 0 where they are wrong."""
+        days = self.params.get(rule.days, 0) if isinstance(rule.days, str) else rule.days
+        return days if isinstance(days, int) and not isinstance(days, bool) else 0
+
+    def _timed_rows(
+        self, expanded: list[tuple[list[int], list[list[int]], bool, int] | None], used: set[int]
+    ) -> list[list[int]]:
+        """Rows of `every`, with the days between in place of a target; marks the rules used."""
+        rows: list[list[int]] = []
+        for index, (rule, parts) in enumerate(zip(self.policy.rules, expanded, strict=True)):
+            if parts is not None and rule.trigger == "every":
+                used.add(index)
+                assert isinstance(rule.action, Act)
+                rows.append(_row(parts[1], rule.action, self._days(rule)))
+        return rows
+
+
+def unmet_need(policy: Policy, ladder: Ladder) -> str:
+    """What a policy needs that the ladder does not have, in words; empty where it has all.
+
+    Examples:
+        >>> from poisonsim.memory import ladder
+        >>> from poisonsim.policy import load_policy
+        >>> print(unmet_need(load_policy("hgm-contig"), ladder("x86-64")))
+        policy hgm-contig: it maps with contiguous entries, which x86-64 does not have; take hgm2m
+    """
+    if not policy.needs_contiguous or set(ladder.contiguous_sizes) & set(ladder.sizes[1:]):
+        return ""
+    it = f"policy {policy.name}: it maps with contiguous entries, which"
+    if not ARCHITECTURES[ladder.arch].contiguous_sizes:
+        return f"{it} {ladder.arch} does not have; take hgm2m"
+    sizes = ", ".join(ladder.sizes)
+    return (
+        f"{it} no leaf below the backing has here ({sizes}); set vm.contiguous = true, or a larger vm.backing, or "
+        "take hgm2m"
+    )
 
 
 def _row(conditions: list[list[int]], act: Act, target: int) -> list[int]:

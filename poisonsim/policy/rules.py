@@ -6,8 +6,8 @@ maps it are tried in order, and the first whose guard holds acts.
     class Hgm2M(Policy):
         rules = [on(">BASE").do(SPLIT), on(BASE).do(UNMAP)]
 
-Rules of `on_ce` are tried when the corrected errors of a page have passed the host's threshold; there nothing is
-poisoned yet, and where no rule acts nothing happens.
+Rules of `on_ce` are tried when the corrected errors of a page have passed the host's threshold, rules of `every` from
+time to time; there nothing is poisoned at that moment, and where no rule acts nothing happens.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ BASE = "BASE"
 COUNTERS: dict[str, str] = {
     "spares_left": "free huge pages left in the pool that this policy may take",
     "hits_in_region": "poisoned base pages acted on in the huge page that now backs this region, this one included",
-    "hits_in_vm": "poisoned base pages acted on in the VM, this one included",
+    "hits_in_vm": "poisoned base pages acted on in the VM since it was last evacuated or restarted, this one included",
     "regions_split": "regions now mapped by more than one leaf",
     "leaked_regions": "huge pages the host has lost until it reboots",
     "table_pages": "page-table pages added so far, in one table",
     "age_days": "whole days since the VM started",
 }
 DECIDE_FIELDS = (*COUNTERS, "leaf_level", "base_level")
-TRIGGERS = ("on", "on_ce")
-"""What rules are tried for: poison in a page, and corrected errors of a page that passed the host's threshold."""
+TRIGGERS = ("on", "on_ce", "every")
+"""What rules are tried for: poison in a page, corrected errors of a page that passed the host's threshold, time."""
 OPERATORS = ("<", "<=", ">", ">=", "==", "!=")
 MAX_CONDITIONS = 4
 
 
 class Act(IntEnum):
-    """What can be done with a leaf on which poison landed."""
+    """What can be done with a leaf on which poison landed, or with the whole VM."""
 
     SPLIT = 1
     UNMAP = 2
@@ -48,9 +48,19 @@ class Act(IntEnum):
     MIGRATE = 4
     SPLIT_TO = 5
     SPLIT_VM_TO = 6
+    EVACUATE = 7
+    RESTART = 8
+    COLLAPSE = 9
 
 
 SPLIT, UNMAP, KEEP, MIGRATE = Act.SPLIT, Act.UNMAP, Act.KEEP, Act.MIGRATE
+EVACUATE, RESTART, COLLAPSE = Act.EVACUATE, Act.RESTART, Act.COLLAPSE
+
+ACTS_BY_TRIGGER: Mapping[str, tuple[Act, ...]] = {
+    "on": (SPLIT, Act.SPLIT_TO, Act.SPLIT_VM_TO, UNMAP, KEEP, MIGRATE, EVACUATE, RESTART),
+    "on_ce": (MIGRATE, EVACUATE),
+    "every": (COLLAPSE, EVACUATE, RESTART),
+}
 
 
 @dataclass(frozen=True)
@@ -98,12 +108,16 @@ class Condition:
 
 @dataclass(frozen=True)
 class Rule:
-    """On a leaf of `size`, when every condition holds, do `action`; what it is tried for is its `trigger`."""
+    """On a leaf of `size`, when every condition holds, do `action`; what it is tried for is its `trigger`.
+
+    Rules of `every` have no size, and `days` between the times at which they are tried.
+    """
 
     size: str
     guard: str
     action: Act | SizedAct
     trigger: str = "on"
+    days: int | str = 0
 
     def conditions(self) -> tuple[Condition, ...]:
         """The comparisons of the guard, joined by `and`; empty where the rule always acts.
@@ -119,7 +133,8 @@ class Rule:
 
     def __str__(self) -> str:
         action = self.action if isinstance(self.action, SizedAct) else self.action.name
-        return f"{self.trigger}({self.size}{f', when {self.guard}' if self.guard else ''}): {action}"
+        what = f"days={self.days}" if self.trigger == "every" else self.size
+        return f"{self.trigger}({what}{f', when {self.guard}' if self.guard else ''}): {action}"
 
 
 _CONDITION = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|==|!=|<|>)\s*(-?\d[\d_]*|[A-Za-z_]\w*)\s*")
@@ -141,14 +156,16 @@ class _On:
     size: str
     guard: str
     trigger: str
+    days: int | str = 0
 
     def do(self, action: Act | SizedAct) -> Rule:
         """The rule that does `action` here."""
         if not isinstance(action, (Act, SizedAct)) or action in (Act.SPLIT_TO, Act.SPLIT_VM_TO):
             raise PolicyError(
-                f"{action!r} is not an action; allowed: SPLIT, SPLIT_TO(size), SPLIT_VM_TO(size), UNMAP, KEEP, MIGRATE"
+                f"{action!r} is not an action; allowed: SPLIT, SPLIT_TO(size), SPLIT_VM_TO(size), UNMAP, KEEP, "
+                "MIGRATE, EVACUATE, RESTART, COLLAPSE"
             )
-        return Rule(self.size, self.guard, action, self.trigger)
+        return Rule(self.size, self.guard, action, self.trigger, self.days)
 
 
 def on(size: str, when: str = "") -> _On:
@@ -168,8 +185,9 @@ def on(size: str, when: str = "") -> _On:
 def on_ce(size: str, when: str = "") -> _On:
     """Start of a rule for a page in a leaf of `size` whose corrected errors passed the threshold of the host.
 
-    The page is healthy yet, so the one action is `MIGRATE`: soft offline, which moves the region to a spare huge page
-    and takes the suspect page out of use. The scenario says what the threshold is: `host.ce_threshold`.
+    The page is healthy yet. `MIGRATE` is soft offline, which moves the region to a spare huge page and takes the
+    suspect page out of use; `EVACUATE` moves the whole VM. The scenario says what the threshold is:
+    `host.ce_threshold`.
 
     Args:
         size: As for `on`.
@@ -180,6 +198,20 @@ def on_ce(size: str, when: str = "") -> _On:
         on_ce(BACKING, when spares_left > 1): MIGRATE
     """
     return _On(str(size), when, "on_ce")
+
+
+def every(days: int | str, when: str = "") -> _On:
+    """Start of a rule that is tried every so many days of the VM's life.
+
+    Args:
+        days: A whole number, or the name of a parameter of the policy.
+        when: Guard over counters, as for `on`; there is no leaf, and `hits_in_region` is 0.
+
+    Examples:
+        >>> print(every(days=30, when="hits_in_vm >= 3").do(RESTART))
+        every(days=30, when hits_in_vm >= 3): RESTART
+    """
+    return _On("", when, "every", days)
 
 
 @dataclass(frozen=True)
@@ -206,8 +238,9 @@ class Policy:
     """Base of every policy: a rule table, or a `decide(c, p)` for what rules cannot say.
 
     Subclasses set `rules`; annotated integer attributes are parameters. `mapping` overrides `host.mapping` where
-    the mechanism exists for one kind of mapping only. The docstring's first line is the summary that
-    `policies list` prints, and a line `Status:` says how far the mechanism is from mainline Linux.
+    the mechanism exists for one kind of mapping only; `needs_contiguous` says that it has no meaning where no leaf
+    below the backing takes contiguous entries. The docstring's first line is the summary that `policies list` prints,
+    and a line `Status:` says how far the mechanism is from mainline Linux.
 
     Args:
         params: Values of the policy's parameters.
@@ -226,6 +259,7 @@ class Policy:
     name: ClassVar[str] = "policy"
     rules: ClassVar[Sequence[Rule]] = ()
     mapping: ClassVar[str | None] = None
+    needs_contiguous: ClassVar[bool] = False
     source: ClassVar[str] = ""  # text of the file it was loaded from
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -286,9 +320,10 @@ class Policy:
 
     @classmethod
     def takes_spares(cls) -> bool:
-        """Whether the policy can take a spare huge page (a rule says MIGRATE, or `decide` might)."""
+        """Whether the policy can take a spare huge page (a rule says MIGRATE or RESTART, or `decide` might)."""
         rules = cls.rules if isinstance(cls.rules, (list, tuple)) else ()
-        return cls.has_decide() or any(getattr(rule, "action", None) is Act.MIGRATE for rule in rules)
+        taking = (Act.MIGRATE, Act.RESTART)
+        return cls.has_decide() or any(getattr(rule, "action", None) in taking for rule in rules)
 
     @classmethod
     def has_decide(cls) -> bool:

@@ -17,7 +17,6 @@ from poisonsim.policy.check import Checker, Situation
 from poisonsim.policy.rules import (
     HOST_SPARES,
     MAX_CONDITIONS,
-    TRIGGERS,
     Act,
     Policy,
     Rule,
@@ -36,7 +35,8 @@ class CompiledPolicy:
         spec: What the policy was loaded from, as the user wrote it; empty for a class.
         rows: int64[n_rules, ROW_WIDTH], sorted by trigger and leaf level: number of conditions, then (counter,
             operator, value) for each, action, target level.
-        row_start: int64[n_triggers * n_levels + 1], first row of each leaf level, trigger by trigger.
+        row_start: int64[2 * n_levels + 2], first row of each leaf level for `on`, then for `on_ce`, then of `every`,
+            where the days between stand in place of the target level.
         params: Every parameter with its value, in name order.
         shared: Whether the VM's memory is mapped shared, so that a huge page given up is leaked, not dissolved.
         decide: The policy's own function of counters and parameters, or None.
@@ -57,7 +57,7 @@ class CompiledPolicy:
     @property
     def takes_spares(self) -> bool:
         """Whether it can take spare huge pages; `decide` might."""
-        return self.decide is not None or bool((self.rows[:, -2] == Act.MIGRATE).any())
+        return self.decide is not None or bool(np.isin(self.rows[:, -2], (Act.MIGRATE, Act.RESTART)).any())
 
     @property
     def spares(self) -> int:
@@ -67,8 +67,8 @@ class CompiledPolicy:
     @property
     def acts_on_ces(self) -> bool:
         """Whether corrected errors can make it act."""
-        n_levels = (len(self.row_start) - 1) // len(TRIGGERS)
-        return bool(self.row_start[-1] > self.row_start[n_levels])
+        n_levels = (len(self.row_start) - 2) // 2
+        return bool(self.row_start[2 * n_levels] > self.row_start[n_levels])
 
     @property
     def uses_hgm(self) -> bool:
@@ -130,7 +130,7 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
     _check_declaration(policy)
     params = resolve_params(policy, situation.spares)
     decide = _decide_function(policy)
-    rows_by_level: list[list[list[int]]] = [[] for _ in situation.ladder.sizes * len(TRIGGERS)]
+    rows_by_level: list[list[list[int]]] = [[] for _ in range(2 * len(situation.ladder.sizes) + 1)]
     if decide is None:
         rows_by_level = Checker(policy, params, situation).rows_by_level()
     flat = [row for rows in rows_by_level for row in rows]

@@ -94,8 +94,15 @@ _FIXED = (
         "machine checks that the guest gets, at their mean: for new poison, touches of holes and pages not retired",
     ),
     Metric(
-        "stall_seconds", "availability", "s", "lower", "time the VM waited for splits, refaults, copies and shootdowns"
+        "stall_seconds",
+        "availability",
+        "s",
+        "lower",
+        "time the VM waited for splits, refaults, copies, shootdowns, blackouts, restarts and collapses",
     ),
+    Metric("worst_stall_seconds", "availability", "s", "lower", "longest that the VM waited at one time"),
+    Metric("evacuations", "availability", "moves", "lower", "live migrations to another host", "count"),
+    Metric("restarts", "availability", "restarts", "lower", "restarts of the guest that the policy asked for", "count"),
 )
 
 

@@ -11,11 +11,13 @@ from poisonsim.engine.state import (
     DIRECT_MAP_PAGES,
     DISSOLVED_REGIONS,
     ERRORS,
+    EVACUATIONS,
     GUEST_FAULTS,
     GUEST_LOST_PAGES,
     HOST_LOST_PAGES,
     LEAVES,
     REGIONS_HIT,
+    RESTARTS,
     RESTORED_REGIONS,
     SPARES_EXHAUSTED,
     SPARES_USED,
@@ -23,6 +25,7 @@ from poisonsim.engine.state import (
     STRANDED_PAGES,
     TABLE_PAGES,
     VM_LOST,
+    WORST_STALL_NS,
 )
 from poisonsim.memory import direct_map_bytes, table_bytes, vmemmap_bytes
 from poisonsim.policy import CompiledPolicy
@@ -77,6 +80,9 @@ class Valuer:
             "vm_lost": states[:, VM_LOST],
             "guest_faults": states[:, GUEST_FAULTS] / FAULT_PARTS,
             "stall_seconds": states[:, STALL_NS] / 1e9,
+            "worst_stall_seconds": states[:, WORST_STALL_NS] / 1e9,
+            "evacuations": states[:, EVACUATIONS],
+            "restarts": states[:, RESTARTS],
             "table_bytes": table_bytes(plan.ladder, states[:, TABLE_PAGES], page_tables=host.page_tables),
             "direct_map_bytes": direct_map_bytes(vm.arch, states[:, DIRECT_MAP_PAGES]),
             "vmemmap_bytes": np.broadcast_to(

@@ -24,7 +24,21 @@ from poisonsim.engine.state import state_columns
 from poisonsim.faults.field import detection_of
 from poisonsim.faults.laws import load_laws
 from poisonsim.memory import ARCHITECTURES
-from poisonsim.policy.rules import BACKING, BASE, KEEP, MIGRATE, SPLIT, UNMAP, Act, Policy, SizedAct
+from poisonsim.policy.rules import (
+    BACKING,
+    BASE,
+    COLLAPSE,
+    EVACUATE,
+    KEEP,
+    MIGRATE,
+    RESTART,
+    SPLIT,
+    UNMAP,
+    Act,
+    Policy,
+    Rule,
+    SizedAct,
+)
 from poisonsim.scenario import Scenario
 from poisonsim.units import page_bytes
 
@@ -33,6 +47,7 @@ F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 GIB_BYTES, GROUP_BYTES, ENTRY_BYTES, LINE_BYTES = 1 << 30, 2 << 20, 8, 64
 HOURS_PER_YEAR, NS_PER_HOUR = 24 * 365.25, 3600e9
+DAYS_PER_YEAR = 365.25
 COMPARE: dict[str, Callable[[int, int], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
@@ -54,6 +69,20 @@ class Event(NamedTuple):
     @property
     def began(self) -> float:
         return self.years if self.born is None else self.born
+
+    @property
+    def day(self) -> int:
+        return int(self.years * DAYS_PER_YEAR)
+
+
+class Tick(NamedTuple):
+    """A day on which timed rules are due."""
+
+    day: int
+
+    @property
+    def years(self) -> float:
+        return self.day / DAYS_PER_YEAR
 
 
 class Errors(NamedTuple):
@@ -161,8 +190,13 @@ class Life:
         self.leaf_pages = [page_bytes(size) // vm.base_bytes for size in self.sizes]
         self.region_pages, self.n_regions = self.leaf_pages[0], vm.n_regions
         self.shared = (policy.mapping or host.mapping) == "shared"
-        may_migrate = any(rule.action is MIGRATE for rule in policy.rules)
-        self.spares = policy.params.get("spares", getattr(policy, "spares", host.spares)) if may_migrate else 0
+        takes_spares = any(rule.action in (MIGRATE, RESTART) for rule in policy.rules)
+        self.spares = policy.params.get("spares", getattr(policy, "spares", host.spares)) if takes_spares else 0
+        self.sees_ces = any(rule.trigger == "on_ce" for rule in policy.rules)
+        self.spare_hosts, self.moves_poison = host.spare_hosts, host.moves_poison
+        self.evacuate_ns, self.restart_ns = costs.evacuate_ns, costs.restart_ns
+        self.clear_ns = costs.clear_gib_ns * vm.region_bytes // GIB_BYTES
+        self.collapse_ns = costs.collapse_gib_ns * vm.region_bytes // GIB_BYTES
         self.unmap_ns = costs.shootdown_ns
         self.migrate_ns = (costs.copy_gib_ns + costs.clear_gib_ns) * vm.region_bytes // GIB_BYTES
         self.losses = [loss_of(plan.scenario, pages) for pages in self.leaf_pages]
@@ -175,8 +209,12 @@ class Life:
         self.errors = 0
         self.regions_hit: set[int] = set()
         self.moved_at: dict[int, float] = {}  # years, by region
+        self.evacuated_at = -math.inf
+        self.touched: dict[int, None] = {}  # regions on this host, in the order of their first event
         self.poisoned: set[int] = set()
+        self.hits_in_vm = self.evacuations = self.restarts = 0
         self.acted: set[tuple[HugePage, int]] = set()
+        self.kept_at: dict[tuple[HugePage, int], int] = {}  # level of the leaf in which poison stayed mapped
         self.suspect: set[tuple[HugePage, int]] = set()  # healthy pages that soft offline takes out of use
         self.copies: Counter[int] = Counter()
         self.leaked: set[HugePage] = set()
@@ -184,8 +222,11 @@ class Life:
         self.ever_split: set[HugePage] = set()
         self.vm_level = 0
         self.spares_exhausted = False
-        self.machine_checks = self.stall_ns = 0
+        self.machine_checks = self.stall_ns = self.worst_stall_ns = 0
         self.died = math.inf  # when the guest dies of what it has lost so far
+        self.lost_at = math.inf  # when it did, once that is past
+        self.changes = 0  # so far, of all that timed rules may ask for
+        self.tried = [-1] * len(policy.rules)  # changes when each timed rule was tried last, its own included
 
     # What can be counted
 
@@ -219,15 +260,18 @@ class Life:
     def spares_left(self) -> int:
         return self.spares - sum(self.copies.values())
 
-    def counter(self, name: str, event: Event) -> int:
+    def can_evacuate(self) -> bool:
+        return self.evacuations < self.spare_hosts and (self.moves_poison or not self.poisoned)
+
+    def counter(self, name: str, event: Event | Tick) -> int:
         """One counter of the rule language as the rules see it now."""
         match name:
             case "spares_left":
                 return self.spares_left()
             case "hits_in_region":
-                return self.hits_in(self.backing_of(event.page))
+                return 0 if isinstance(event, Tick) else self.hits_in(self.backing_of(event.page))
             case "hits_in_vm":
-                return len(self.acted)
+                return self.hits_in_vm
             case "regions_split":
                 return len(self.regions_split())
             case "leaked_regions":
@@ -235,7 +279,7 @@ class Life:
             case "table_pages":
                 return self.table_pages()
             case "age_days":
-                return int(event.years * 365.25)
+                return event.day
         raise AssertionError(name)
 
     def direct_map_pages(self) -> int:
@@ -265,6 +309,9 @@ class Life:
             "guest_faults": self.machine_checks,
             "vm_lost": 0,
             "stall_ns": self.stall_ns,
+            "worst_stall_ns": self.worst_stall_ns,
+            "evacuations": self.evacuations,
+            "restarts": self.restarts,
             "stratum": self.stratum,
         }
         for level, size in enumerate(self.sizes):
@@ -274,30 +321,46 @@ class Life:
 
     # What happens
 
-    def meet(self, event: Event) -> None:
+    def meet(self, event: Event | Tick) -> None:
         """One event, to the end of what the policy does about it."""
-        if event.corrected:
+        if self.died < event.years:  # too late to call that off
+            self.lost_at = min(self.lost_at, self.died)
+        stalled = self.stall_ns
+        if isinstance(event, Tick):
+            self.look_around(event)
+        elif event.corrected:
             self.distrust(event)
         else:
             self.strike(event)
+        self.worst_stall_ns = max(self.worst_stall_ns, self.stall_ns - stalled)
 
     def left_behind(self, event: Event) -> bool:
         """Whether its fault lies in DRAM that the region has left."""
-        return event.began <= self.moved_at.get(event.page // self.region_pages, -math.inf)
+        moved_at = self.moved_at.get(event.page // self.region_pages, -math.inf)
+        return event.began <= max(moved_at, self.evacuated_at)
 
     def distrust(self, event: Event) -> None:
-        """Corrected errors of a page have passed the host's threshold: the region moves, or nothing happens."""
+        """Corrected errors of a page have passed the host's threshold: region or VM moves, or nothing happens."""
+        if self.sees_ces:
+            self.touched.setdefault(event.page // self.region_pages)
         if self.left_behind(event) or event.page in self.poisoned or not self.mapped[event.page]:
             return
-        if self.choose(int(self.level[event.page]), event) is not None:
+        exhausted = self.spares_exhausted
+        action = self.choose(int(self.level[event.page]), event)
+        if action is MIGRATE:
             self.suspect.add((self.backing_of(event.page), event.page))
             self.migrate(event)
             self.note_splits()
+        elif action is EVACUATE:
+            self.evacuate(event.years)
+        self.changes += action is not None or self.spares_exhausted > exhausted
 
     def strike(self, event: Event) -> None:
         """Poison in a page."""
         self.errors += 1
+        self.changes += 1
         self.regions_hit.add(event.page // self.region_pages)
+        self.touched.setdefault(event.page // self.region_pages)
         if self.left_behind(event):
             return
         if event.page in self.poisoned:
@@ -306,6 +369,7 @@ class Life:
         if not self.mapped[event.page]:
             return
         self.acted.add((self.backing_of(event.page), event.page))
+        self.hits_in_vm += 1
         while True:
             level = int(self.level[event.page])
             action = self.choose(level, event)
@@ -319,10 +383,18 @@ class Life:
                 break
             self.note_splits()
         assert action is not None, "a checked policy always acts"
+        if action in (EVACUATE, RESTART):
+            self.machine_checks += 1000
+            if action is EVACUATE:
+                self.evacuate(event.years)
+            else:
+                self.restart(event.years, event.page // self.region_pages)
+            return
         if action is UNMAP:
             self.unmap(self.leaf_at(event.page), level)
         elif action is KEEP:
             self.lost[event.page] = True
+            self.kept_at[self.backing_of(event.page), event.page] = level
         else:
             self.migrate(event)
         self.note_splits()
@@ -336,15 +408,14 @@ class Life:
         for rule in self.policy.rules:
             if rule.trigger != trigger or not covers(self.sizes, rule.size, level):
                 continue
-            if rule.action is MIGRATE and self.spares_left() <= 0:
+            if rule.action in (MIGRATE, RESTART) and self.spares_left() <= 0:
                 others = [part for part in rule.guard.split(" and ") if part and "spares_left" not in part]
                 self.spares_exhausted |= self.guard_holds(" and ".join(others), event)
-                continue
-            if self.guard_holds(rule.guard, event):
+            elif (rule.action is not EVACUATE or self.can_evacuate()) and self.guard_holds(rule.guard, event):
                 return rule.action
         return None
 
-    def guard_holds(self, guard: str, event: Event) -> bool:
+    def guard_holds(self, guard: str, event: Event | Tick) -> bool:
         if not guard:
             return True
         for part in guard.split(" and "):
@@ -401,6 +472,91 @@ class Life:
         self.lost[pages] = False
         self.lost[[page for page in self.poisoned if page // self.region_pages == region]] = True
 
+    def evacuate(self, years: float) -> None:
+        """To a clean host, with nothing but the pages that the guest has retired."""
+        self.stall_ns += self.evacuate_ns
+        self.evacuations += 1
+        self.evacuated_at = years
+        self.hits_in_vm = self.vm_level = 0
+        for pages in (self.acted, self.kept_at, self.suspect, self.touched, self.copies):
+            pages.clear()
+        for huge_pages in (self.leaked, self.dissolved, self.ever_split):
+            huge_pages.clear()
+        self.level[:] = 0
+        self.mapped[:] = True
+        self.lost[:] = False
+        self.lost[list(self.poisoned)] = True
+        self.died = math.inf
+
+    def restart(self, years: float, struck: int | None = None) -> None:
+        """A fresh guest: pages are healthy again where no poison is behind them, or a spare takes their place."""
+        self.stall_ns += self.restart_ns
+        self.restarts += 1
+        self.hits_in_vm = 0
+        self.died = math.inf
+        regions = {page // self.region_pages for page in self.poisoned}
+        for region in dict.fromkeys([*([] if struck is None else [struck]), *self.touched, *sorted(regions)]):
+            huge, first = HugePage(region, self.copies[region]), region * self.region_pages
+            pages = slice(first, first + self.region_pages)
+            poisoned = self.hits_in(huge) > 0
+            if region not in regions or (poisoned and self.spares_left() <= 0):
+                continue
+            if poisoned:
+                self.stall_ns += self.clear_ns
+                self.moved_at[region] = years
+                if self.mapped[first] or self.level[first] > 0:
+                    self.give_up(huge)
+                self.copies[region] += 1
+                self.level[pages] = self.vm_level
+                self.mapped[pages] = True
+            self.lost[pages] = False
+            self.poisoned -= {page for page in self.poisoned if page // self.region_pages == region}
+        self.note_splits()
+
+    def collapse(self) -> bool:
+        """Every region in the largest leaves around its holes and kept poison; answers whether that changes any."""
+        change = self.vm_level > 0
+        self.vm_level = 0
+        for region in self.regions_split():
+            huge, first = HugePage(region, self.copies[region]), region * self.region_pages
+            level, mapped = (array[first : first + self.region_pages] for array in (self.level, self.mapped))
+            before = level.copy()
+            needs = np.where(mapped, 0, level)  # the largest leaf in which each page may be
+            for (where, page), kept in self.kept_at.items():
+                if where == huge and mapped[page - first]:
+                    needs[page - first] = kept
+            for to_level in reversed(range(self.base + 1)):
+                fits = needs.reshape(-1, self.leaf_pages[to_level]).max(axis=1) <= to_level
+                level.reshape(-1, self.leaf_pages[to_level])[fits] = to_level
+            if (level != before).any():
+                change = True
+                self.stall_ns += self.collapse_ns
+        return change
+
+    def look_around(self, tick: Tick) -> None:
+        """Timed rules that are due, in their order; not those that have been tried since anything changed."""
+        for number, rule in enumerate(self.policy.rules):
+            if rule.trigger != "every" or tick.day % self.days_of(rule) > 0:
+                continue
+            if "age_days" in rule.guard or self.tried[number] < self.changes:
+                self.changes += self.guard_holds(rule.guard, tick) and self.act_in_time(rule, tick)
+                self.tried[number] = self.changes
+
+    def days_of(self, rule: Rule) -> int:
+        return rule.days if isinstance(rule.days, int) else self.number(rule.days)
+
+    def act_in_time(self, rule: Rule, tick: Tick) -> bool:
+        """Does what a timed rule says, if that can be done; answers whether anything was."""
+        if rule.action is COLLAPSE:
+            return self.collapse()
+        if rule.action is EVACUATE and self.can_evacuate():
+            self.evacuate(tick.years)
+            return True
+        if rule.action is RESTART and self.spares_left() > 0 and (self.poisoned or self.lost_at < math.inf):
+            self.restart(tick.years)
+            return True
+        return False
+
     def give_up(self, huge: HugePage) -> None:
         """Only poison in it keeps a huge page that was mapped shared from going back; a suspect page does not."""
         (self.leaked if self.shared and self.hits_in(huge) > 0 else self.dissolved).add(huge)
@@ -413,16 +569,32 @@ def life(plan: Plan, policy: Policy, events: Sequence[Event], stratum: int = 0) 
     """States of one trial at every grid point: int64[n_grid, n_columns]."""
     scenario = plan.scenario
     vm = Life(plan, policy, stratum)
-    states = np.tile(vm.state(), (scenario.horizon.n_steps + 1, 1))
-    for event in events:
+    n_steps = scenario.horizon.n_steps
+    states = np.tile(vm.state(), (n_steps + 1, 1))
+    for event in with_ticks(vm, events):
         if scenario.vm.on_loss == "end" and event.years > vm.died:
             break
+        changes = vm.changes
         vm.meet(event)
-        states[int(grid_point(event.years, scenario)) :] = vm.state()
-    lost_from = grid_point(vm.died, scenario)
-    if lost_from <= scenario.horizon.n_steps:
+        if not isinstance(event, Tick) or vm.changes > changes:
+            states[min(int(grid_point(event.years, scenario)), n_steps) :] = vm.state()
+    lost_from = grid_point(min(vm.lost_at, vm.died), scenario)
+    if lost_from <= n_steps:
         states[int(lost_from) :, state_columns(vm.sizes).index("vm_lost")] = 1
     return states
+
+
+def with_ticks(vm: Life, events: Sequence[Event]) -> list[Event | Tick]:
+    """Events and days on which timed rules are due, in time order, such a day before an event at the same time.
+
+    Days count from the first event that the policy learns of; no other VM needs anything.
+    """
+    first = min((event.years for event in events if vm.sees_ces or not event.corrected), default=math.inf)
+    last = int(vm.plan.scenario.horizon.years * DAYS_PER_YEAR)
+    periods = {vm.days_of(rule) for rule in vm.policy.rules if rule.trigger == "every"}
+    days = sorted({day for period in periods for day in range(period, last + 1, period)})
+    ticks = [tick for tick in map(Tick, days) if tick.years > first]
+    return sorted([*ticks, *events], key=lambda event: event.years)
 
 
 def stateless_states(plan: Plan, policy: Policy, errors: Errors, stratum: I64, point: int) -> I64:
@@ -445,7 +617,7 @@ def stateless_states(plan: Plan, policy: Policy, errors: Errors, stratum: I64, p
     n_trials = len(stratum)
     trial, key = errors.trial, errors.trial * vm.n_base_pages + errors.page
     # In each leaf of the last level the first event is acted on; every later one falls into the hole that it made.
-    first = np.unique(key // pages[last], return_index=True)[1]
+    first = np.sort(np.unique(key // pages[last], return_index=True)[1])
     acted = key[first]
 
     def hit(span_pages: int) -> I64:
@@ -454,6 +626,7 @@ def stateless_states(plan: Plan, policy: Policy, errors: Errors, stratum: I64, p
         spans = np.unique(acted // vm.n_base_pages * per_vm + acted % vm.n_base_pages // span_pages)
         return np.bincount(spans // per_vm, minlength=n_trials)
 
+    stalls = np.full(len(acted), load_costs(host.costs).shootdown_ns)  # of each event acted on
     n_acted, regions = hit(1), hit(pages[0])
     columns: dict[str, NDArray[Any]] = dict.fromkeys(state_columns(sizes), np.zeros(n_trials, np.int64))
     columns["stratum"] = stratum
@@ -478,9 +651,14 @@ def stateless_states(plan: Plan, policy: Policy, errors: Errors, stratum: I64, p
         leaves[below] = leaves[below] + split * (pages[above] // pages[below])
         columns["table_pages"] = columns["table_pages"] + split * plan.ladder.table_pages(above, below)
         columns["stall_ns"] = columns["stall_ns"] + split * int(plan.stall_split[above, below])
+        all_regions = whole_vm and above == 0
+        first_in = np.unique(trial[first] if all_regions else acted // pages[above], return_index=True)[1]
+        stalls[first_in] += int(plan.stall_split[above, below]) * (vm.n_regions if all_regions else 1)
         if above == 0:
             columns["restored_regions"] = split
     leaves[last] = leaves[last] - n_acted
+    columns["worst_stall_ns"] = np.zeros(n_trials, np.int64)
+    np.maximum.at(columns["worst_stall_ns"], trial[first], stalls)
     if last == 0 and (policy.mapping or host.mapping) == "shared":
         columns["leaked_regions"] = regions
         columns["host_lost_pages"] = regions * pages[0]

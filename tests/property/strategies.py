@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -18,19 +19,22 @@ from hypothesis import strategies as st
 from oracle import Event, Loss, covers, level_of, loss_of
 
 from poisonsim.engine.block import Paths, follow
-from poisonsim.engine.plan import Plan, situation_of
+from poisonsim.engine.plan import Plan, make_plan
 from poisonsim.faults.history import NO_MODE, History
 from poisonsim.memory import Ladder, ladder
 from poisonsim.policy import (
     BACKING,
     BASE,
+    COLLAPSE,
+    EVACUATE,
     KEEP,
     MIGRATE,
+    RESTART,
     SPLIT,
     SPLIT_TO,
     SPLIT_VM_TO,
     UNMAP,
-    compile_policy,
+    every,
     load_policy,
     on,
     on_ce,
@@ -67,8 +71,7 @@ class Case:
     @property
     def plan(self) -> Plan:
         """The history is given: corrected errors are in it, whether the scenario's host counts them or not."""
-        situation = replace(situation_of(self.scenario), counts_ces=True)
-        return Plan(self.scenario, 0, situation.ladder, (compile_policy(self.policy, situation),))
+        return make_plan(self.scenario, [self.policy], 0, any_host=True)
 
     @property
     def history(self) -> History:
@@ -141,6 +144,8 @@ def random_scenario(rng: Random, kind: tuple[str, str, bool, int]) -> Scenario:
             mapping=rng.choice(("shared", "private")),
             page_tables=rng.randint(1, 2),
             patrol=rng.choice(("1h", "24h", "14d", "1y")),
+            spare_hosts=rng.randint(0, 3),
+            moves_poison=rng.randrange(2) == 1,
         ),
         workload=Workload(reads_per_hour=rng.choice(READS_PER_HOUR)),
         horizon=Horizon(years=years, grid=f"{12 * int(years) // STEPS_PER_HORIZON}months"),
@@ -208,20 +213,28 @@ def random_fate(rng: Random, loss: Loss, years: float, marks: Sequence[float]) -
     return min(loss.fatal * math.exp(-exponent), 1 - 2.0**-53)
 
 
-def random_policy(rng: Random, scenario: Scenario, *, offlines: bool | None = None) -> Policy:
+def random_policy(
+    rng: Random, scenario: Scenario, *, offlines: bool | None = None, starts_anew: bool | None = None
+) -> Policy:
     """A policy that the checker accepts: every case closed, no rule dead, any guard over any counter.
 
     Args:
         offlines: Whether it has rules of `on_ce`; three in five have them if nothing is said.
+        starts_anew: Whether it may evacuate, restart or collapse; two in three may if nothing is said.
     """
     sizes = rungs_of(scenario).sizes
     base = len(sizes) - 1
     offlines = rng.randrange(5) < 3 if offlines is None else offlines
+    starts_anew = rng.randrange(3) < 2 if starts_anew is None else starts_anew
+    anew = {
+        EVACUATE: starts_anew and rng.randrange(3) == 0,
+        RESTART: starts_anew and rng.randrange(3) == 0,
+    }  # at poison
     may_migrate = rng.randrange(3) > offlines  # at poison
     by_hit = rng.randrange(2) == 0  # an action for each of the first hits: the quickest way through all orders of them
     limit = rng.randint(0, 6)
     params = {"limit": limit}
-    takes_spares = may_migrate or offlines
+    takes_spares = may_migrate or offlines or starts_anew
     if takes_spares and rng.randrange(2):
         params["spares"] = rng.choice((0, 1, 2, 6))
     spares = params.get("spares", scenario.host.spares) if takes_spares else 0
@@ -239,13 +252,16 @@ def random_policy(rng: Random, scenario: Scenario, *, offlines: bool | None = No
         return random_guard(rng, bounds, limit)
 
     def action(level: int) -> Act | SizedAct:
-        if offlines and rng.randrange(4) == 0:  # so that soft offline meets poison
+        if (offlines or starts_anew) and rng.randrange(4) == 0:  # so that they meet poison
             return KEEP
         return random_action(rng, sizes, level, may_migrate)
 
     everywhere: list[Rule] = []
     if rng.randrange(3) == 0:
         everywhere = [on(">BASE", when=guard()).do(rng.choice((SPLIT, UNMAP, KEEP, SPLIT_TO(BASE), SPLIT_VM_TO(BASE))))]
+    none_yet = bounds | {name: (0, bounds[name][1]) for name in ("hits_in_region", "hits_in_vm")}
+    timed = random_timed_rules(rng, partial(random_guard, rng, none_yet, limit)) if starts_anew else []
+    collapses = any(rule.action is COLLAPSE for rule in timed)
     rules = list(everywhere)
     reachable = {0}
     for level in range(base + 1):
@@ -257,21 +273,32 @@ def random_policy(rng: Random, scenario: Scenario, *, offlines: bool | None = No
         here = [on(size, when=when).do(action(level)) for when in guards]
         if may_migrate and (level == 0 or rng.randrange(4) == 0):
             here.insert(rng.randint(0, len(here)), on(size, when=rng.choice(("", guard()))).do(MIGRATE))
+        if anew[EVACUATE] and rng.randrange(2):
+            here.insert(rng.randint(0, len(here)), on(size, when=rng.choice(("", guard()))).do(EVACUATE))
+        if anew[RESTART] and rng.randrange(2):
+            when = rng.choice(("spares_left > 0", *2 * [guard()]))
+            here.insert(rng.randint(0, len(here)), on(size, when=when).do(RESTART))
         last = action(level)
         here.append(on(size).do(UNMAP if last is MIGRATE else last))
         for rule in (*(everywhere if level < base else ()), *here):
-            if isinstance(rule.action, SizedAct):
-                reachable.add(level_of(sizes, rule.action.size))
-            elif rule.action is SPLIT:
-                reachable.add(level + 1)
+            if isinstance(rule.action, SizedAct) or rule.action is SPLIT:
+                to_level = level + 1 if rule.action is SPLIT else level_of(sizes, rule.action.size)
+                reachable |= set(range(to_level + 1)) if collapses else {to_level}
         rules += here
     if offlines:
-        none_yet = bounds | {name: (0, bounds[name][1]) for name in ("hits_in_region", "hits_in_vm")}
-        rules = mixed_in(rng, rules, random_ce_rules(rng, sizes, reachable, lambda: random_guard(rng, none_yet, limit)))
+        acts = (MIGRATE, MIGRATE, EVACUATE) if starts_anew else (MIGRATE,)
+        ce_guard = partial(random_guard, rng, none_yet, limit)
+        rules = mixed_in(rng, rules, random_ce_rules(rng, sizes, reachable, ce_guard, acts))
+    if starts_anew:
+        rules = mixed_in(rng, rules, timed)
+        if not any(rule.action in (MIGRATE, RESTART) for rule in rules):
+            rules.append(every(days=rng.randint(20, 400), when="hits_in_vm > 0").do(RESTART))
+        params["period"] = rng.randint(20, 400)
     body = {
         "__module__": __name__,
-        "__annotations__": {"limit": int},
+        "__annotations__": {"limit": int, "period": int},
         "limit": 3,
+        "period": 30,
         "rules": rules,
         "mapping": rng.choice((None, "shared", "shared", "private")),
     }
@@ -279,21 +306,35 @@ def random_policy(rng: Random, scenario: Scenario, *, offlines: bool | None = No
     return made(**params)
 
 
-def random_ce_rules(rng: Random, sizes: Sequence[str], reachable: set[int], guard: Callable[[], str]) -> list[Rule]:
+def random_ce_rules(
+    rng: Random, sizes: Sequence[str], reachable: set[int], guard: Callable[[], str], acts: Sequence[Act] = (MIGRATE,)
+) -> list[Rule]:
     """One to five rules of `on_ce`, none of them dead, for leaves of one size or of several."""
     rules: list[Rule] = []
-    left = set(reachable)  # levels that no rule without a guard covers
+    left = {act: set(reachable) for act in acts}  # levels that no rule without a guard covers
     for _ in range(rng.randint(1, 5)):
-        level = rng.choice(sorted(left))
+        act = rng.choice(acts)
+        if not left[act]:
+            break
+        level = rng.choice(sorted(left[act]))
         size = rng.choice((random_size(rng, sizes, level), random_size(rng, sizes, level), f"<{BACKING}", f">{BASE}"))
-        about = {k for k in left if covers(sizes, size, k)}
+        about = {k for k in left[act] if covers(sizes, size, k)}
         when = rng.choice(("", guard(), *2 * ["hits_in_region > 0"]))
         if about:
-            rules.append(on_ce(size, when=when).do(MIGRATE))
-            left -= set() if when else about
-        if not left:
-            break
+            rules.append(on_ce(size, when=when).do(act))
+            left[act] -= set() if when else about
     return rules or [on_ce(BACKING).do(MIGRATE)]
+
+
+def random_timed_rules(rng: Random, guard: Callable[[], str]) -> list[Rule]:
+    """Up to three rules of `every`; some are due on the same days."""
+    rules: list[Rule] = []
+    days: list[int | str] = [rng.randint(20, 400), "period"]
+    for _ in range(rng.randrange(4)):
+        days.append(rng.choice((*days, rng.randint(20, 400))))
+        when = rng.choice(("", "hits_in_vm > 0", "regions_split > 0", guard(), guard()))
+        rules.append(every(days=days[-1], when=when).do(rng.choice((COLLAPSE, EVACUATE, RESTART))))
+    return rules
 
 
 def with_rules(policy: Policy, rules: Sequence[Rule]) -> Policy:

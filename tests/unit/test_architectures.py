@@ -230,7 +230,7 @@ def test_every_shipped_policy_runs_on_every_ladder_or_is_refused_in_words(
             make_plan(scenario, [policy], seed=1)
             fit.append(policy)
         except PolicyError as error:
-            assert policy in ("soft-offline", "hgm-contig")
+            assert policy in ("soft-offline", "hgm-contig", "evacuate-after")
             assert f"policy {policy}: " in str(error) and ("; set " in str(error) or "; take " in str(error))
     assert {"unmap1g", "hgm4k", "hgm2m", "migrate1g"} <= set(fit)
     res = ps.run(scenario, policies=fit, trials=1100, seed=1)

@@ -128,11 +128,14 @@ def test_costs_are_whole_nanoseconds_as_published() -> None:
         shootdown_ns=14_000,
         hvo_restore_gib_ns=10_500_000,
         guest_machine_check_ns=1_500,
+        evacuate_ns=50_000_000,
+        restart_ns=120_000_000_000,
+        collapse_gib_ns=1_000_000_000,
     )
     by_key = {number.key: number for number in catalog.numbers("costs", "linux")}
     assert {number.unit for number in by_key.values()} == {"ns"}
     assert {key for key, number in by_key.items() if number.quality == "assumed"} == {
-        "copy_gib_ns", "hvo_restore_gib_ns", "shootdown_ns", "guest_machine_check_ns",
+        "copy_gib_ns", "hvo_restore_gib_ns", "shootdown_ns", "guest_machine_check_ns", "restart_ns",
     }  # fmt: skip
 
 

@@ -9,14 +9,18 @@ from typing import Annotated, Any
 import numpy as np
 import pytest
 
+from poisonsim.engine.plan import make_plan
 from poisonsim.errors import PolicyError
 from poisonsim.memory import ladder
 from poisonsim.policy import (
     BACKING,
     BASE,
+    COLLAPSE,
     COUNTERS,
+    EVACUATE,
     KEEP,
     MIGRATE,
+    RESTART,
     SPLIT,
     SPLIT_TO,
     SPLIT_VM_TO,
@@ -28,11 +32,14 @@ from poisonsim.policy import (
     Rule,
     Situation,
     compile_policy,
+    every,
     load_policy,
     on,
     on_ce,
 )
+from poisonsim.scenario import Host, Scenario, Vm
 
+ARM = {"cpu": "neoverse-n1"}
 X86 = Situation(ladder("x86-64"), n_regions=1024, spares=4, mapping="shared", horizon_days=1826)
 END = [on(">BASE").do(SPLIT), on(BASE).do(UNMAP)]
 
@@ -207,7 +214,7 @@ def test_a_table_that_was_edited_has_another_digest() -> None:
         ),
         pytest.param(
             [on(BACKING).do(MIGRATE)],
-            ["rules leave one case open: poison in a 1G leaf", "MIGRATE may find no spare"],
+            ["rules leave one case open: poison in a 1G leaf", "MIGRATE and RESTART may find no spare"],
             id="open when spares run out",
         ),
         pytest.param(
@@ -418,6 +425,40 @@ def test_a_wrong_decide_is_refused(attributes: dict[str, Any], fragment: str) ->
     assert fragment in problems_of(policy)[0]
 
 
+# ------------------------------------------------------------------------------------------------- contiguous entries
+
+
+@pytest.mark.parametrize(
+    ("vm", "host", "words"),
+    [
+        ({}, {}, "which x86-64 does not have; take hgm2m"),
+        ({"arch": "arm64"}, ARM, "which no leaf below the backing has here (1G, 2M, 4K); set vm.contiguous = true"),
+        (
+            {"arch": "arm64-16k"},
+            ARM,
+            "which no leaf below the backing has here (1G, 32M, 16K); set vm.contiguous = true",
+        ),
+        ({"arch": "arm64", "backing": "64K", "contiguous": True, "guest_page": "4K"}, ARM, "has here (64K, 4K)"),
+    ],
+    ids=["x86-64", "not asked for", "only the backing", "too small a backing"],
+)
+def test_a_policy_that_needs_contiguous_entries_is_refused_without(vm: Any, host: Any, words: str) -> None:
+    scenario = Scenario(vm=Vm(**vm), host=Host(**host))
+    with pytest.raises(PolicyError) as caught:
+        make_plan(scenario, ["hgm2m", "hgm-contig"], seed=1)
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].startswith("policy hgm-contig: it maps with contiguous entries, ")
+    assert words in caught.value.problems[0]
+    assert make_plan(scenario, ["hgm-contig"], seed=1, any_host=True).policies  # to show and check it
+
+
+def test_a_policy_that_needs_contiguous_entries_is_taken_with_them() -> None:
+    arm = Scenario(vm=Vm(arch="arm64", contiguous=True), host=Host(**ARM))
+    with_them, without = make_plan(arm, ["hgm-contig", "hgm2m"], seed=1).policies
+    assert with_them.digest == without.digest, "the ladder decides, not the policy"
+    assert "needs_contiguous" not in load_policy("hgm-contig").parameters()
+
+
 # ------------------------------------------------------------------------------------------------- corrected errors
 
 
@@ -432,9 +473,9 @@ def test_a_rule_of_corrected_errors_needs_a_host_that_counts_them() -> None:
 
 
 @pytest.mark.parametrize("action", [UNMAP, KEEP, SPLIT, SPLIT_TO("4K"), SPLIT_VM_TO("2M")])
-def test_corrected_errors_know_one_action(action: Any) -> None:
+def test_corrected_errors_know_two_actions(action: Any) -> None:
     [problem] = problems_of(policy_of(on_ce(BACKING).do(action), *END))
-    assert problem.endswith("the page is not poisoned yet; the one action that on_ce knows is MIGRATE")
+    assert "on_ce knows no " in problem and problem.endswith("allowed: MIGRATE, EVACUATE")
 
 
 def test_a_rule_of_corrected_errors_behind_one_without_a_guard_is_dead() -> None:
@@ -444,3 +485,81 @@ def test_a_rule_of_corrected_errors_behind_one_without_a_guard_is_dead() -> None
     assert "rule 2 is dead: on_ce(BACKING, when age_days > 3): MIGRATE" in problem
     guarded = policy_of(on_ce(BACKING, when="spares_left > 1").do(MIGRATE), on_ce(BACKING).do(MIGRATE), *END)
     assert compile_policy(guarded, X86).acts_on_ces
+
+
+# ------------------------------------------------------------------------------------------- what the host must have
+
+
+@pytest.mark.parametrize(
+    ("rules", "lacks", "words"),
+    [
+        (
+            [on(BACKING).do(EVACUATE), on(BACKING).do(UNMAP)],
+            {"spare_hosts": 0},
+            "there is no host to go to; set host.spare_hosts",
+        ),
+        (
+            [on(BACKING).do(EVACUATE), on(BACKING).do(UNMAP)],
+            {"moves_poison": False},
+            "a VM that has poison, which QEMU refuses; evacuate on_ce",
+        ),
+        (
+            [on(BACKING).do(MIGRATE), on(BACKING).do(UNMAP)],
+            {"pinned": True},
+            "that of this scenario's VM is pinned for devices; choose",
+        ),
+        (
+            [every(days=9).do(EVACUATE), on(BACKING).do(KEEP)],
+            {"pinned": True},
+            "that of this scenario's VM is pinned for devices; choose",
+        ),
+        ([every(days=9).do(EVACUATE), on(BACKING).do(KEEP)], {"spare_hosts": 0}, "there is no host to go to"),
+    ],
+)
+def test_what_the_host_lacks_is_said_before_anything_runs(rules: list[Rule], lacks: dict[str, Any], words: str) -> None:
+    assert compile_policy(policy_of(*rules), X86)
+    with pytest.raises(PolicyError, match=words):
+        compile_policy(policy_of(*rules), dataclasses.replace(X86, **lacks))
+
+
+def test_a_clean_vm_may_leave_on_corrected_errors_whatever_the_vmm_does_with_poison() -> None:
+    policy = policy_of(on_ce(BACKING).do(EVACUATE), on(BACKING).do(UNMAP))
+    assert compile_policy(policy, dataclasses.replace(X86, moves_poison=False)).acts_on_ces
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (
+            on(BACKING).do(COLLAPSE),
+            "on knows no COLLAPSE; allowed: SPLIT, SPLIT_TO, SPLIT_VM_TO, UNMAP, KEEP, MIGRATE, EVACUATE, RESTART",
+        ),
+        (on_ce(BACKING).do(RESTART), "on_ce knows no RESTART; allowed: MIGRATE, EVACUATE"),
+        (every(days=1).do(UNMAP), "every knows no UNMAP; allowed: COLLAPSE, EVACUATE, RESTART"),
+        (every(days=0).do(COLLAPSE), "days is not a whole number of 1 or more, nor a parameter; write every"),
+        (every(days="often").do(COLLAPSE), "days is not a whole number of 1 or more, nor a parameter"),
+        (every(days=1.5).do(COLLAPSE), "days is not a whole number of 1 or more, nor a parameter"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_trigger_knows_its_own_actions(rule: Rule, words: str) -> None:
+    with pytest.raises(PolicyError, match=words):
+        compile_policy(policy_of(rule, *END), X86)
+
+
+def test_days_may_be_a_parameter() -> None:
+    class Nightly(Policy):
+        """Collapses now and then."""
+
+        days: Annotated[int, Range(1, 365)] = 7
+        rules = [*END, every(days="days").do(COLLAPSE)]
+
+    table = compile_policy(Nightly(days=30), X86)
+    assert table.rows[-1, -2:].tolist() == [COLLAPSE, 30] and table.row_start[-2:].tolist() == [3, 4]
+    assert str(Nightly.rules[-1]) == "every(days=days): COLLAPSE"
+
+
+def test_restarting_takes_spares_and_evacuating_does_not() -> None:
+    assert compile_policy(policy_of(on(BACKING).do(RESTART), on(BACKING).do(UNMAP)), X86).takes_spares
+    assert not compile_policy(policy_of(on(BACKING).do(EVACUATE), on(BACKING).do(UNMAP)), X86).takes_spares
+    with pytest.raises(PolicyError, match="leave one case open"):
+        compile_policy(policy_of(on(BACKING).do(RESTART)), X86)

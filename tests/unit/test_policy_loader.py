@@ -80,8 +80,8 @@ def test_classes_and_instances_are_policies_too() -> None:
 @pytest.mark.parametrize(
     ("spec", "fragment"),
     [
-        ("hgm2", "unknown policy 'hgm2'; did you mean hgm2m?; known: hgm-contig, hgm2m, hgm4k"),
-        ("zebra", "unknown policy 'zebra'; known: hgm-contig, hgm2m, hgm4k"),
+        ("hgm2", "unknown policy 'hgm2'; did you mean hgm2m?; known: collapse-nightly, evacuate-after, hgm-contig"),
+        ("zebra", "unknown policy 'zebra'; known: collapse-nightly, evacuate-after, hgm-contig"),
         ("", "unknown policy ''"),
         ("hgm2m:spares=3", "policy hgm2m: unknown parameter 'spares'; it has none"),
         ("migrate1g:spare=3", "unknown parameter 'spare'; did you mean spares?; it has spares"),
@@ -93,7 +93,7 @@ def test_classes_and_instances_are_policies_too() -> None:
         ("migrate1g:spares=2,spares=3", "parameter 'spares' is given twice; give it once"),
         ("migrate1g:spares=2, spares =3", "parameter 'spares' is given twice; give it once"),
         ("migrate1g:spares", "unknown policy 'migrate1g:spares'; did you mean migrate1g?"),
-        ("./nowhere.py", "policy file nowhere.py does not exist; give a file, or one of: hgm-contig"),
+        ("./nowhere.py", "policy file nowhere.py does not exist; give a file, or one of: collapse-nightly"),
     ],
 )
 def test_a_wrong_spec_says_what_is_wrong(spec: str, fragment: str) -> None:

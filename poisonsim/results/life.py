@@ -1,0 +1,235 @@
+"""One VM's life, event by event: what struck it, what the policy did about it, and what each step changed."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poisonsim.engine.block import trace_trial
+from poisonsim.engine.plan import Plan
+from poisonsim.engine.records import N_TRACE, NS_PER_YEAR, T_ACTS, T_DAY, T_DIES, T_EVENT, T_LEVEL
+from poisonsim.errors import MetricError, did_you_mean
+from poisonsim.faults.history import History, draw_history
+from poisonsim.faults.tables import MODES
+from poisonsim.policy import Act, CompiledPolicy
+from poisonsim.results.metrics import Metric
+from poisonsim.results.result import Result
+from poisonsim.results.values import Valuer
+from poisonsim.units import DAYS_PER_YEAR, format_bytes
+
+I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that happened.
+
+    Attributes:
+        years: When.
+        what: `"error"`, `"corrected errors"` (their number passed the host's threshold), `"timed rules"` or
+            `"guest dies"`.
+        page: Base page of guest memory, of an error or of corrected errors.
+        region: The huge page it lies in.
+        leaf: Size of the leaf that mapped it; empty where none did.
+        found_by: `"read"` or `"patrol"`, for an error.
+        mode: Mode of the DRAM fault behind it, where one is known.
+        acts: What the policy did, in order.
+        changes: What became of the metrics that changed, by name: their new value less the old one.
+    """
+
+    years: float
+    what: str
+    page: int | None
+    region: int | None
+    leaf: str
+    found_by: str
+    mode: str
+    acts: tuple[str, ...]
+    changes: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The step as plain data; what does not apply is left out."""
+        data = {
+            "years": self.years, "what": self.what, "page": self.page, "region": self.region, "leaf": self.leaf,
+            "found_by": self.found_by, "mode": self.mode, "acts": list(self.acts), "changes": dict(self.changes),
+        }  # fmt: skip
+        return {key: value for key, value in data.items() if value not in ("", None, [])}
+
+
+@dataclass(frozen=True)
+class Life:
+    """One VM's life under one policy; made by `life_of`.
+
+    Attributes:
+        trial: Which.
+        policy: Label of the policy.
+        metrics: Every metric, for units.
+        start: Their values before anything happened, by name.
+        steps: What happened, in order of time.
+        end: Their values at the end.
+    """
+
+    trial: int
+    policy: str
+    metrics: tuple[Metric, ...]
+    start: Mapping[str, float]
+    steps: tuple[Step, ...]
+    end: Mapping[str, float]
+
+    def lines(self) -> Iterator[str]:
+        """The life in words, a line each."""
+        units = {metric.name: metric.unit for metric in self.metrics}
+        if not self.steps:
+            yield f"trial {self.trial:,} under {self.policy}: no error in its whole life"
+            return
+        yield f"trial {self.trial:,} under {self.policy}: {len(self.steps)} steps"
+        for step in self.steps:
+            place = "" if step.page is None else f" in page {step.page:#x} of region {step.region:,}"
+            leaf = f" ({step.leaf} leaf)" if step.leaf else " (not mapped)" if step.page is not None else ""
+            by, fault = step.found_by and f"found by {step.found_by}", step.mode and f"{step.mode} fault"
+            how = ", ".join(filter(None, (by, fault)))
+            yield f"day {step.years * DAYS_PER_YEAR:9.2f}  {step.what}{place}{leaf}{f', {how}' if how else ''}"
+            if step.acts:
+                yield f"{'':15}{', '.join(step.acts)}"
+            changes = [f"{name} {_amount(value, units[name])}" for name, value in step.changes.items()]
+            yield from _wrapped("; ".join(changes) if changes else "nothing changes")
+        changed = [name for name in self.end if self.end[name] != self.start[name]]
+        kept = [f"{name} {_amount(self.end[name], units[name], signed=False)}" for name in changed]
+        yield "at the end"
+        yield from _wrapped("; ".join(kept))
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 118, initial_indent=" " * 15, subsequent_indent=" " * 15)
+
+
+def life_of(result: Result, trial: int, policy: str | None = None) -> Life:
+    """The life of one trial of a run under one of its policies, recomputed step by step by the same kernel.
+
+    Args:
+        result: The run.
+        trial: From 0 to the run's trials less 1.
+        policy: Label of the policy; default the last of the run.
+
+    Raises:
+        MetricError: No such trial or policy.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> res = ps.run("seed-1t-distinct", policies=["hgm2m"], trials=10, seed=7)
+        >>> life = life_of(res, trial=3, policy="hgm2m")
+        >>> len(life.steps) >= 100, life.steps[0].acts, life.steps[0].changes["table_bytes"]
+        (True, ('SPLIT_TO 2M', 'SPLIT_TO 4K', 'UNMAP'), 16752.0)
+    """
+    plan, labels = result.plan, [p.label for p in result.plan.policies]
+    if isinstance(trial, bool) or not isinstance(trial, int) or not 0 <= trial < result.n_trials:
+        raise MetricError(f"trial {trial} is not from 0 to {result.n_trials - 1:,}, the trials of this run")
+    label = labels[-1] if policy is None else policy
+    if label not in labels:
+        raise MetricError(
+            f"policy '{label}' is not in this run{did_you_mean(label, labels)}; it has {', '.join(labels)}"
+        )
+    compiled = plan.policies[labels.index(label)]
+    block, place = divmod(trial, plan.block_trials)
+    history = _alone(draw_history(plan.scenario, plan.seed, block, plan.block_trials), place)
+    rows = trace_trial(plan, compiled, history, block)
+    return _told(plan, compiled, trial, history if compiled.acts_on_ces else history.uncorrected, rows)
+
+
+def first_hit(result: Result) -> int:
+    """The first trial of a run that sees an error; 0 if none does."""
+    plan = result.plan
+    for block in range(-(-result.n_trials // plan.block_trials)):
+        history = draw_history(plan.scenario, plan.seed, block, plan.block_trials).uncorrected
+        hit = history.trial[np.diff(history.start) > 0] + block * plan.block_trials
+        if len(hit) and hit[0] < result.n_trials:
+            return int(hit[0])
+    return 0
+
+
+def _alone(history: History, place: int) -> History:
+    """The history of one trial of a block, which may be empty."""
+    at = int(np.searchsorted(history.trial, place))
+    hit = at < len(history.trial) and history.trial[at] == place
+    first, end = (int(history.start[at]), int(history.start[at + 1])) if hit else (0, 0)
+    return History(
+        np.array([place]), history.stratum[at : at + 1] if hit else np.zeros(1, np.int64), np.array([0, end - first]),
+        history.page[first:end], history.years[first:end], history.born[first:end], history.fate[first:end],
+        history.ar[first:end], history.mode[first:end], history.corrected[first:end],
+    )  # fmt: skip
+
+
+def _told(plan: Plan, policy: CompiledPolicy, trial: int, history: History, rows: I64) -> Life:
+    valuer = Valuer(plan)
+    zero = plan.zero_states[history.stratum[0]]
+    states = np.concatenate((zero[None], rows[:, N_TRACE:]))
+    dead = valuer.column("vm_lost")
+    values = valuer.values(policy, states)
+    names = [metric.name for metric in valuer.metrics]
+    steps, before, died = [], values[0].copy(), False
+    for i, row in enumerate(rows):
+        after = values[i + 1].copy()
+        after[dead] = died
+        steps.append(_step(plan, history, row, _changes(names, before, after)))
+        before = after
+        later = _when(history, rows[i + 1]) if i + 1 < len(rows) else plan.scenario.horizon.years
+        dies = max(row[T_DIES] / NS_PER_YEAR, steps[-1].years)
+        if row[T_DIES] >= 0 and not died and dies <= later:
+            died = True
+            steps.append(Step(dies, "guest dies", None, None, "", "", "", (), {"vm_lost": 1.0}))
+            before[dead] = 1.0
+            if plan.scenario.vm.on_loss == "end":
+                break
+    first, end = (dict(zip(names, v.tolist(), strict=True)) for v in (values[0], before))
+    return Life(trial, policy.label, valuer.metrics, first, tuple(steps), end)
+
+
+def _when(history: History, row: I64) -> float:
+    return float(history.years[row[T_EVENT]]) if row[T_EVENT] >= 0 else float(row[T_DAY] / DAYS_PER_YEAR)
+
+
+def _step(plan: Plan, history: History, row: I64, changes: Mapping[str, float]) -> Step:
+    sizes, e, years = plan.ladder.sizes, int(row[T_EVENT]), _when(history, row)
+    acts = _acts(int(row[T_ACTS]), sizes)
+    if e < 0:
+        return Step(years, "timed rules", None, None, "", "", "", acts, changes)
+    page, level, corrected = int(history.page[e]), int(row[T_LEVEL]), bool(history.corrected[e])
+    return Step(
+        years,
+        "corrected errors" if corrected else "error",
+        page,
+        page // plan.scenario.vm.pages_per_region,
+        sizes[level] if level >= 0 else "",
+        "" if corrected else "read" if history.ar[e] else "patrol",
+        MODES[history.mode[e]] if history.mode[e] < len(MODES) else "",
+        acts,
+        changes,
+    )
+
+
+def _acts(digits: int, sizes: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the acts that a trace packs into one number, with the leaf size that they split to."""
+    acts: list[str] = []
+    while digits:
+        act, target = divmod(digits % 256, 16)
+        acts.append(f"{Act(act).name} {sizes[target]}" if target else Act(act).name)
+        digits //= 256
+    return tuple(acts[::-1])
+
+
+def _changes(names: list[str], before: NDArray[np.float64], after: NDArray[np.float64]) -> dict[str, float]:
+    return {name: float(b - a) for name, a, b in zip(names, before, after, strict=True) if a != b}
+
+
+def _amount(value: float, unit: str, *, signed: bool = True) -> str:
+    sign = "" if not signed else "+" if value > 0 else "−"
+    size = abs(value) if signed else value
+    if unit == "bytes":
+        return f"{sign}{format_bytes(size)}"
+    number = f"{size:,.0f}" if float(size).is_integer() else f"{size:.4g}"
+    return f"{sign}{number}{'' if unit == '1' else f' {unit}'}"
