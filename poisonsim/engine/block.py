@@ -21,8 +21,10 @@ from poisonsim.engine.codes import (
     G_GROUP_SHIFT,
     G_HAS_DECIDE,
     G_REGIONS,
+    G_ROOM,
     G_SHARED,
     G_SPARES,
+    NO_ROOM,
 )
 from poisonsim.engine.counting import count_rows, count_states, states_at
 from poisonsim.engine.events import ALONE_IN_GROUP, grid_and_day, index_events
@@ -162,7 +164,9 @@ def trace_trial(plan: Plan, policy: CompiledPolicy, history: History, index: int
     return filled
 
 
-def _follow_one(plan: Plan, policy: CompiledPolicy, indexed: _Indexed, index: int, trace: I64 | None = None) -> Paths:
+def _follow_one(
+    plan: Plan, policy: CompiledPolicy, indexed: _Indexed, index: int, trace: I64 | None = None, room: int = 1
+) -> Paths:
     history, grid, day, flags = indexed
     if trace is None:
         trace = np.empty((0, N_TRACE + plan.zero_states.shape[1]), np.int64)
@@ -170,6 +174,7 @@ def _follow_one(plan: Plan, policy: CompiledPolicy, indexed: _Indexed, index: in
     geometry[G_SPARES] = policy.spares
     geometry[G_SHARED] = policy.shared
     geometry[G_HAS_DECIDE] = policy.decide is not None
+    geometry[G_ROOM] = room
     states, start, at, state, fault = simulate(
         history.start, history.page, history.years, history.born, grid, day, history.fate, history.ar, flags,
         plan.shifts, plan.ladder.table_pages_matrix(), plan.stall_split, plan.guest, geometry,
@@ -177,6 +182,8 @@ def _follow_one(plan: Plan, policy: CompiledPolicy, indexed: _Indexed, index: in
         policy.rows, policy.row_start, np.array(list(policy.params.values()) or [0], np.int64),
         compile_decide(policy.decide, tuple(policy.params)), history.stratum, plan.zero_states, trace,
     )  # fmt: skip
+    if fault[0] == NO_ROOM:
+        return _follow_one(plan, policy, indexed, index, trace, 4 * room)
     if fault[0]:
         _refuse(plan, policy, history, index, fault)
     return Paths(states, start, at, state)

@@ -49,6 +49,7 @@ from poisonsim.engine.codes import (
     G_GROUP_SHIFT,
     G_HAS_DECIDE,
     G_REGIONS,
+    G_ROOM,
     G_SHARED,
     G_SPARES,
     G_STALL_UNMAP_NS,
@@ -57,6 +58,7 @@ from poisonsim.engine.codes import (
     KEEP,
     MIGRATE,
     NO_MATCH,
+    NO_ROOM,
     RESTART,
     SPARES_LEFT,
     SPLIT,
@@ -76,7 +78,7 @@ from poisonsim.engine.events import (
 )
 from poisonsim.engine.guest import FAULT_PARTS, years_to_death
 from poisonsim.engine.hashing import bits_for, claim, longest_run, put, rebuild_index, slot_of
-from poisonsim.engine.records import grown, note, record
+from poisonsim.engine.records import note, record, record_rarely
 from poisonsim.engine.state import (
     DIRECT_MAP_PAGES,
     ERRORS,
@@ -130,7 +132,8 @@ def simulate(
     Returns:
         states int64[n_states, n_columns] (the first are `zero_states`); record_start int64[n_trials + 1]; record_grid
         int32 and record_state int32 [n_records]: from that grid point on the trial is in that state; and a fault
-        report int64[4] (0 in its first place, or 1, the trial, what decide answered and at which leaf level).
+        report int64[4] (0 in its first place; or 1, the trial, what decide answered and at which leaf level; or
+            `NO_ROOM`).
     """
     n_trials, n_events = len(start) - 1, len(page)
     n_levels, n_columns = len(shift), zero_states.shape[1]
@@ -153,6 +156,7 @@ def simulate(
         not has_ledger and len(trace) == 0,
     )
 
+    all_fixed = fixed.all()
     due = np.zeros(n_levels, np.int64)  # fixed answers not yet in the state, by level
     n_due = 0
     alone_from = n_levels  # leaves from this level down lie within one group of the direct map
@@ -183,12 +187,13 @@ def simulate(
     # distinct states, found by hash
     n_strata = len(zero_states)
     most_records = n_events + n_trials * (1 if n_timed == 0 else last_step + 1)  # beside errors: death, timed rules
-    states = np.empty((most_records + n_strata, n_columns), np.int64)
-    hashes = np.empty(most_records + n_strata, np.int64)
+    most_states = most_records * geometry[G_ROOM] + n_strata
+    states = np.empty((most_states, n_columns), np.int64)
+    hashes = np.empty(most_states, np.int64)
     states[:n_strata] = zero_states
     n_states = n_strata
     index = np.empty(
-        1 << max(bits_for(2 * most_records), 12), np.int32
+        1 << max(bits_for(2 * most_states), 12), np.int32
     )  # grows in place: only as much as needed is used
     index_mask = np.int64((1 << 12) - 1)
     rebuild_index(index, index_mask, hashes, n_strata, n_states)
@@ -221,56 +226,59 @@ def simulate(
         dies_at = np.inf  # years
         news = False  # whether the state is another than the last one recorded
         for e in range(first, last if n_timed == 0 else last + 1):
-            # timed rules that are due before this error, or before the end; a VM that nothing struck is left alone
-            while n_timed > 0 and e > first:
-                if n_states + 4 > len(states):  # records that gave way to others have left states behind
-                    states, hashes, index, index_mask = grown(states, hashes, index, n_strata, n_states)
-                tick = next_tick(rows, first_timed, asked, ages, today)
-                if tick > (years[e] if e < last else last_step / steps_per_year) * DAYS_PER_YEAR:
-                    break
-                today = tick
-                now = today / DAYS_PER_YEAR
-                tick_step = min(np.int64(np.ceil(now * steps_per_year)), last_step)
-                if s[VM_LOST] == 0 and dies_at < now:
+            if n_timed > 0:
+                # timed rules that are due before this error, or before the end; a VM that nothing struck is left alone
+                while e > first:
+                    if n_states + 4 > len(states):  # records that gave way to others have left states behind
+                        fault[0] = NO_ROOM
+                        return states[:n_strata], record_start, record_grid[:0], record_state[:0], fault
+                    tick = next_tick(rows, first_timed, asked, ages, today)
+                    if tick > (years[e] if e < last else last_step / steps_per_year) * DAYS_PER_YEAR:
+                        break
+                    today = tick
+                    now = today / DAYS_PER_YEAR
+                    tick_step = min(np.int64(np.ceil(now * steps_per_year)), last_step)
+                    if s[VM_LOST] == 0 and dies_at < now:
+                        s[VM_LOST] = 1
+                        death_step = np.int64(np.ceil(dies_at * steps_per_year))
+                        n_states, index_mask, n_records = record_rarely(
+                            s, salt, death_step, record_start[t], states, hashes, index, index_mask, n_states, n_strata,
+                            record_grid, record_state, n_records,
+                        )  # fmt: skip
+                        if geometry[G_END_AT_LOSS] == 1:
+                            break
+                    before_ns = s[STALL_NS]
+                    acts, moved, calmed = try_timed(
+                        rows, first_timed, asked, ages, counters, today, s, v, regions, ledgers, touched, moved_at,
+                        keys, stamps, values, mask, page, years, poisons, gone, first, e, shift, tables, geometry,
+                    )  # fmt: skip
+                    if moved:
+                        vm_moved_at, direct_map_pages = now, 0
+                    if calmed:
+                        dies_at = np.inf
+                    if acts > 0:
+                        n_traced = note(
+                            trace, n_traced, -1, today, acts, -1, dies_at, s, errors, regions_hit, direct_map_pages
+                        )
+                        s[WORST_STALL_NS] = max(s[WORST_STALL_NS], s[STALL_NS] - before_ns)
+                        s[ERRORS] = errors
+                        s[REGIONS_HIT] = regions_hit
+                        s[DIRECT_MAP_PAGES] = direct_map_pages
+                        n_states, index_mask, n_records = record_rarely(
+                            s, salt, tick_step, record_start[t], states, hashes, index, index_mask, n_states, n_strata,
+                            record_grid, record_state, n_records,
+                        )  # fmt: skip
+                if s[VM_LOST] == 0 and dies_at < (years[e] if e < last else np.inf):
+                    if dies_at * steps_per_year > last_step:
+                        break
                     s[VM_LOST] = 1
-                    n_states, index_mask, n_records = record(
+                    n_states, index_mask, n_records = record_rarely(
                         s, salt, np.int64(np.ceil(dies_at * steps_per_year)), record_start[t], states, hashes, index,
                         index_mask, n_states, n_strata, record_grid, record_state, n_records,
                     )  # fmt: skip
-                    if geometry[G_END_AT_LOSS] == 1:
-                        break
-                before_ns = s[STALL_NS]
-                acts, moved, calmed = try_timed(
-                    rows, first_timed, asked, ages, counters, today, s, v, regions, ledgers, touched, moved_at, keys,
-                    stamps, values, mask, page, years, poisons, gone, first, e, shift, tables, geometry,
-                )  # fmt: skip
-                if moved:
-                    vm_moved_at, direct_map_pages = now, 0
-                if calmed:
-                    dies_at = np.inf
-                if acts > 0:
-                    n_traced = note(
-                        trace, n_traced, -1, today, acts, -1, dies_at, s, errors, regions_hit, direct_map_pages
-                    )
-                    s[WORST_STALL_NS] = max(s[WORST_STALL_NS], s[STALL_NS] - before_ns)
-                    s[ERRORS] = errors
-                    s[REGIONS_HIT] = regions_hit
-                    s[DIRECT_MAP_PAGES] = direct_map_pages
-                    n_states, index_mask, n_records = record(
-                        s, salt, tick_step, record_start[t], states, hashes, index, index_mask, n_states, n_strata,
-                        record_grid, record_state, n_records,
-                    )  # fmt: skip
-            if n_timed > 0 and s[VM_LOST] == 0 and dies_at < (years[e] if e < last else np.inf):
-                if dies_at * steps_per_year > last_step:
+                if e == last or (geometry[G_END_AT_LOSS] == 1 and s[VM_LOST] == 1):
                     break
-                s[VM_LOST] = 1
-                n_states, index_mask, n_records = record(
-                    s, salt, np.int64(np.ceil(dies_at * steps_per_year)), record_start[t], states, hashes, index,
-                    index_mask, n_states, n_strata, record_grid, record_state, n_records,
-                )  # fmt: skip
-            if e == last or (geometry[G_END_AT_LOSS] == 1 and s[VM_LOST] == 1):
-                break
-            today = np.int64(day[e])
+                today = np.int64(day[e])
             before_ns = s[STALL_NS]
             acts, found_level = np.int64(0), np.int64(-1)
             flag = flags[e]
@@ -496,13 +504,15 @@ def simulate(
                         dies_at = min(dies_at, years[e] + wait)
                     break
 
-            s[WORST_STALL_NS] = max(s[WORST_STALL_NS], s[STALL_NS] - before_ns)
+            if not all_fixed:
+                s[WORST_STALL_NS] = max(s[WORST_STALL_NS], s[STALL_NS] - before_ns)
             if n_timed > 0 and (news or not corrected):
                 asked[:] = False
 
-            n_traced = note(
-                trace, n_traced, e, day[e], acts, found_level, dies_at, s, errors, regions_hit, direct_map_pages
-            )
+            if len(trace) > 0:
+                n_traced = note(
+                    trace, n_traced, e, day[e], acts, found_level, dies_at, s, errors, regions_hit, direct_map_pages
+                )
 
             # the guest may die at once, or before anything else happens
             upcoming = years[e + 1] if e + 1 < last else np.inf
@@ -534,7 +544,7 @@ def simulate(
                 news = True
                 if ends or e + 1 == last or death_step < grid[e + 1]:
                     news = False
-                    n_states, index_mask, n_records = record(
+                    n_states, index_mask, n_records = record_rarely(
                         s, salt, death_step, record_start[t], states, hashes, index, index_mask, n_states, n_strata,
                         record_grid, record_state, n_records,
                     )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 from numpy import int64
 
@@ -19,8 +18,7 @@ from poisonsim.engine.state import (
 from poisonsim.units import DAYS_PER_YEAR
 
 
-@njit(cache=True, nogil=True, inline="always")
-def record(
+def _record(
     s, salt, point, first_record, states, hashes, index, index_mask, n_states, n_strata, record_grid, record_state,
     n_records,
 ):  # fmt: skip
@@ -67,14 +65,8 @@ def record(
     return n_states, index_mask, n_records + 1
 
 
-@njit(cache=True, nogil=True)
-def grown(states, hashes, index, n_strata, n_states):
-    """Room for twice as many states: the arrays, and the mask of the whole index."""
-    states = np.concatenate((states, np.empty_like(states)))
-    hashes = np.concatenate((hashes, np.empty_like(hashes)))
-    index = np.empty(2 * len(index), np.int32)
-    rebuild_index(index, int64(len(index) - 1), hashes, n_strata, n_states)
-    return states, hashes, index, int64(len(index) - 1)
+record = njit(cache=True, nogil=True, inline="always")(_record)
+record_rarely = njit(cache=True, nogil=True)(_record)  # called, not inlined, which keeps the kernel small
 
 
 # what a row of a trace says before the state

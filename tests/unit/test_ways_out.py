@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import poisonsim as ps
+from poisonsim.policy import BACKING, KEEP, RESTART, every, on
 from poisonsim.units import GIB
 
 HOST = ["host.spares=200", "host.spare_hosts=1000", "host.moves_poison=true"]
@@ -101,3 +102,20 @@ def test_without_spares_and_hosts_they_fall_back() -> None:
     assert res.distribution("restart-after", "restarts").mean().best == 2
     assert res.distribution("restart-after", "spares_exhausted").mean().best == 1
     assert res.distribution("evacuate-after:n=1", "evacuations").mean().best == 1
+
+
+def test_a_rule_that_acts_every_day_finds_room_for_its_states() -> None:
+    """A guest that died at once is restarted day after day, which gives far more states than records are kept."""
+
+    class Daily(ps.Policy):
+        """Restarts day after day."""
+
+        rules = [on(BACKING).do(KEEP), every(days=1, when="age_days > 1").do(RESTART)]
+
+    scenario = ps.load_scenario("seed-1t", overrides=["faults.errors=1", "vm.unrecoverable=0.5", "host.spares=2"])
+    res = ps.run(scenario, policies=[Daily], trials=200, seed=1)
+    frame = res.samples()
+    dead = frame["vm_lost"] == 1
+    assert 0.3 < dead.mean() < 0.7
+    assert frame.loc[dead, "restarts"].max() > 1700 and (frame.loc[~dead, "restarts"] == 1).all()
+    assert (frame["guest_lost_bytes"] == 0).all() and (frame["spares_used"] == 1).all()
