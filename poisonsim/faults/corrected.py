@@ -26,6 +26,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 _Z = 1.959963984540054
+_MOST_LINES = 4e6  # about as many bad lines are drawn at once, to judge thresholds
 
 
 class Triggers(NamedTuple):
@@ -244,9 +245,10 @@ def draw_watched(
 
 
 def trigger_quality(model: FieldModel, *, seed: int, n_faults: int = 20_000) -> list[TriggerQuality]:
-    """Precision and recall of every threshold of the laws, simulated with so many faults of each kind.
+    """Precision and recall of every threshold of the laws, simulated with so many faults of each kind, or fewer.
 
-    Faults that lead to uncorrected errors and those that never do are drawn apart, and count by their rates.
+    Fewer where faults spoil so many lines that memory would not hold them. Faults that lead to uncorrected errors and
+    those that never do are drawn apart, and count by their rates.
 
     Examples:
         >>> from poisonsim.scenario import load_scenario
@@ -256,6 +258,9 @@ def trigger_quality(model: FieldModel, *, seed: int, n_faults: int = 20_000) -> 
         (['rasdaemon', 'mcelog', 'cec'], True)
     """
     horizon = model.scenario.horizon.years
+    few, many = model.lines_per_incident
+    share = max(law.large_share for law in model.laws.lines.values())
+    n_faults = int(min(n_faults, max(_MOST_LINES / (few + share * many), 100)))
     where, arriving, growing, corrected = (
         stream(seed, purpose, 0)
         for purpose in (Purpose.GEOMETRY, Purpose.ARRIVALS, Purpose.GROWTH, Purpose.CORRECTED)
