@@ -168,8 +168,7 @@ def _follow_one(
     plan: Plan, policy: CompiledPolicy, indexed: _Indexed, index: int, trace: I64 | None = None, room: int = 1
 ) -> Paths:
     history, grid, day, flags = indexed
-    if trace is None:
-        trace = np.empty((0, N_TRACE + plan.zero_states.shape[1]), np.int64)
+    timed = np.empty(0, np.bool_) if policy.has_timed_rules else None
     geometry, horizon = plan.geometry.copy(), plan.scenario.horizon
     geometry[G_SPARES] = policy.spares
     geometry[G_SHARED] = policy.shared
@@ -180,7 +179,8 @@ def _follow_one(
         plan.shifts, plan.ladder.table_pages_matrix(), plan.stall_split, plan.guest, geometry,
         horizon.n_steps / horizon.years, horizon.n_steps,
         policy.rows, policy.row_start, np.array(list(policy.params.values()) or [0], np.int64),
-        compile_decide(policy.decide, tuple(policy.params)), history.stratum, plan.zero_states, trace,
+        compile_decide(policy.decide, tuple(policy.params)), history.stratum, plan.zero_states, timed,
+        trace,
     )  # fmt: skip
     if fault[0] == NO_ROOM:
         return _follow_one(plan, policy, indexed, index, trace, 4 * room)

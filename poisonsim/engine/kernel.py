@@ -106,7 +106,7 @@ def simulate(
     start, page, years, born, grid, day, fate, ar, flags,
     shift, tables, stall_split, guest, geometry, steps_per_year, last_step,
     rows, row_start, params, decide,
-    stratum, zero_states, trace,
+    stratum, zero_states, timed, trace,
 ):  # fmt: skip
     """Runs every trial through one policy.
 
@@ -124,10 +124,11 @@ def simulate(
         rows, row_start, params, decide: the compiled policy.
         stratum: int64[n_trials], the row of `zero_states` that each trial starts from.
         zero_states: int64[n_strata, n_columns], the state before any error, by stratum.
+        timed: None if the policy has no timed rules; the compiler then leaves out what they would take.
         trace: int64[n, N_TRACE + n_columns], filled with a row for each event and each timed rule that acts, in order:
             event (-1 for rules), day, the acts as digits to the base 256 (16 times the act, plus the level it splits
-            to), leaf level found, nanoseconds at which the guest dies of what it has lost (-1 never), and the state. Of
-            length 0 where nobody asks.
+            to), leaf level found, nanoseconds at which the guest dies of what it has lost (-1 never), and the state.
+            None where nobody asks; the compiler then leaves out what it would take.
 
     Returns:
         states int64[n_states, n_columns] (the first are `zero_states`); record_start int64[n_trials + 1]; record_grid
@@ -144,6 +145,9 @@ def simulate(
     for r in range(len(rows)):
         has_ledger |= rows[r, -2] >= EVACUATE or rows[r, -2] == KEEP or rows[r, -2] == MIGRATE
     first_timed, n_timed = row_start[2 * n_levels], row_start[2 * n_levels + 1] - row_start[2 * n_levels]
+    usable = not has_ledger
+    if trace is not None:
+        usable = False
     fixed, change, becomes, last_level = fixed_answers(
         rows,
         row_start,
@@ -153,7 +157,7 @@ def simulate(
         guest.faults,
         geometry,
         n_columns,
-        not has_ledger and len(trace) == 0,
+        usable,
     )
 
     all_fixed = fixed.all()
@@ -225,8 +229,11 @@ def simulate(
         direct_map_pages = 0
         dies_at = np.inf  # years
         news = False  # whether the state is another than the last one recorded
-        for e in range(first, last if n_timed == 0 else last + 1):
-            if n_timed > 0:
+        stop = last
+        if timed is not None:
+            stop = last + 1
+        for e in range(first, stop):
+            if timed is not None:
                 # timed rules that are due before this error, or before the end; a VM that nothing struck is left alone
                 while e > first:
                     if n_states + 4 > len(states):  # records that gave way to others have left states behind
@@ -257,9 +264,10 @@ def simulate(
                     if calmed:
                         dies_at = np.inf
                     if acts > 0:
-                        n_traced = note(
-                            trace, n_traced, -1, today, acts, -1, dies_at, s, errors, regions_hit, direct_map_pages
-                        )
+                        if trace is not None:
+                            n_traced = note(
+                                trace, n_traced, -1, today, acts, -1, dies_at, s, errors, regions_hit, direct_map_pages
+                            )
                         s[WORST_STALL_NS] = max(s[WORST_STALL_NS], s[STALL_NS] - before_ns)
                         s[ERRORS] = errors
                         s[REGIONS_HIT] = regions_hit
@@ -506,10 +514,10 @@ def simulate(
 
             if not all_fixed:
                 s[WORST_STALL_NS] = max(s[WORST_STALL_NS], s[STALL_NS] - before_ns)
-            if n_timed > 0 and (news or not corrected):
+            if timed is not None and (news or not corrected):
                 asked[:] = False
 
-            if len(trace) > 0:
+            if trace is not None:
                 n_traced = note(
                     trace, n_traced, e, day[e], acts, found_level, dies_at, s, errors, regions_hit, direct_map_pages
                 )

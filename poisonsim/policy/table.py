@@ -71,6 +71,11 @@ class CompiledPolicy:
         return bool(self.row_start[2 * n_levels] > self.row_start[n_levels])
 
     @property
+    def has_timed_rules(self) -> bool:
+        """Whether it has rules that are tried from time to time."""
+        return bool(self.row_start[-1] > self.row_start[-2])
+
+    @property
     def uses_hgm(self) -> bool:
         """Whether it can map a region with smaller leaves, which needs high-granularity mapping; `decide` might."""
         return self.decide is not None or bool(np.isin(self.rows[:, -2], (Act.SPLIT_TO, Act.SPLIT_VM_TO)).any())
