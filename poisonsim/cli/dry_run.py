@@ -22,7 +22,7 @@ from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
 from poisonsim.results.words import as_probability, in_number, in_percent
 from poisonsim.scenario import FieldFaults, ResolvedScenario
-from poisonsim.units import format_bytes, format_years
+from poisonsim.units import format_bytes
 
 
 def print_dry_run(resolved: ResolvedScenario, plan: Plan, trials: int, threads: int | None) -> None:
@@ -47,8 +47,6 @@ def _plain(key: str, value: object) -> str:
     """A value of the scenario as its file could spell it."""
     if key == "memory" and isinstance(value, int):
         return format_bytes(value)
-    if key in ("patrol", "repair") and isinstance(value, float):
-        return format_years(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -149,15 +149,7 @@ def simulate(
     if trace is not None:
         usable = False
     fixed, change, becomes, last_level = fixed_answers(
-        rows,
-        row_start,
-        shift,
-        tables,
-        stall_split,
-        guest.faults,
-        geometry,
-        n_columns,
-        usable,
+        rows, row_start, shift, tables, stall_split, guest.faults, geometry, n_columns, usable
     )
 
     all_fixed = fixed.all()

@@ -53,15 +53,18 @@ class History:
     mode: U8
     corrected: U8
 
+    def cut(self, trial: I64, stratum: I64, start: I64, events: slice | NDArray[np.bool_]) -> History:
+        """Other trials with some of these events: a slice of them, or those where bool[n_events] holds."""
+        return History(
+            trial, stratum, start, self.page[events], self.years[events], self.born[events], self.fate[events],
+            self.ar[events], self.mode[events], self.corrected[events],
+        )  # fmt: skip
+
     def first(self, n_trials: int) -> History:
         """The histories of trials 0 to `n_trials` - 1 of this block."""
         n = int(np.searchsorted(self.trial, n_trials))
         end = int(self.start[n])
-        return History(
-            self.trial[:n], self.stratum[:n], self.start[: n + 1],
-            self.page[:end], self.years[:end], self.born[:end], self.fate[:end], self.ar[:end], self.mode[:end],
-            self.corrected[:end],
-        )  # fmt: skip
+        return self.cut(self.trial[:n], self.stratum[:n], self.start[: n + 1], slice(end))
 
     @property
     def uncorrected(self) -> History:
@@ -70,11 +73,7 @@ class History:
             return self
         kept = self.corrected == 0
         start = np.concatenate(([0], np.cumsum(kept)))[self.start]
-        return History(
-            self.trial, self.stratum, start,
-            self.page[kept], self.years[kept], self.born[kept], self.fate[kept], self.ar[kept], self.mode[kept],
-            self.corrected[kept],
-        )  # fmt: skip
+        return self.cut(self.trial, self.stratum, start, kept)
 
 
 def draw_history(scenario: Scenario, seed: int, block: int, n_trials: int) -> History:

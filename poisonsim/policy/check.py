@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from poisonsim.errors import PolicyError, did_you_mean
 from poisonsim.memory import ARCHITECTURES, Ladder
@@ -22,6 +23,9 @@ from poisonsim.policy.rules import (
 )
 
 UNBOUNDED = 2**62
+
+Expanded: TypeAlias = tuple[list[int], list[list[int]], bool, int]
+"""A rule on the ladder: levels, encoded conditions, whether it always holds, target level or -1."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,13 @@ class Checker:
         self._give_up()
         used: set[int] = set()
         rows: list[list[list[int]]] = [[] for _ in self.ladder.sizes]
+        collapses = any(rule.action is Act.COLLAPSE for rule in self.policy.rules)
         reachable, queue = {0}, [0]
         while queue:
             level = queue.pop()
             for target in self._level_rows(level, expanded, used, rows[level]):
-                between = (
-                    range(target + 1) if any(rule.action is Act.COLLAPSE for rule in self.policy.rules) else [target]
-                )
-                for arising in between:  # a collapse leaves leaves of every size down to the smallest
+                # a collapse leaves leaves of every size down to the smallest
+                for arising in range(target + 1) if collapses else [target]:
                     if arising not in reachable:
                         reachable.add(arising)
                         queue.append(arising)
@@ -126,8 +129,8 @@ class Checker:
         if self.problems:
             raise PolicyError(self.problems)
 
-    def _expand(self, rule: Rule) -> tuple[list[int], list[list[int]], bool, int] | None:
-        """(levels, encoded conditions, always true, target level or -1), or None where the rule is wrong."""
+    def _expand(self, rule: Rule) -> Expanded | None:
+        """What a rule means on the ladder, or None where it is wrong."""
         before = len(self.problems)
         levels = [0] if rule.trigger == "every" else self._levels(rule.size, rule)
         try:
@@ -220,19 +223,24 @@ class Checker:
             kept += [[index, OPERATORS.index(op), v] for op, v in tests if not all(_holds(x, op, v) for x in values)]
         return kept
 
+    def _tried(
+        self, trigger: str, level: int, expanded: Sequence[Expanded | None]
+    ) -> Iterator[tuple[int, Rule, Expanded]]:
+        """The rules of a trigger that cover leaves of a level, in order: place, rule, and what it expands to."""
+        for index, (rule, parts) in enumerate(zip(self.policy.rules, expanded, strict=True)):
+            if parts is not None and rule.trigger == trigger and level in parts[0]:
+                yield index, rule, parts
+
     def _level_rows(
         self,
         level: int,
-        expanded: list[tuple[list[int], list[list[int]], bool, int] | None],
+        expanded: Sequence[Expanded | None],
         used: set[int],
         rows: list[list[int]],
     ) -> list[int]:
         """Fills `rows` for one leaf size, marks the rules used, and returns the leaf levels that it leads to."""
         leads_to: list[int] = []
-        for index, (rule, parts) in enumerate(zip(self.policy.rules, expanded, strict=True)):
-            if parts is None or level not in parts[0] or rule.trigger != "on":
-                continue
-            _, conditions, always, target = parts
+        for index, rule, (_, conditions, always, target) in self._tried("on", level, expanded):
             used.add(index)
             act = rule.action.act if isinstance(rule.action, SizedAct) else rule.action
             if act is Act.SPLIT:
@@ -250,15 +258,10 @@ class Checker:
         )
         return leads_to
 
-    def _ce_rows(
-        self, level: int, expanded: list[tuple[list[int], list[list[int]], bool, int] | None], used: set[int]
-    ) -> list[list[int]]:
+    def _ce_rows(self, level: int, expanded: Sequence[Expanded | None], used: set[int]) -> list[list[int]]:
         """Rows of `on_ce` for one leaf size; marks the rules used. What no rule covers is left as it is."""
         rows: list[list[int]] = []
-        for index, (rule, parts) in enumerate(zip(self.policy.rules, expanded, strict=True)):
-            if parts is None or level not in parts[0] or rule.trigger != "on_ce":
-                continue
-            _, conditions, _, target = parts
+        for index, rule, (_, conditions, _, target) in self._tried("on_ce", level, expanded):
             if any(row[0] == 0 and row[-2] == rule.action for row in rows):
                 continue  # what an earlier rule cannot do, this one cannot do either
             used.add(index)
@@ -271,16 +274,13 @@ class Checker:
         days = self.params.get(rule.days, 0) if isinstance(rule.days, str) else rule.days
         return days if isinstance(days, int) and not isinstance(days, bool) else 0
 
-    def _timed_rows(
-        self, expanded: list[tuple[list[int], list[list[int]], bool, int] | None], used: set[int]
-    ) -> list[list[int]]:
+    def _timed_rows(self, expanded: Sequence[Expanded | None], used: set[int]) -> list[list[int]]:
         """Rows of `every`, with the days between in place of a target; marks the rules used."""
         rows: list[list[int]] = []
-        for index, (rule, parts) in enumerate(zip(self.policy.rules, expanded, strict=True)):
-            if parts is not None and rule.trigger == "every":
-                used.add(index)
-                assert isinstance(rule.action, Act)
-                rows.append(_row(parts[1], rule.action, self._days(rule)))
+        for index, rule, (_, conditions, _, _) in self._tried("every", 0, expanded):
+            used.add(index)
+            assert isinstance(rule.action, Act)
+            rows.append(_row(conditions, rule.action, self._days(rule)))
         return rows
 
 

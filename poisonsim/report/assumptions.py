@@ -13,7 +13,7 @@ from poisonsim.errors import ScenarioError
 from poisonsim.scenario import FieldFaults, Scenario, load_scenario
 from poisonsim.translation.cpus import load_cpu
 from poisonsim.translation.walks import model_numbers
-from poisonsim.units import format_bytes, format_years
+from poisonsim.units import format_bytes
 
 NOT_MODELLED = (
     "Poison that stays mapped and is consumed again costs the guest a machine check, and the host nothing.",
@@ -157,8 +157,6 @@ def _plain(key: str, value: object) -> str:
     """A value of a scenario as its file would spell it."""
     if key == "vm.memory" and isinstance(value, int):
         return format_bytes(value)
-    if key in ("host.patrol", "faults.repair") and isinstance(value, float):
-        return format_years(value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):

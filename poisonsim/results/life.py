@@ -157,11 +157,8 @@ def _alone(history: History, place: int) -> History:
     at = int(np.searchsorted(history.trial, place))
     hit = at < len(history.trial) and history.trial[at] == place
     first, end = (int(history.start[at]), int(history.start[at + 1])) if hit else (0, 0)
-    return History(
-        np.array([place]), history.stratum[at : at + 1] if hit else np.zeros(1, np.int64), np.array([0, end - first]),
-        history.page[first:end], history.years[first:end], history.born[first:end], history.fate[first:end],
-        history.ar[first:end], history.mode[first:end], history.corrected[first:end],
-    )  # fmt: skip
+    stratum = history.stratum[at : at + 1] if hit else np.zeros(1, np.int64)
+    return history.cut(np.array([place]), stratum, np.array([0, end - first]), slice(first, end))
 
 
 def _told(plan: Plan, policy: CompiledPolicy, trial: int, history: History, rows: I64) -> Life:
