@@ -13,7 +13,17 @@ from pydantic.dataclasses import dataclass
 
 from poisonsim.scenario_checks import SHARE, section
 from poisonsim.scenario_problem import shown
-from poisonsim.units import TIB, Time, page_bytes, parse_bytes, parse_rate_per_year, parse_time, parse_years, time_text
+from poisonsim.units import (
+    GIB,
+    TIB,
+    Time,
+    page_bytes,
+    parse_bytes,
+    parse_rate_per_year,
+    parse_time,
+    parse_years,
+    time_text,
+)
 
 T = TypeVar("T")
 
@@ -62,6 +72,10 @@ def _patrol(value: object) -> Time:
     return patrol
 
 
+def _free_memory(value: Any) -> int:
+    return 0 if value == 0 and not isinstance(value, bool) else parse_bytes(value)
+
+
 def _repair(value: object) -> Time:
     return parse_time(value, such_as="24h, 7d or 1y")
 
@@ -90,9 +104,12 @@ class Vm:
         arch: Architecture, with its base page where that is a choice.
         contiguous: Whether the process table may use contiguous entries between the page sizes (arm64, riscv64).
         guest_page: Page with which the guest maps its memory, or shares such as `{"2M": 0.9, "4K": 0.1}`.
-        on_loss: What follows when the VM is lost: counted, with the memory going on, or the end of the trial.
+        on_loss: What follows when the VM is lost: counted, with the memory going on; a restart of the guest, for which
+            spares replace what was lost; or the end of the trial.
         unrecoverable: Share of the guest's base pages whose loss kills the guest kernel.
         unretired: Share of the others that the guest fails to retire, and touches again.
+        unmovable: Share of the regions that hold memory which the guest cannot move, and so cannot vacate.
+        vcpus: Virtual CPUs, which take the refaults after a split side by side.
 
     Examples:
         >>> vm = Vm(memory="3TiB")
@@ -109,9 +126,11 @@ class Vm:
     arch: Literal["x86-64", "arm64", "arm64-16k", "arm64-64k", "riscv64"] = "x86-64"
     contiguous: bool = False
     guest_page: Annotated[str | Mapping[str, float], PlainValidator(_guest_page)] = "2M"
-    on_loss: Literal["count", "end"] = "count"
+    on_loss: Literal["count", "restart", "end"] = "count"
     unrecoverable: Annotated[float, Field(ge=0, le=0.5), SHARE] = 0.02
     unretired: Annotated[float, Field(ge=0, le=0.5), SHARE] = 0.06
+    unmovable: Annotated[float, Field(ge=0, le=1), SHARE] = 0.1
+    vcpus: Annotated[int, Field(ge=1, le=4096)] = 64
 
     @property
     def memory_bytes(self) -> int:
@@ -164,7 +183,8 @@ class Host:
     Args:
         cpu: Name of a CPU in the catalogue, or a TOML file.
         spares: Free huge pages kept in the pool.
-        mapping: Whether the memory is mapped shared (a page given up is leaked) or private (it is dissolved).
+        mapping: Whether the memory is mapped shared (a page given up is leaked) or private (it is dissolved); the
+            policies `unmap1g` and `unmap1g-private` are of one kind each, whatever this says.
         page_tables: Process page tables that map the memory: the VMM's, and one per further process.
         stage2_contiguous: Whether KVM uses contiguous entries in stage 2 where the process table has them. None does
             today (Linux 6.12); without them the TLB holds such a leaf in pieces, whatever the VMM maps.
@@ -180,6 +200,14 @@ class Host:
         spare_hosts: Hosts to which the VM can be evacuated, one after the other, each with as many spares.
         moves_poison: Whether the VMM can evacuate a VM that has poison; QEMU refuses to (commit 06152b89db64).
         pinned: Whether the VM's memory is pinned for devices (VFIO), so that neither its pages nor the VM can move.
+        kernel_reads: Share of the reads of a poisoned line left in the process table that the host's own kernel makes
+            (vhost, emulation), each of which panics the host. Only lines that the guest fails to retire are read.
+        table_lock: What one page-table lock of the process covers: all its tables, or the entries below one PMD.
+        free_memory: Memory of the host that is free outside the pool; text such as `"16GiB"`, or 0. Page tables always
+            find room in it; the memory map of a huge page that is dissolved, and a spare that is made good, may not.
+        replenish: Chance that the host, each time a spare is taken, finds enough of `free_memory` in one piece for
+            another.
+        spare_rows: DRAM rows with which the host's firmware can repair bad ones when it reboots, in all.
 
     Examples:
         >>> Host(spares=8).cpu
@@ -199,6 +227,16 @@ class Host:
     spare_hosts: Annotated[int, Field(ge=0, le=1000)] = 0
     moves_poison: bool = False
     pinned: bool = False
+    kernel_reads: Annotated[float, Field(ge=0, le=1), SHARE] = 1e-5
+    table_lock: Literal["per-pmd", "per-mm"] = "per-pmd"
+    free_memory: Annotated[int | str, PlainValidator(_small(_free_memory))] = 16 * GIB
+    replenish: Annotated[float, Field(ge=0, le=1), SHARE] = 0.0
+    spare_rows: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+    @property
+    def free_bytes(self) -> int:
+        """Free memory in bytes."""
+        return int(self.free_memory)
 
 
 @section("faults")

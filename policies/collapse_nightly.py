@@ -6,6 +6,7 @@ class CollapseNightly(Policy):
 
     Splitting is simple and quick; collapsing costs a second per huge page, at a time when it hurts least.
     Status: patches, not merged.
+    Needs: HGM with MADV_COLLAPSE: the series of February 2023.
     Source: J. Houghton, HGM v1 and v2 (MADV_SPLIT, MADV_COLLAPSE), 20230218002819.1486479-1-jthoughton@google.com.
     """
 

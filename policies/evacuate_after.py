@@ -6,8 +6,8 @@ from poisonsim.policy import BASE, EVACUATE, SPLIT, UNMAP, Policy, Range, on
 class EvacuateAfter(Policy):
     """Map around the poison with 2M leaves; live-migrate the VM to a clean host at its n-th poison.
 
-    The VMM must carry poison along (UFFDIO_POISON); QEMU refuses to migrate a VM that has any.
     Status: hypothetical.
+    Needs: HGM, spare hosts, a VMM that marks poison at the target (UFFDIO_POISON, Linux 6.12); QEMU refuses.
     Source: J. Yan, 20250604050902.3944054-1-jiaqiyan@google.com (move when distinct errors pass a number).
     """
 

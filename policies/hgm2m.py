@@ -7,6 +7,7 @@ class Hgm2M(Policy):
     A hit 1 GiB leaf becomes 2 MiB leaves, and only the hit 2 MiB becomes base pages: two page-table pages per
     table. On poison the kernel splits to the optimal sizes and unmaps the raw page only.
     Status: patches, not merged.
+    Needs: HGM: the series of February 2023, and that on memory_failure() of April.
     Source: memory-failure on HGM, lore.kernel.org 20230428004139.2899856-1-jiaqiyan@google.com.
     """
 

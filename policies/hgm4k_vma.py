@@ -6,6 +6,7 @@ class Hgm4KVma(Policy):
 
     The simplest high-granularity scheme of the thread: no per-entry sizes, one size for the whole mapping.
     Status: proposed.
+    Needs: HGM without entries of their own size; no patch was posted.
     Source: M. Kravetz in the HGM v1 thread, reply to lore.kernel.org 20230105101844.1893104-1-jthoughton@google.com.
     """
 

@@ -7,6 +7,7 @@ class Migrate1G(Policy):
     The copy skips the poisoned base page, which the guest has retired. Mainline migrates only before the error
     (soft offline); after it, user space can copy with pread() and map a new page, at the price of a pause.
     Status: proposed.
+    Needs: Linux 6.12 (pread() up to the poison), a VMM that maps anew; no vhost-user, no VFIO.
     Source: M. Kravetz in the HGM v1 thread; Linux 6.12 fs/hugetlbfs/inode.c adjust_range_hwpoison().
     """
 

@@ -6,6 +6,7 @@ class MigrateThenHgm2M(Policy):
 
     Keeps every region in its largest leaf while spares last, and loses no healthy memory after that.
     Status: proposed.
+    Needs: what migrate1g and hgm2m need.
     Source: the two mechanisms of migrate1g and hgm2m, combined.
     """
 

@@ -6,8 +6,10 @@ from poisonsim.policy import BACKING, RESTART, UNMAP, Policy, Range, on
 class RestartAfter(Policy):
     """Lose the huge page, and restart the guest at its n-th poison: spares replace what was lost.
 
-    On reset QEMU discards the poisoned huge pages, and fresh ones are taken from the pool at the next touch.
+    On reset QEMU discards the poisoned huge pages, and fresh ones are taken from the pool at the next touch; without a
+    spare there is no restart. A guest that reads poison it needs is restarted, too, and not counted as lost.
     Status: mainline.
+    Needs: QEMU 10 (from memory; the series is of February 2025).
     Source: W. Roche, QEMU 10: RAMBlock page size recorded with the poison, ram_block_discard_range() on reset.
     """
 

@@ -55,6 +55,7 @@ class Costs:
     Args:
         split_table_page_ns: Filling one page-table page when a leaf is split eagerly.
         refault_leaf_ns: One vCPU fault that maps one leaf again, under contention.
+        refault_locked_ns: The part of it for which the page-table lock of the process is held.
         copy_gib_ns: Copying 1 GiB to another huge page.
         clear_gib_ns: Clearing 1 GiB of a fresh huge page.
         shootdown_ns: Making every CPU of the VM drop a translation.
@@ -63,6 +64,7 @@ class Costs:
         evacuate_ns: Blackout of one live migration.
         restart_ns: From the reset of a guest until it serves again.
         collapse_gib_ns: Mapping 1 GiB by one leaf again.
+        reboot_ns: From the shutdown of a host until its VM serves again.
 
     Examples:
         >>> load_costs("linux").split_table_page_ns
@@ -71,6 +73,7 @@ class Costs:
 
     split_table_page_ns: int
     refault_leaf_ns: int
+    refault_locked_ns: int
     copy_gib_ns: int
     clear_gib_ns: int
     shootdown_ns: int
@@ -79,6 +82,7 @@ class Costs:
     evacuate_ns: int
     restart_ns: int
     collapse_gib_ns: int
+    reboot_ns: int
 
 
 @cache

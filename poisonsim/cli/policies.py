@@ -19,6 +19,7 @@ class {class_name}(Policy):
 
     Say here which mechanism of the kernel or the hypervisor this stands for.
     Status: hypothetical.
+    Needs: the kernel version, patches or features it takes.
     Source: where it is described.
     """
 
@@ -39,7 +40,13 @@ def list_command(as_json: bool = typer.Option(False, "--json", help="Print JSON 
         print_json(
             {
                 "policies": [
-                    {"name": s.name, "status": s.note("Status"), "summary": s.summary, "origin": s.origin}
+                    {
+                        "name": s.name,
+                        "status": s.note("Status"),
+                        "needs": s.note("Needs"),
+                        "summary": s.summary,
+                        "origin": s.origin,
+                    }
                     for s in sources
                 ]
             }
@@ -59,13 +66,16 @@ def show_command(
 
     from poisonsim.engine.plan import make_plan
     from poisonsim.policy import COUNTERS, Act, find_policy, load_policy
+    from poisonsim.policy.drawing import state_ladder
     from poisonsim.policy.table import resolve_params
+    from poisonsim.report.assumptions import numbers_behind
     from poisonsim.scenario import load_scenario
 
     source = find_policy(name)
     resolved = load_scenario(scenario)
     policy = load_policy(name)
-    (compiled,) = make_plan(resolved, [policy], seed=1, any_host=True).policies
+    plan = make_plan(resolved, [policy], seed=1, any_host=True)
+    (compiled,) = plan.policies
     typer.echo(f"{source.name}  ({source.origin})\n\n{inspect.getdoc(source.cls) or 'no description'}\n")
     typer.echo(
         f"huge pages it gives up are {'leaked (shared mapping)' if compiled.shared else 'dissolved (private mapping)'}"
@@ -73,12 +83,19 @@ def show_command(
     typer.echo(f"needs high-granularity mapping: {'yes' if compiled.uses_hgm else 'no'}")
     if compiled.acts_on_ces:
         typer.echo("needs a host that counts corrected errors: host.ce_threshold other than off")
+    if compiled.stage2_only:
+        typer.echo("splits stage 2 only: the process table and the vmemmap stay as they are")
+    if Act.OFFLINE in compiled.rows[:, -2]:
+        typer.echo("needs a guest that can vacate the region: all but vm.unmovable of them")
     if policy.needs_contiguous:
         typer.echo("needs leaves of contiguous entries: vm.contiguous = true (arm64, riscv64)")
     if Act.EVACUATE in compiled.rows[:, -2]:
         typer.echo("needs hosts to go to: host.spare_hosts, and host.moves_poison where the VM has poison")
     typer.echo("\nrules, tried in order:")
     for line in compiled.text:
+        typer.echo(f"  {line}")
+    typer.echo(f"\nstate ladder ({scenario}):")
+    for line in state_ladder(compiled, plan.ladder.sizes):
         typer.echo(f"  {line}")
     typer.echo("\ncounters a guard may compare:")
     for counter, meaning in COUNTERS.items():
@@ -91,6 +108,12 @@ def show_command(
             typer.echo(
                 f"  {parameter.name} = {values[parameter.name]}  ({allowed}; set with {name}:{parameter.name}=N)"
             )
+    behind = numbers_behind(compiled, resolved)
+    if behind:
+        typer.echo(f"\nnumbers the model takes for it ({scenario}; sources: poisonsim catalog show {scenario} --all):")
+        width = max(len(row.key) for row in behind)
+        for row in behind:
+            typer.echo(f"  {row.key:<{width}}  {row.value:>18}  {row.quality}")
     typer.echo(f"\ndigest {compiled.digest[:12]}")
 
 

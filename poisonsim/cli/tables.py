@@ -16,6 +16,7 @@ from poisonsim.results.statistics import TAIL_TRIALS, Distribution, Estimate, bi
 from poisonsim.results.words import (
     Shown,
     as_probability,
+    fallback_sentence,
     in_bytes,
     in_percent,
     paired_sentence,
@@ -50,6 +51,9 @@ def print_result(result: Result, resolved: ResolvedScenario, *, vms: int) -> Non
         return
     for policy in result.policies[1:]:
         typer.echo(textwrap.fill(paired_sentence(result, policy, to=reference), width=118, subsequent_indent="  "))
+    for policy in result.policies:
+        if sentence := fallback_sentence(result, policy):
+            typer.echo(textwrap.fill(sentence, width=118, subsequent_indent="  "))
     _print_fleet(result, vms)
 
 

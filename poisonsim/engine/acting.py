@@ -8,33 +8,50 @@ poisoned a page anew; `gone[e]`, what became of its leaf: 0 nothing new, level +
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from poisonsim.engine.answers import give_up, pages_to_split_down, split_down
+from poisonsim.compiled import compiled, inlined
+from poisonsim.engine.answers import free_pages, give_up, pages_to_split_down, split_down
 from poisonsim.engine.codes import (
+    EVACUATE,
+    G_LUCK,
     G_MOVES_POISON,
+    G_REGION_PAGES,
     G_REGIONS,
+    G_REPLENISH,
+    G_RESTORES_SPLIT,
     G_SHARED,
     G_SPARE_HOSTS,
+    G_SPARE_ROWS,
     G_SPARES,
     G_STALL_CLEAR_NS,
     G_STALL_COLLAPSE_NS,
+    G_STALL_COPY_NS,
     G_STALL_EVACUATE_NS,
     G_STALL_MIGRATE_NS,
+    G_STALL_REBOOT_NS,
     G_STALL_RESTART_NS,
+    G_STALL_RESTORE_NS,
+    G_STALL_UNMAP_NS,
+    G_UNMOVABLE,
     G_VM_PAGES,
     HOLE,
+    OFFLINE,
+    REBOOT,
 )
-from poisonsim.engine.hashing import put
+from poisonsim.engine.hashing import lucky, put
 from poisonsim.engine.state import (
+    DIRECT_MAP_PAGES,
     DISSOLVED_REGIONS,
     EVACUATIONS,
     GUEST_LOST_PAGES,
     HOST_LOST_PAGES,
     LEAKED_REGIONS,
     LEAVES,
+    REBOOTS,
     RESTARTS,
     RESTORED_REGIONS,
+    SPARES_ADDED,
+    SPARES_EXHAUSTED,
     SPARES_USED,
     STALL_NS,
     STRANDED_PAGES,
@@ -43,9 +60,11 @@ from poisonsim.engine.state import (
 
 # numbers of the VM: the level above which its leaves have been split as a whole; regions split, and lost in one piece;
 # poisons acted on since the VM moved or restarted; the stamp of now; regions touched since then; pages with poison;
-# regions whose huge page has its whole vmemmap back, and whether at some time all got it
+# regions whose huge page has its whole vmemmap back, and whether at some time all got it; and of the host, bad base
+# pages, huge pages with any, pages found bad or taken out since it booted, and spare rows used; the trial's number
 V_LEVEL, V_SPLIT, V_HOLES, V_HITS, V_STAMP, V_TOUCHED, V_POISONS, V_RESTORED, V_ALL_RESTORED = range(9)
-N_VM_NUMBERS = 9
+V_BAD, V_BAD_HUGE, V_SINCE_BOOT, V_ROWS, V_TRIAL = range(9, 14)
+N_VM_NUMBERS = 14
 
 # columns of a region's row
 R_STAMP, R_SPLIT_TO, R_COPY, R_HITS, R_RESTORED = range(5)
@@ -55,7 +74,7 @@ N_REGION_COLUMNS = 5
 L_POISONS, L_TABLES, L_LOST, L_VM_LEVEL, L_LEAVES = range(5)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def sync(ledger, vm_level, shift, tables):
     """Makes up for a split of the whole VM since the region was last looked at."""
     if ledger[L_VM_LEVEL] < vm_level:
@@ -64,7 +83,7 @@ def sync(ledger, vm_level, shift, tables):
         split_down(ledger, L_LEAVES, vm_level, shift)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def poisoned_in(page, poisons, first, end, level_shift, block):
     """Pages of a block that events from `first` up to `end` poisoned."""
     n = np.int64(0)
@@ -74,16 +93,17 @@ def poisoned_in(page, poisons, first, end, level_shift, block):
     return n
 
 
-@njit(cache=True, nogil=True, inline="always")
-def restore(s, v, regions, region):
+@inlined
+def restore(s, v, regions, region, geometry):
     """The huge page of a region gets its whole vmemmap back, unless it has it."""
     if regions[region, R_RESTORED] == 0:
         regions[region, R_RESTORED] = 1
         s[RESTORED_REGIONS] += 1
+        s[STALL_NS] += geometry[G_STALL_RESTORE_NS] * geometry[G_RESTORES_SPLIT]
         v[V_RESTORED] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def renew(s, v, regions, ledgers, moved_at, region, now, suspect, shift, tables, geometry):
     """A spare huge page takes the place of the one that backs a region; the old one is given up.
 
@@ -100,12 +120,12 @@ def renew(s, v, regions, ledgers, moved_at, region, now, suspect, shift, tables,
         s[HOST_LOST_PAGES] += suspect
         healthy = (np.int64(1) << shift[0]) - regions[region, R_HITS] - suspect
         leaks = geometry[G_SHARED] == 1 and regions[region, R_HITS] > 0  # of poison, not of suspicion
-        give_up(s, healthy, leaks, regions[region, R_RESTORED] == 1)
+        give_up(s, healthy, leaks, regions[region, R_RESTORED] == 1, geometry)
         v[V_RESTORED] -= regions[region, R_RESTORED]
     regions[region, R_RESTORED] = 0
     if vm_level > 0:
         v[V_SPLIT] += was_hole
-        restore(s, v, regions, region)
+        restore(s, v, regions, region, geometry)
     elif was_split:
         v[V_SPLIT] -= 1
     for k in range(n_levels):
@@ -119,37 +139,136 @@ def renew(s, v, regions, ledgers, moved_at, region, now, suspect, shift, tables,
     regions[region, R_HITS] = 0
     regions[region, R_COPY] += 1
     moved_at[region] = now
+    if geometry[G_REPLENISH] > 0 and free_pages(s, geometry) >= geometry[G_REGION_PAGES]:
+        attempt = s[SPARES_USED] + (s[EVACUATIONS] << 16) + (s[REBOOTS] << 32)
+        s[SPARES_ADDED] += lucky(geometry[G_LUCK], v[V_TRIAL], attempt, geometry[G_REPLENISH])
 
 
-@njit(cache=True, nogil=True)
+@inlined
+def spares_of(s, geometry):
+    """Spare huge pages left."""
+    return geometry[G_SPARES] + s[SPARES_ADDED] - s[SPARES_USED]
+
+
+@compiled
 def migrate(s, v, regions, ledgers, moved_at, region, now, suspect, shift, tables, geometry):
     """Moves a region's healthy data to a spare huge page; pages newly lost: holes come back, poison does not."""
     s[STALL_NS] += geometry[G_STALL_MIGRATE_NS]
+    if suspect:  # the kernel copies over a free huge page as it is
+        s[STALL_NS] -= geometry[G_STALL_CLEAR_NS]
     renew(s, v, regions, ledgers, moved_at, region, now, suspect, shift, tables, geometry)
     return ledgers[region, L_POISONS] - ledgers[region, L_LOST]
 
 
-@njit(cache=True, nogil=True, inline="always")
-def can_evacuate(s, v, geometry):
-    """Whether there is a host to go to, and the VMM can take the VM as it is."""
-    return s[EVACUATIONS] < geometry[G_SPARE_HOSTS] and (geometry[G_MOVES_POISON] == 1 or v[V_POISONS] == 0)
+@compiled
+def forget(s, v, ledger, page, poisons, gone, first, end, region_shift, region):
+    """The guest has no memory of what it retired or lost in a region that is whole again."""
+    s[GUEST_LOST_PAGES] -= ledger[L_LOST]
+    v[V_POISONS] -= ledger[L_POISONS]
+    ledger[L_LOST] = ledger[L_POISONS] = 0
+    for before in range(first, end):
+        if page[before] >> region_shift == region:
+            poisons[before] = False
+            gone[before] = 0
 
 
-@njit(cache=True, nogil=True)
+@compiled
+def offline(
+    s, v, regions, ledgers, moved_at, page, poisons, gone, first, end, region, now, shift, tables, geometry
+):  # fmt: skip
+    """The guest vacates a region of one leaf: a spare huge page is plugged in, or it stays away; pages newly lost."""
+    if spares_of(s, geometry) > 0:
+        s[STALL_NS] += geometry[G_STALL_MIGRATE_NS]
+        renew(s, v, regions, ledgers, moved_at, region, now, 0, shift, tables, geometry)
+        forget(s, v, ledgers[region], page, poisons, gone, first, end, shift[0], region)
+        return np.int64(0)
+    s[SPARES_EXHAUSTED] = 1
+    s[STALL_NS] += geometry[G_STALL_UNMAP_NS] + geometry[G_STALL_COPY_NS]
+    lose_whole(s, v, regions, region, geometry)
+    ledgers[region, L_LEAVES] -= 1
+    return (np.int64(1) << shift[0]) - ledgers[region, L_LOST]
+
+
+@inlined
+def lose_whole(s, v, regions, region, geometry):
+    """A region of one leaf becomes a hole, and its huge page is given up."""
+    s[LEAVES] -= 1
+    regions[region, R_SPLIT_TO] = HOLE
+    v[V_HOLES] += 1
+    was_restored = regions[region, R_RESTORED] == 1
+    healthy = geometry[G_REGION_PAGES] - regions[region, R_HITS]
+    give_up(s, healthy, geometry[G_SHARED] == 1, was_restored, geometry)
+    v[V_RESTORED] -= was_restored
+
+
+@compiled
+def able(s, v, region, geometry):
+    """A bit for each act that can be done now, spares apart; `region` is -1 where no leaf was hit.
+
+    To evacuate there must be a host to go to, and the VMM must take the VM as it is. To offline the guest must be able
+    to vacate the region. A reboot must have something to cure, and leave huge pages enough for the VM.
+    """
+    acts = np.int64(-1)
+    if s[EVACUATIONS] >= geometry[G_SPARE_HOSTS] or (geometry[G_MOVES_POISON] == 0 and v[V_POISONS] > 0):
+        acts &= ~(np.int64(1) << EVACUATE)
+    if region < geometry[G_UNMOVABLE]:
+        acts &= ~(np.int64(1) << OFFLINE)
+    repairs = v[V_BAD] <= geometry[G_SPARE_ROWS] - v[V_ROWS]
+    if v[V_SINCE_BOOT] == 0 or not (repairs or v[V_BAD_HUGE] <= geometry[G_SPARES]):
+        acts &= ~(np.int64(1) << REBOOT)
+    return acts
+
+
+@compiled
+def reboot(s, v, regions, ledgers, touched, moved_at, poisons, gone, first, end, now, n_levels, geometry):
+    """Boots the host: bad rows are repaired if there are spare ones for all, else huge pages with any are left out.
+
+    The VM starts again on whole huge pages: those of regions that had a bad page are others, where none was repaired.
+    """
+    s[REBOOTS] += 1
+    s[STALL_NS] += geometry[G_STALL_REBOOT_NS]
+    if v[V_BAD] <= geometry[G_SPARE_ROWS] - v[V_ROWS]:
+        v[V_ROWS] += v[V_BAD]
+        v[V_BAD] = v[V_BAD_HUGE] = 0
+    for i in range(v[V_TOUCHED]):
+        row, ledger = regions[touched[i]], ledgers[touched[i]]
+        if v[V_BAD] > 0 and (row[R_HITS] > 0 or row[R_SPLIT_TO] == HOLE):
+            moved_at[touched[i]] = now
+        row[R_SPLIT_TO] = row[R_HITS] = row[R_RESTORED] = 0
+        row[R_COPY] += 1
+        ledger[:] = 0
+        ledger[L_LEAVES] = 1
+    poisons[first:end] = False
+    gone[first:end] = 0
+    s[HOST_LOST_PAGES] = v[V_BAD]
+    s[STRANDED_PAGES] = v[V_BAD_HUGE] * geometry[G_REGION_PAGES] - v[V_BAD]
+    s[SPARES_USED] = s[DISSOLVED_REGIONS] = s[RESTORED_REGIONS] = v[V_BAD_HUGE]
+    s[SPARES_ADDED] = s[LEAKED_REGIONS] = s[TABLE_PAGES] = s[DIRECT_MAP_PAGES] = s[GUEST_LOST_PAGES] = 0
+    s[LEAVES : LEAVES + n_levels] = 0
+    s[LEAVES] = geometry[G_REGIONS]
+    v[V_LEVEL] = v[V_SPLIT] = v[V_HOLES] = v[V_HITS] = v[V_POISONS] = v[V_RESTORED] = v[V_ALL_RESTORED] = 0
+    v[V_SINCE_BOOT] = 0
+
+
+@compiled
 def evacuate(s, v, n_levels, geometry):
-    """Takes the VM to a clean host with as many spares: whole leaves, no tables, nothing lost but poisoned pages."""
+    """Takes the VM to a clean host with as many spares: whole leaves, no tables, nothing lost but poisoned pages.
+
+    These stay poisoned there, so that a guest that was to die of one still does.
+    """
     s[EVACUATIONS] += 1
     s[STALL_NS] += geometry[G_STALL_EVACUATE_NS]
     s[GUEST_LOST_PAGES] = v[V_POISONS]
-    s[HOST_LOST_PAGES] = s[STRANDED_PAGES] = s[TABLE_PAGES] = s[SPARES_USED] = 0
-    s[LEAKED_REGIONS] = s[DISSOLVED_REGIONS] = s[RESTORED_REGIONS] = 0
+    s[HOST_LOST_PAGES] = s[STRANDED_PAGES] = s[TABLE_PAGES] = s[DIRECT_MAP_PAGES] = s[SPARES_USED] = 0
+    s[SPARES_ADDED] = s[LEAKED_REGIONS] = s[DISSOLVED_REGIONS] = s[RESTORED_REGIONS] = 0
     s[LEAVES : LEAVES + n_levels] = 0
     s[LEAVES] = geometry[G_REGIONS]
     v[V_LEVEL] = v[V_SPLIT] = v[V_HOLES] = v[V_HITS] = v[V_TOUCHED] = v[V_RESTORED] = v[V_ALL_RESTORED] = 0
+    v[V_BAD] = v[V_BAD_HUGE] = v[V_SINCE_BOOT] = v[V_ROWS] = 0
     v[V_STAMP] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def restart(
     s, v, regions, ledgers, touched, moved_at, page, poisons, gone, first, end, now, dearest, shift, tables, geometry
 ):  # fmt: skip
@@ -168,17 +287,11 @@ def restart(
             continue
         sync(ledger, v[V_LEVEL], shift, tables)
         if regions[region, R_HITS] > 0 or regions[region, R_SPLIT_TO] != 0:  # else it moved since: only retired pages
-            if s[SPARES_USED] >= geometry[G_SPARES]:
+            if spares_of(s, geometry) <= 0:
                 continue
             s[STALL_NS] += geometry[G_STALL_CLEAR_NS]
             renew(s, v, regions, ledgers, moved_at, region, now, 0, shift, tables, geometry)
-        s[GUEST_LOST_PAGES] -= ledger[L_LOST]
-        v[V_POISONS] -= ledger[L_POISONS]
-        ledger[L_LOST] = ledger[L_POISONS] = 0
-        for before in range(first, end):
-            if page[before] >> shift[0] == region:
-                poisons[before] = False
-                gone[before] = 0
+        forget(s, v, ledger, page, poisons, gone, first, end, shift[0], region)
     for before in range(first, end):  # of regions that nothing touched since the VM moved
         if poisons[before] and regions[page[before] >> shift[0], R_STAMP] != v[V_STAMP]:
             poisons[before] = False
@@ -188,7 +301,7 @@ def restart(
     v[V_HITS] = 0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def collapse(
     s, v, regions, ledgers, touched, moved_at, keys, stamps, values, mask, page, years, gone, first, end, shift, tables,
     geometry,

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from poisonsim.compiled import compiled, inlined
 from poisonsim.engine.codes import (
-    EVACUATE,
+    G_FREE_PAGES,
+    G_REGION_PAGES,
+    G_RESTORE_PAGES,
+    G_RESTORES_SPLIT,
     G_SHARED,
+    G_STAGE2_ONLY,
+    G_STALL_RESTORE_NS,
     G_STALL_UNMAP_NS,
+    G_TABLES,
     HOLE,
     MIGRATE,
     NO_MATCH,
@@ -18,6 +24,7 @@ from poisonsim.engine.codes import (
     UNMAP,
 )
 from poisonsim.engine.state import (
+    DIRECT_MAP_PAGES,
     DISSOLVED_REGIONS,
     GUEST_FAULTS,
     GUEST_LOST_PAGES,
@@ -25,13 +32,14 @@ from poisonsim.engine.state import (
     LEAKED_REGIONS,
     LEAVES,
     RESTORED_REGIONS,
+    SPARES_ADDED,
     STALL_NS,
     STRANDED_PAGES,
     TABLE_PAGES,
 )
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def holds(x, operator, value):
     """Whether `x operator value`, the operator given by its place in `poisonsim.policy.rules.OPERATORS`."""
     if operator == 0:
@@ -47,13 +55,18 @@ def holds(x, operator, value):
     return x != value
 
 
-@njit(cache=True, nogil=True)
-def matching(rows, first, last, counters, spares_left, evacuates):
-    """The first of some rules that matches: its action and target, and whether one failed for want of a spare only.
+@compiled
+def matching(rows, first, last, counters, spares_left, able):
+    """The first of some rules that matches.
 
-    Where the VM cannot be evacuated (`evacuates`), rules that would do it do not match.
+    Args:
+        able: A bit for each act, by its number, that can be done now, spares apart.
+
+    Returns:
+        Its act and target; whether a rule before it failed for want of a spare only; whether one failed for want of
+        that or of anything else that its act needs.
     """
-    lacks_spare = False
+    lacks_spare = passed_over = False
     for r in range(first, last):
         matches = matches_but_for_spares = True
         for c in range(rows[r, 0]):
@@ -63,15 +76,37 @@ def matching(rows, first, last, counters, spares_left, evacuates):
         if (rows[r, -2] == MIGRATE or rows[r, -2] == RESTART) and spares_left <= 0:
             matches = False
             lacks_spare |= matches_but_for_spares
-        if matches and (evacuates or rows[r, -2] != EVACUATE):
-            return rows[r, -2], rows[r, -1], lacks_spare
-    return np.int64(NO_MATCH), np.int64(-1), lacks_spare
+        if matches and (able >> rows[r, -2]) & 1 == 0:
+            matches = False
+            passed_over = True
+        if matches:
+            return rows[r, -2], rows[r, -1], lacks_spare, passed_over or lacks_spare
+    return np.int64(NO_MATCH), np.int64(-1), lacks_spare, passed_over or lacks_spare
 
 
-@njit(cache=True, nogil=True, inline="always")
-def give_up(s, healthy_pages, shared, was_split):
-    """The host loses a huge page: leaked while it is mapped shared, else dissolved, which restores its vmemmap."""
-    if shared:
+@inlined
+def free_pages(s, geometry):
+    """Base pages of the host that are free outside the pool; below 0 where tables took more than there was."""
+    restored = s[RESTORED_REGIONS] if geometry[G_RESTORES_SPLIT] == 1 else s[DISSOLVED_REGIONS]
+    return (
+        geometry[G_FREE_PAGES]
+        + s[STRANDED_PAGES]
+        - s[TABLE_PAGES] * geometry[G_TABLES]
+        - s[DIRECT_MAP_PAGES]
+        - restored * geometry[G_RESTORE_PAGES]
+        - s[SPARES_ADDED] * (geometry[G_REGION_PAGES] - geometry[G_RESTORE_PAGES])
+    )
+
+
+@inlined
+def give_up(s, healthy_pages, leaks, was_split, geometry):
+    """The host loses a huge page: leaked, or dissolved, which first restores its vmemmap.
+
+    Where there is no memory for that it stays in the pool, poisoned, as good as leaked.
+    """
+    if not was_split and geometry[G_RESTORE_PAGES] > 0:
+        leaks |= free_pages(s, geometry) < geometry[G_RESTORE_PAGES]
+    if leaks:
         s[LEAKED_REGIONS] += 1
         s[HOST_LOST_PAGES] += healthy_pages
     else:
@@ -79,9 +114,10 @@ def give_up(s, healthy_pages, shared, was_split):
         s[STRANDED_PAGES] += healthy_pages
         if not was_split:
             s[RESTORED_REGIONS] += 1
+            s[STALL_NS] += geometry[G_STALL_RESTORE_NS]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def split_down(counts, first, target, shift):
     """Turns every leaf above `target` in `counts`, which starts at column `first`, into leaves of `target`."""
     for above in range(target):
@@ -90,7 +126,7 @@ def split_down(counts, first, target, shift):
         counts[first + target] += n << (shift[above] - shift[target])
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def pages_to_split_down(counts, first, target, pages):
     """Sum over leaves above `target` of the entry of `pages` for splitting one of them to `target`."""
     total = np.int64(0)
@@ -99,7 +135,7 @@ def pages_to_split_down(counts, first, target, pages):
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fixed_answers(rows, row_start, shift, tables, stall_split, faults, geometry, n_columns, usable):
     """What poison in a leaf of each level always does, where no rule on the way has a guard or needs a spare.
 
@@ -127,7 +163,8 @@ def fixed_answers(rows, row_start, shift, tables, stall_split, faults, geometry,
                 change[level, GUEST_FAULTS] += faults[here]
                 change[level, STALL_NS] += geometry[G_STALL_UNMAP_NS]
                 if here == 0:
-                    give_up(change[level], (np.int64(1) << shift[0]) - 1, geometry[G_SHARED], False)
+                    leaks = geometry[G_SHARED] == 1
+                    give_up(change[level], (np.int64(1) << shift[0]) - 1, leaks, False, geometry)
                 becomes[level, here] = HOLE
                 last[level] = here
                 break
@@ -136,14 +173,15 @@ def fixed_answers(rows, row_start, shift, tables, stall_split, faults, geometry,
             change[level, LEAVES + target] += np.int64(1) << (shift[here] - shift[target])
             change[level, TABLE_PAGES] += tables[here, target]
             change[level, STALL_NS] += stall_split[here, target]
-            if here == 0:
+            if here == 0 and geometry[G_STAGE2_ONLY] == 0:
                 change[level, RESTORED_REGIONS] += 1
+                change[level, STALL_NS] += geometry[G_STALL_RESTORE_NS] * geometry[G_RESTORES_SPLIT]
             becomes[level, here] = target
             here = target
     return fixed, change, becomes, last
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def settle(s, due, change):
     """Adds to the state what fixed answers change, as often as each is due; none are due after that: 0."""
     for level in range(len(due)):

@@ -16,16 +16,7 @@ from numba.core.errors import NumbaError
 from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import NDArray
 
-from poisonsim.engine.codes import (
-    G_CHUNK_SHIFT,
-    G_GROUP_SHIFT,
-    G_HAS_DECIDE,
-    G_REGIONS,
-    G_ROOM,
-    G_SHARED,
-    G_SPARES,
-    NO_ROOM,
-)
+from poisonsim.engine.codes import G_CHUNK_SHIFT, G_GROUP_SHIFT, G_LUCK, G_REGIONS, G_ROOM, NO_ROOM
 from poisonsim.engine.counting import count_rows, count_states, states_at
 from poisonsim.engine.events import ALONE_IN_GROUP, grid_and_day, index_events
 from poisonsim.engine.kernel import simulate
@@ -33,6 +24,7 @@ from poisonsim.engine.plan import Plan
 from poisonsim.engine.records import N_TRACE, T_EVENT
 from poisonsim.errors import PolicyError
 from poisonsim.faults.history import History, draw_history
+from poisonsim.faults.streams import Purpose, stream
 from poisonsim.policy import Act, CompiledPolicy
 from poisonsim.policy.rules import DECIDE_FIELDS
 from poisonsim.units import DAYS_PER_YEAR
@@ -168,15 +160,14 @@ def _follow_one(
     plan: Plan, policy: CompiledPolicy, indexed: _Indexed, index: int, trace: I64 | None = None, room: int = 1
 ) -> Paths:
     history, grid, day, flags = indexed
-    timed = np.empty(0, np.bool_) if policy.has_timed_rules else None
-    geometry, horizon = plan.geometry.copy(), plan.scenario.horizon
-    geometry[G_SPARES] = policy.spares
-    geometry[G_SHARED] = policy.shared
-    geometry[G_HAS_DECIDE] = policy.decide is not None
+    timed = np.empty(0, np.bool_) if policy.has_timed_rules or plan.scenario.vm.on_loss == "restart" else None
+    geometry, horizon = plan.geometry_of(policy), plan.scenario.horizon
     geometry[G_ROOM] = room
+    geometry[G_LUCK] = stream(plan.seed, Purpose.REPLENISHING, index).integers(1 << 62)
     states, start, at, state, fault = simulate(
-        history.start, history.page, history.years, history.born, grid, day, history.fate, history.ar, flags,
-        plan.shifts, plan.ladder.table_pages_matrix(), plan.stall_split, plan.guest, geometry,
+        history.start, history.trial, history.page, history.years, history.born, grid, day, history.fate, history.ar,
+        flags,
+        plan.shifts, plan.ladder.table_pages_matrix(), plan.stall_split(policy), plan.guest, geometry,
         horizon.n_steps / horizon.years, horizon.n_steps,
         policy.rows, policy.row_start, np.array(list(policy.params.values()) or [0], np.int64),
         compile_decide(policy.decide, tuple(policy.params)), history.stratum, plan.zero_states, timed,

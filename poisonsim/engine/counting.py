@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from poisonsim.compiled import compiled
 from poisonsim.engine.hashing import bits_for
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def count_states(record_start, record_grid, record_state, stratum, n_states, n_grid, n_untouched):
     """How many trials are in each state at each grid point: int64[n_states, n_grid].
 
@@ -29,7 +29,7 @@ def count_states(record_start, record_grid, record_state, stratum, n_states, n_g
     return counts[:, :n_grid]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def states_at(record_start, record_grid, record_state, stratum, points):
     """State of each trial at each of some ascending grid points: int32[n_points, n_trials]."""
     out = np.empty((len(points), len(record_start) - 1), np.int32)
@@ -44,7 +44,7 @@ def states_at(record_start, record_grid, record_state, stratum, points):
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def count_rows(rows):
     """The distinct rows of int32[n, width], by first appearance, and how often each occurs: int64[n_distinct]."""
     n, width = rows.shape

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from poisonsim.compiled import compiled
 from poisonsim.engine.hashing import bits_for, claim, longest_run, slot_of
 
 # flags of an event: the first poison of its base page, region, and chunk and group of the direct map; and whether it
@@ -15,7 +15,7 @@ FIRST_IN_PAGE, FIRST_IN_REGION, FIRST_IN_CHUNK, FIRST_IN_GROUP, ALONE_IN_GROUP, 
 KEY_CHUNK, KEY_GROUP = 8, 9
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def grid_and_day(years, steps_per_year, days_per_year):
     """First grid point at or after each event, and its whole days of age: int32[n_events] each."""
     grid = np.empty(len(years), np.int32)
@@ -26,7 +26,7 @@ def grid_and_day(years, steps_per_year, days_per_year):
     return grid, day
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def index_events(start, page, corrected, region_shift, chunk_shift, group_shift, n_regions):
     """Flags uint8[n_events] of what each event is the first of its trial to hit.
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from poisonsim.catalog import Costs
+from poisonsim.compiled import compiled
 from poisonsim.faults.detection import Detection
 from poisonsim.memory import Ladder
 from poisonsim.scenario import Vm
@@ -39,6 +39,9 @@ class GuestLaw(NamedTuple):
         kept_per_year: The same rate for a base page left mapped, of which only the bad line counts.
         faults: int64, mean machine checks that such a loss brings, in thousandths.
         kept_faults: The same for a base page left mapped.
+        p_panics: Probability that the guest survives a base page left in the process table but does not retire it, so
+            that the host's kernel goes on reading it for the guest.
+        panics_per_year: Rate of those reads, each of which panics the host.
     """
 
     p_dies: F64
@@ -46,10 +49,16 @@ class GuestLaw(NamedTuple):
     kept_per_year: float
     faults: I64
     kept_faults: int
+    p_panics: float
+    panics_per_year: float
 
     @classmethod
-    def of(cls, vm: Vm, ladder: Ladder, detection: Detection, costs: Costs, years: float) -> GuestLaw:
+    def of(
+        cls, vm: Vm, ladder: Ladder, detection: Detection, costs: Costs, years: float, kernel_reads: float = 0.0
+    ) -> GuestLaw:
         """The law of a VM whose lines are read as `detection` says, for losses that it outlives by half of `years`.
+
+        The host's own kernel makes the share `kernel_reads` of the reads.
 
         Examples:
             >>> from poisonsim.catalog import load_costs
@@ -81,6 +90,8 @@ class GuestLaw(NamedTuple):
             line,
             np.round(FAULT_PARTS * (1 + more)).astype(np.int64),
             round(FAULT_PARTS * (1 + float(kept[0]))),
+            (1 - f) * vm.unretired if kernel_reads > 0 else 0.0,
+            line * kernel_reads,
         )
 
 
@@ -96,7 +107,7 @@ def _brought(more: F64, reads: F64) -> F64:
     return brought
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def years_to_death(fate, p_dies, ar, pages, deaths_per_year):
     """Years from a loss that kills the guest to its death.
 
@@ -111,3 +122,16 @@ def years_to_death(fate, p_dies, ar, pages, deaths_per_year):
     if deaths_per_year <= 0 or fate <= 0:
         return np.inf
     return -np.log(fate / p_dies) / deaths_per_year
+
+
+@compiled
+def years_to_panic(fate, p_panics, panics_per_year):
+    """Years from an error that the guest survives to a read of it by the host's kernel; infinite for never.
+
+    Args:
+        fate: What is left of the uniform number once the guest has survived; below `p_panics` the host will panic.
+        p_panics, panics_per_year: From a `GuestLaw`.
+    """
+    if fate <= 0 or fate >= p_panics or panics_per_year <= 0:
+        return np.inf
+    return -np.log(fate / p_panics) / panics_per_year

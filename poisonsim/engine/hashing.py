@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from numba import njit
 from numpy import int64
 
+from poisonsim.compiled import compiled, inlined
 
-@njit(cache=True, nogil=True, inline="always")
+
+@inlined
 def slot_of(keys, stamps, mask, key, stamp):
     """Index of `key` in the table, or of the free place where it belongs."""
     i = (key * int64(-7046029254386353131) >> int64(20)) & mask
@@ -15,7 +16,7 @@ def slot_of(keys, stamps, mask, key, stamp):
     return i
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def claim(keys, stamps, mask, key, stamp):
     """Whether `key` is new in the table; from now on it is there."""
     i = slot_of(keys, stamps, mask, key, stamp)
@@ -26,7 +27,7 @@ def claim(keys, stamps, mask, key, stamp):
     return True
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def put(keys, stamps, values, mask, key, stamp, value):
     """Keeps `value` under `key`."""
     i = slot_of(keys, stamps, mask, key, stamp)
@@ -35,7 +36,16 @@ def put(keys, stamps, values, mask, key, stamp, value):
     values[i] = value
 
 
-@njit(cache=True, nogil=True)
+@compiled
+def lucky(luck, trial, attempt, threshold):
+    """Whether a trial has luck at an attempt: in `threshold` of 2**53 cases, the same whenever it is asked."""
+    x = int64(luck) + int64(trial) * int64(-7046029254386353131) + int64(attempt) * int64(-4417276706812531889)
+    for _ in range(2):
+        x = (x ^ (x >> int64(29))) * int64(-4658895280553007687)
+    return ((x ^ (x >> int64(32))) & ((int64(1) << int64(53)) - 1)) < threshold
+
+
+@compiled
 def bits_for(n):
     """log2 of a table size, at least 16, that holds `n` keys at half load."""
     bits = 4
@@ -44,7 +54,7 @@ def bits_for(n):
     return bits
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def longest_run(start):
     """Most events of any trial, at least 1, given where each begins."""
     longest = 1
@@ -53,7 +63,7 @@ def longest_run(start):
     return longest
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def rebuild_index(index, mask, hashes, first, n_states):
     """Fills the part of `index` below `mask` with the states from `first` on again, by their hashes."""
     index[: mask + 1] = -1

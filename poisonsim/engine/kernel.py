@@ -8,8 +8,8 @@ guest memory further on), so that whatever was known of its old huge page is sim
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from poisonsim.compiled import compiled
 from poisonsim.engine.acting import (
     L_LEAVES,
     L_LOST,
@@ -24,23 +24,30 @@ from poisonsim.engine.acting import (
     R_SPLIT_TO,
     R_STAMP,
     V_ALL_RESTORED,
+    V_BAD,
+    V_BAD_HUGE,
     V_HITS,
     V_HOLES,
     V_LEVEL,
     V_POISONS,
     V_RESTORED,
+    V_SINCE_BOOT,
     V_SPLIT,
     V_STAMP,
     V_TOUCHED,
-    can_evacuate,
+    V_TRIAL,
+    able,
     evacuate,
+    lose_whole,
     migrate,
+    offline,
     poisoned_in,
     restart,
     restore,
+    spares_of,
     sync,
 )
-from poisonsim.engine.answers import fixed_answers, give_up, matching, pages_to_split_down, settle, split_down
+from poisonsim.engine.answers import fixed_answers, matching, pages_to_split_down, settle, split_down
 from poisonsim.engine.codes import (
     EVACUATE,
     G_CHUNK_SHIFT,
@@ -48,17 +55,22 @@ from poisonsim.engine.codes import (
     G_END_AT_LOSS,
     G_GROUP_SHIFT,
     G_HAS_DECIDE,
+    G_REFAULT_NS,
     G_REGIONS,
+    G_RESTART_AT_LOSS,
+    G_RESTORES_SPLIT,
     G_ROOM,
-    G_SHARED,
-    G_SPARES,
+    G_STAGE2_ONLY,
+    G_STALL_RESTORE_NS,
     G_STALL_UNMAP_NS,
+    G_VCPUS,
     G_VM_PAGES,
     HOLE,
     KEEP,
     MIGRATE,
     NO_MATCH,
     NO_ROOM,
+    OFFLINE,
     RESTART,
     SPARES_LEFT,
     SPLIT,
@@ -76,13 +88,14 @@ from poisonsim.engine.events import (
     KEY_CHUNK,
     KEY_GROUP,
 )
-from poisonsim.engine.guest import FAULT_PARTS, years_to_death
+from poisonsim.engine.guest import FAULT_PARTS, years_to_death, years_to_panic
 from poisonsim.engine.hashing import bits_for, claim, longest_run, put, rebuild_index, slot_of
 from poisonsim.engine.records import note, record, record_rarely
 from poisonsim.engine.state import (
     DIRECT_MAP_PAGES,
     ERRORS,
     EVACUATIONS,
+    FALLBACKS,
     GUEST_FAULTS,
     GUEST_LOST_PAGES,
     HOST_LOST_PAGES,
@@ -91,19 +104,17 @@ from poisonsim.engine.state import (
     REGIONS_HIT,
     RESTORED_REGIONS,
     SPARES_EXHAUSTED,
-    SPARES_USED,
     STALL_NS,
     TABLE_PAGES,
     VM_LOST,
     WORST_STALL_NS,
 )
-from poisonsim.engine.timed import looks_at_age, next_tick, try_timed
-from poisonsim.units import DAYS_PER_YEAR
+from poisonsim.engine.timed import DIES_AT, MOVED_AT, N_CLOCK, looks_at_age, pass_time
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def simulate(
-    start, page, years, born, grid, day, fate, ar, flags,
+    start, trial, page, years, born, grid, day, fate, ar, flags,
     shift, tables, stall_split, guest, geometry, steps_per_year, last_step,
     rows, row_start, params, decide,
     stratum, zero_states, timed, trace,
@@ -112,6 +123,7 @@ def simulate(
 
     Args:
         start: int64[n_trials + 1], first event of each trial; events are in time order.
+        trial: int64[n_trials], numbers of the trials.
         page, years, born: int64, float64, float64 [n_events]: base page, when found, when its fault began.
         grid, day: int32[n_events], first grid point at or after `years`, age in days.
         fate, ar: float64, uint8 [n_events], what the guest makes of it; see `years_to_death`.
@@ -124,11 +136,12 @@ def simulate(
         rows, row_start, params, decide: the compiled policy.
         stratum: int64[n_trials], the row of `zero_states` that each trial starts from.
         zero_states: int64[n_strata, n_columns], the state before any error, by stratum.
-        timed: None if the policy has no timed rules; the compiler then leaves out what they would take.
+        timed: None if the policy has no timed rules and a lost VM is not restarted; the compiler then leaves out what
+            they would take.
         trace: int64[n, N_TRACE + n_columns], filled with a row for each event and each timed rule that acts, in order:
             event (-1 for rules), day, the acts as digits to the base 256 (16 times the act, plus the level it splits
-            to), leaf level found, nanoseconds at which the guest dies of what it has lost (-1 never), and the state.
-            None where nobody asks; the compiler then leaves out what it would take.
+            to), leaf level found (`RESTARTED` where a lost VM is), nanoseconds at which the guest dies of what it has
+            lost (-1 never), and the state. None where nobody asks; the compiler then leaves out what it would take.
 
     Returns:
         states int64[n_states, n_columns] (the first are `zero_states`); record_start int64[n_trials + 1]; record_grid
@@ -139,13 +152,14 @@ def simulate(
     n_trials, n_events = len(start) - 1, len(page)
     n_levels, n_columns = len(shift), zero_states.shape[1]
     base = n_levels - 1
-    region_pages = np.int64(1) << shift[0]
     has_decide = geometry[G_HAS_DECIDE] == 1
-    has_ledger = has_decide
+    restarts_at_loss = geometry[G_RESTART_AT_LOSS] == 1
+    has_ledger = has_decide or restarts_at_loss
     for r in range(len(rows)):
         has_ledger |= rows[r, -2] >= EVACUATE or rows[r, -2] == KEEP or rows[r, -2] == MIGRATE
     first_timed, n_timed = row_start[2 * n_levels], row_start[2 * n_levels + 1] - row_start[2 * n_levels]
-    usable = not has_ledger
+    # of what always happens, whether a dissolve finds memory is known: what the first gives back is enough for the next
+    usable = not has_ledger and geometry[G_STAGE2_ONLY] == 0
     if trace is not None:
         usable = False
     fixed, change, becomes, last_level = fixed_answers(
@@ -161,6 +175,7 @@ def simulate(
 
     p_dies, deaths_per_year, faults = guest.p_dies, guest.deaths_per_year, guest.faults
     kept_per_year, kept_faults = guest.kept_per_year, guest.kept_faults
+    p_panics, panics_per_year = guest.p_panics, guest.panics_per_year
 
     # what is known of nodes (leaves that were split or lost), regions and ledgers, where their stamp is that of now
     keys_per_event = n_levels - 2 + 2 * has_ledger  # a node of each level between; and chunk and group
@@ -182,7 +197,8 @@ def simulate(
 
     # distinct states, found by hash
     n_strata = len(zero_states)
-    most_records = n_events + n_trials * (1 if n_timed == 0 else last_step + 1)  # beside errors: death, timed rules
+    # beside errors: death, timed rules
+    most_records = n_events * (1 + restarts_at_loss) + n_trials * (1 if n_timed == 0 else last_step + 1)
     most_states = most_records * geometry[G_ROOM] + n_strata
     states = np.empty((most_states, n_columns), np.int64)
     hashes = np.empty(most_states, np.int64)
@@ -200,6 +216,7 @@ def simulate(
     n_records = 0
     n_traced = 0
     fault = np.zeros(4, np.int64)
+    clock, marks = np.zeros(N_CLOCK), np.zeros(4, np.int64)
     counters = np.zeros(9, np.int64)
     counters[8] = base
     s = zero_states[0].copy()
@@ -213,6 +230,7 @@ def simulate(
         stamp = v[V_STAMP] + 1
         v[:] = 0
         v[V_STAMP] = stamp
+        v[V_TRIAL] = trial[t]
         vm_moved_at = -1.0  # years
         today = np.int64(0)
         asked[:] = False
@@ -226,56 +244,22 @@ def simulate(
             stop = last + 1
         for e in range(first, stop):
             if timed is not None:
-                # timed rules that are due before this error, or before the end; a VM that nothing struck is left alone
-                while e > first:
-                    if n_states + 4 > len(states):  # records that gave way to others have left states behind
+                if e > first:  # a VM that nothing struck is left alone
+                    s[DIRECT_MAP_PAGES] = direct_map_pages
+                    marks[0], marks[1], marks[2], marks[3] = n_states, index_mask, n_records, n_traced
+                    clock[DIES_AT], clock[MOVED_AT] = dies_at, vm_moved_at
+                    today = pass_time(
+                        rows, first_timed, asked, ages, counters, today, clock, s, v, regions, ledgers, touched,
+                        moved_at, keys, stamps, values, mask, page, years, poisons, gone, first, e, last, shift, tables,
+                        geometry, steps_per_year, last_step, errors, regions_hit, salt, record_start[t], states, hashes,
+                        index, n_strata, record_grid, record_state, trace, marks,
+                    )  # fmt: skip
+                    if today < 0:
                         fault[0] = NO_ROOM
                         return states[:n_strata], record_start, record_grid[:0], record_state[:0], fault
-                    tick = next_tick(rows, first_timed, asked, ages, today)
-                    if tick > (years[e] if e < last else last_step / steps_per_year) * DAYS_PER_YEAR:
-                        break
-                    today = tick
-                    now = today / DAYS_PER_YEAR
-                    tick_step = min(np.int64(np.ceil(now * steps_per_year)), last_step)
-                    if s[VM_LOST] == 0 and dies_at < now:
-                        s[VM_LOST] = 1
-                        death_step = np.int64(np.ceil(dies_at * steps_per_year))
-                        n_states, index_mask, n_records = record_rarely(
-                            s, salt, death_step, record_start[t], states, hashes, index, index_mask, n_states, n_strata,
-                            record_grid, record_state, n_records,
-                        )  # fmt: skip
-                        if geometry[G_END_AT_LOSS] == 1:
-                            break
-                    before_ns = s[STALL_NS]
-                    acts, moved, calmed = try_timed(
-                        rows, first_timed, asked, ages, counters, today, s, v, regions, ledgers, touched, moved_at,
-                        keys, stamps, values, mask, page, years, poisons, gone, first, e, shift, tables, geometry,
-                    )  # fmt: skip
-                    if moved:
-                        vm_moved_at, direct_map_pages = now, 0
-                    if calmed:
-                        dies_at = np.inf
-                    if acts > 0:
-                        if trace is not None:
-                            n_traced = note(
-                                trace, n_traced, -1, today, acts, -1, dies_at, s, errors, regions_hit, direct_map_pages
-                            )
-                        s[WORST_STALL_NS] = max(s[WORST_STALL_NS], s[STALL_NS] - before_ns)
-                        s[ERRORS] = errors
-                        s[REGIONS_HIT] = regions_hit
-                        s[DIRECT_MAP_PAGES] = direct_map_pages
-                        n_states, index_mask, n_records = record_rarely(
-                            s, salt, tick_step, record_start[t], states, hashes, index, index_mask, n_states, n_strata,
-                            record_grid, record_state, n_records,
-                        )  # fmt: skip
-                if s[VM_LOST] == 0 and dies_at < (years[e] if e < last else np.inf):
-                    if dies_at * steps_per_year > last_step:
-                        break
-                    s[VM_LOST] = 1
-                    n_states, index_mask, n_records = record_rarely(
-                        s, salt, np.int64(np.ceil(dies_at * steps_per_year)), record_start[t], states, hashes, index,
-                        index_mask, n_states, n_strata, record_grid, record_state, n_records,
-                    )  # fmt: skip
+                    dies_at, vm_moved_at = clock[DIES_AT], clock[MOVED_AT]
+                    n_states, index_mask, n_records, n_traced = marks
+                    direct_map_pages = s[DIRECT_MAP_PAGES]
                 if e == last or (geometry[G_END_AT_LOSS] == 1 and s[VM_LOST] == 1):
                     break
                 today = np.int64(day[e])
@@ -288,6 +272,7 @@ def simulate(
             regions_hit += (flag & FIRST_IN_REGION) > 0
             region = page[e] >> shift[0]
             felt = flag & FIRST_IN_PAGE > 0
+            fell_back = False
             if regions[region, R_STAMP] != v[V_STAMP]:
                 regions[region, R_STAMP] = v[V_STAMP]
                 regions[region, R_SPLIT_TO] = 0
@@ -340,6 +325,12 @@ def simulate(
                 if became != HOLE and not corrected:
                     v[V_HITS] += 1
                     regions[region, R_HITS] += 1
+                    if has_ledger:
+                        v[V_BAD] += 1
+                        v[V_BAD_HUGE] += regions[region, R_HITS] == 1
+                        v[V_SINCE_BOOT] += 1
+                    if not all_fixed:  # the direct map is split once the page is dealt with
+                        s[DIRECT_MAP_PAGES] = direct_map_pages
                     if geometry[G_DIRECT_MAP]:
                         new_chunk, new_group = (flag & FIRST_IN_CHUNK) > 0, (flag & FIRST_IN_GROUP) > 0
                         if has_ledger:  # a region that moved lies elsewhere
@@ -373,7 +364,7 @@ def simulate(
                     before_ns = s[STALL_NS]
                 while became != HOLE:
                     # which rule acts
-                    spares_left = geometry[G_SPARES] - s[SPARES_USED]
+                    spares_left = spares_of(s, geometry)
                     counters[SPARES_LEFT] = spares_left
                     counters[1] = regions[region, R_HITS]
                     counters[2] = v[V_HITS]
@@ -395,10 +386,13 @@ def simulate(
                             act = SPLIT_TO
                     else:
                         first_rules = level + n_levels * corrected
-                        act, target, lacks_spare = matching(
+                        act, target, lacks_spare, passed_over = matching(
                             rows, row_start[first_rules], row_start[first_rules + 1], counters, spares_left,
-                            has_ledger and can_evacuate(s, v, geometry),
+                            able(s, v, region, geometry) if has_ledger else np.int64(-1),
                         )  # fmt: skip
+                        if passed_over and not fell_back:
+                            fell_back = news = True
+                            s[FALLBACKS] += 1
                         if lacks_spare:
                             news |= s[SPARES_EXHAUSTED] == 0
                             s[SPARES_EXHAUSTED] = 1
@@ -411,7 +405,8 @@ def simulate(
                     if act == SPLIT_TO:
                         if level == 0:
                             v[V_SPLIT] += 1
-                            restore(s, v, regions, region)
+                            if geometry[G_STAGE2_ONLY] == 0:
+                                restore(s, v, regions, region, geometry)
                             regions[region, R_SPLIT_TO] = target
                         elif level < known_to:
                             put(keys, stamps, values, mask, ((here >> shift[level]) << 4) | level, stamp, target)
@@ -428,7 +423,9 @@ def simulate(
                         continue
                     if act == SPLIT_VM_TO:
                         v[V_SPLIT] = geometry[G_REGIONS] - v[V_HOLES]
-                        s[RESTORED_REGIONS] += v[V_SPLIT] - v[V_RESTORED]
+                        restored = v[V_SPLIT] - v[V_RESTORED]
+                        s[RESTORED_REGIONS] += restored
+                        s[STALL_NS] += restored * geometry[G_STALL_RESTORE_NS] * geometry[G_RESTORES_SPLIT]
                         v[V_RESTORED] = v[V_SPLIT]
                         v[V_ALL_RESTORED] = 1
                         if has_ledger:
@@ -450,33 +447,39 @@ def simulate(
                     if act == UNMAP:
                         lost_level = level
                         lost = np.int64(1) << shift[level]
-                        s[LEAVES + level] -= 1
                         s[STALL_NS] += geometry[G_STALL_UNMAP_NS]
                         if has_ledger:
                             ledgers[region, L_LEAVES + level] -= 1
                         if level == 0:
-                            regions[region, R_SPLIT_TO] = HOLE
-                            v[V_HOLES] += 1
-                            was_restored = regions[region, R_RESTORED] == 1
-                            give_up(s, region_pages - regions[region, R_HITS], geometry[G_SHARED], was_restored)
-                            v[V_RESTORED] -= was_restored
+                            lose_whole(s, v, regions, region, geometry)
                             if has_ledger:
                                 lost -= ledgers[region, L_LOST]
-                        elif level < base:
-                            if level < known_to:
+                        else:
+                            s[LEAVES + level] -= 1
+                            if geometry[G_STAGE2_ONLY] == 1:  # a change of the memslot zaps all of stage 2
+                                s[STALL_NS] += s[LEAVES:].sum() * geometry[G_REFAULT_NS] // geometry[G_VCPUS]
+                            if level < min(base, known_to):
                                 put(keys, stamps, values, mask, ((here >> shift[level]) << 4) | level, stamp, HOLE)
-                            if has_ledger:  # pages kept, or retired by an earlier migration, are lost already
+                            if (
+                                has_ledger and level < base
+                            ):  # pages kept, or retired before a migration, are lost already
                                 lost -= poisoned_in(page, poisons, first, e, shift[level], page[e] >> shift[level])
                     elif act == MIGRATE:
                         news = True
                         suspect = np.int64(corrected)  # the page itself is taken out of use
+                        v[V_SINCE_BOOT] += suspect
                         lost = migrate(
                             s, v, regions, ledgers, moved_at, region, years[e], suspect, shift, tables, geometry
                         )
+                    elif act == OFFLINE:
+                        lost = offline(
+                            s, v, regions, ledgers, moved_at, page, poisons, gone, first, e + 1, region, years[e],
+                            shift, tables, geometry,
+                        )  # fmt: skip
                     elif act == EVACUATE:
                         news = True
                         evacuate(s, v, n_levels, geometry)
-                        vm_moved_at, dies_at, direct_map_pages, lost = years[e], np.inf, 0, np.int64(0)
+                        vm_moved_at, direct_map_pages, lost = years[e], 0, np.int64(0)
                     elif act == RESTART:
                         restart(
                             s, v, regions, ledgers, touched, moved_at, page, poisons, gone, first, e + 1, years[e],
@@ -485,15 +488,16 @@ def simulate(
                         dies_at, lost = np.inf, np.int64(0)
                     if has_ledger and not corrected:
                         gone[e] = -(level + 1) if act == KEEP else lost_level + 1
+                        if act == OFFLINE:  # a hole, or whole again
+                            gone[e] = 1 if lost > 0 else 0
                     s[GUEST_LOST_PAGES] += lost
                     if has_ledger:
                         ledgers[region, L_LOST] += lost
                     if corrected:
                         break
-                    if act in (EVACUATE, RESTART):  # the guest goes on, or starts again, without the page
+                    if act == RESTART:  # the guest starts again without the page
                         s[GUEST_FAULTS] += FAULT_PARTS
-                        if act == RESTART:
-                            gone[e] = 0
+                        gone[e] = 0
                         break
                     s[GUEST_FAULTS] += kept_faults if act == KEEP else faults[lost_level]
                     if fate[e] < p_dies[lost_level]:
@@ -501,6 +505,9 @@ def simulate(
                         wait = years_to_death(
                             fate[e], p_dies[lost_level], ar[e], np.int64(1) << shift[lost_level], rate
                         )
+                        dies_at = min(dies_at, years[e] + wait)
+                    elif act == KEEP or (geometry[G_STAGE2_ONLY] == 1 and lost_level == base):
+                        wait = years_to_panic(fate[e] - p_dies[base], p_panics, panics_per_year)
                         dies_at = min(dies_at, years[e] + wait)
                     break
 

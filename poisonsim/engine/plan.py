@@ -17,16 +17,34 @@ from poisonsim.engine.codes import (
     G_CHUNK_SHIFT,
     G_DIRECT_MAP,
     G_END_AT_LOSS,
+    G_FREE_PAGES,
     G_GROUP_SHIFT,
+    G_HAS_DECIDE,
     G_MOVES_POISON,
+    G_REFAULT_NS,
+    G_REGION_PAGES,
     G_REGIONS,
+    G_REPLENISH,
+    G_RESTART_AT_LOSS,
+    G_RESTORE_PAGES,
+    G_RESTORES_SPLIT,
+    G_SHARED,
     G_SPARE_HOSTS,
+    G_SPARE_ROWS,
+    G_SPARES,
+    G_STAGE2_ONLY,
     G_STALL_CLEAR_NS,
     G_STALL_COLLAPSE_NS,
+    G_STALL_COPY_NS,
     G_STALL_EVACUATE_NS,
     G_STALL_MIGRATE_NS,
+    G_STALL_REBOOT_NS,
     G_STALL_RESTART_NS,
+    G_STALL_RESTORE_NS,
     G_STALL_UNMAP_NS,
+    G_TABLES,
+    G_UNMOVABLE,
+    G_VCPUS,
     G_VM_PAGES,
     N_GEOMETRY,
 )
@@ -38,12 +56,12 @@ from poisonsim.faults.corrected import bystander_lines
 from poisonsim.faults.field import detection_of, field_model
 from poisonsim.faults.strata import Strata
 from poisonsim.faults.streams import STREAM_VERSION
-from poisonsim.memory import ARCHITECTURES, Ladder, ladder
+from poisonsim.memory import ARCHITECTURES, Ladder, hvo_saved_bytes, ladder
 from poisonsim.policy import CompiledPolicy, Policy, Situation, compile_policy, load_policies, load_policy
 from poisonsim.policy.check import unmet_need
 from poisonsim.scenario import FieldFaults, Scenario
 from poisonsim.translation.cpus import load_cpu
-from poisonsim.units import DAYS_PER_YEAR, GIB, MIB
+from poisonsim.units import DAYS_PER_YEAR, GIB, MIB, page_bytes
 
 I64 = NDArray[np.int64]
 
@@ -135,8 +153,9 @@ class Plan:
 
     @cached_property
     def geometry(self) -> I64:
-        """The kernel's view of VM and host; a policy's own entries are filled in per policy."""
-        vm, costs = self.scenario.vm, load_costs(self.scenario.host.costs)
+        """The kernel's view of VM and host; a policy's own entries are filled in by `geometry_of`."""
+        vm, host = self.scenario.vm, self.scenario.host
+        costs = load_costs(host.costs)
         region_shift = int(self.shifts[0])
         chunk_pages = max(GIB // vm.base_bytes, 1)
         vector = np.zeros(N_GEOMETRY, np.int64)
@@ -147,32 +166,85 @@ class Plan:
         vector[G_CHUNK_SHIFT] = chunk_pages.bit_length() - 1 if vector[G_DIRECT_MAP] else region_shift
         vector[G_GROUP_SHIFT] = max(2 * MIB // vm.base_bytes, 1).bit_length() - 1
         vector[G_STALL_UNMAP_NS] = costs.shootdown_ns
-        vector[G_STALL_MIGRATE_NS] = (costs.copy_gib_ns + costs.clear_gib_ns) * vm.region_bytes // GIB
+        vector[G_STALL_MIGRATE_NS] = (
+            costs.shootdown_ns + (costs.copy_gib_ns + costs.clear_gib_ns) * vm.region_bytes // GIB
+        )
         vector[G_STALL_CLEAR_NS] = costs.clear_gib_ns * vm.region_bytes // GIB
         vector[G_STALL_EVACUATE_NS] = costs.evacuate_ns
         vector[G_STALL_RESTART_NS] = costs.restart_ns
         vector[G_STALL_COLLAPSE_NS] = costs.collapse_gib_ns * vm.region_bytes // GIB
-        vector[G_SPARE_HOSTS] = self.scenario.host.spare_hosts
-        vector[G_MOVES_POISON] = self.scenario.host.moves_poison
+        vector[G_STALL_COPY_NS] = costs.copy_gib_ns * vm.region_bytes // GIB
+        vector[G_STALL_REBOOT_NS] = costs.reboot_ns
+        vector[G_SPARE_HOSTS] = host.spare_hosts
+        vector[G_MOVES_POISON] = host.moves_poison
+        vector[G_RESTART_AT_LOSS] = vm.on_loss == "restart"
+        vector[G_UNMOVABLE] = int(np.ceil(vm.unmovable * vm.n_regions))
+        vector[G_SPARE_ROWS] = host.spare_rows
+        vector[G_REGION_PAGES] = vm.pages_per_region
+        vector[G_FREE_PAGES] = host.free_bytes // vm.base_bytes
+        vector[G_REPLENISH] = int(host.replenish * 2.0**53)
+        vector[G_REFAULT_NS] = costs.refault_leaf_ns
+        vector[G_VCPUS] = vm.vcpus
         return vector
 
-    @cached_property
-    def stall_split(self) -> I64:
-        """Nanoseconds that the VM waits for one split: int64[n_levels, n_levels]."""
-        costs = load_costs(self.scenario.host.costs)
-        n_tables = self.scenario.host.page_tables + 1
-        leaves = np.array([[max(a // b, 1) for b in self.ladder.pages] for a in self.ladder.pages], np.int64)
-        stall: I64 = (
-            self.ladder.table_pages_matrix() * n_tables * costs.split_table_page_ns + leaves * costs.refault_leaf_ns
-        )
-        return np.triu(stall, 1)
+    def geometry_of(self, policy: CompiledPolicy) -> I64:
+        """`geometry` as one policy meets it."""
+        vm, host, costs = self.scenario.vm, self.scenario.host, load_costs(self.scenario.host.costs)
+        vector = self.geometry.copy()
+        vector[G_SPARES] = self.spares_of(policy)
+        vector[G_SHARED] = policy.shared
+        vector[G_HAS_DECIDE] = policy.decide is not None
+        vector[G_STAGE2_ONLY] = policy.stage2_only
+        vector[G_TABLES] = 1 if policy.stage2_only else host.page_tables + 1
+        if host.hvo and not (policy.uses_hgm and host.hvo_with_hgm == "off-everywhere"):
+            vector[G_RESTORE_PAGES] = hvo_saved_bytes(vm.arch, vm.backing) // vm.base_bytes
+            vector[G_STALL_RESTORE_NS] = costs.hvo_restore_gib_ns * vm.region_bytes // GIB
+            vector[G_RESTORES_SPLIT] = policy.uses_hgm and host.hvo_with_hgm == "off-where-split"
+        return vector
+
+    def spares_of(self, policy: CompiledPolicy) -> int:
+        """Spare huge pages that the host keeps under a policy: its own, or those a restart of a lost VM may take."""
+        restarts = self.scenario.vm.on_loss == "restart"
+        return self.scenario.host.spares if restarts and not policy.takes_spares else policy.spares
+
+    def storm_ns(self, n_leaves: int, n_locks: int | None = None) -> int:
+        """Nanoseconds until the virtual CPUs, side by side, have taken a fault for each of so many leaves.
+
+        Args:
+            n_leaves: Leaves to map again.
+            n_locks: Page-table locks of the process that they take; None where its tables stay as they are.
+        """
+        costs, vcpus = load_costs(self.scenario.host.costs), self.scenario.vm.vcpus
+        storm = n_leaves * costs.refault_leaf_ns // vcpus
+        return storm if n_locks is None else max(storm, n_leaves * costs.refault_locked_ns // min(n_locks, vcpus))
+
+    def stall_split(self, policy: CompiledPolicy) -> I64:
+        """Nanoseconds that the VM waits for one split under a policy: int64[n_levels, n_levels].
+
+        Each table gets its pages, then virtual CPUs fault until stage 2 maps every leaf again. Under one page-table
+        lock for all tables of the process they do so one by one, with one per lowest table side by side.
+        """
+        host, arch = self.scenario.host, ARCHITECTURES[self.ladder.arch]
+        costs = load_costs(host.costs)
+        n_tables = 1 if policy.stage2_only else host.page_tables + 1
+        stall: I64 = self.ladder.table_pages_matrix() * n_tables * costs.split_table_page_ns
+        for level, size in enumerate(self.ladder.sizes):
+            for target in range(level + 1, len(self.ladder.sizes)):
+                to = self.ladder.sizes[target]
+                n_leaves = page_bytes(size) // page_bytes(arch.stage2_size(to, host.stage2_contiguous))
+                spans = page_bytes(arch.entry_size(to)) * arch.entries_per_table
+                n_locks = max(page_bytes(size) // spans, 1) if host.table_lock == "per-pmd" else 1
+                stall[level, target] += self.storm_ns(n_leaves, None if policy.stage2_only else n_locks)
+        return stall
 
     @cached_property
     def guest(self) -> GuestLaw:
         """What the guest makes of memory it loses."""
         scenario = self.scenario
         costs = load_costs(scenario.host.costs)
-        return GuestLaw.of(scenario.vm, self.ladder, detection_of(scenario), costs, scenario.horizon.years)
+        return GuestLaw.of(
+            scenario.vm, self.ladder, detection_of(scenario), costs, scenario.horizon.years, scenario.host.kernel_reads
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as plain data, so that a process without a policy's module can load it from its file."""

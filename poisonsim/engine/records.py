@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from numba import njit
 from numpy import int64
 
+from poisonsim.compiled import compiled, inlined
 from poisonsim.engine.hashing import rebuild_index
 from poisonsim.engine.state import (
     DIRECT_MAP_PAGES,
@@ -65,18 +65,19 @@ def _record(
     return n_states, index_mask, n_records + 1
 
 
-record = njit(cache=True, nogil=True, inline="always")(_record)
-record_rarely = njit(cache=True, nogil=True)(_record)  # called, not inlined, which keeps the kernel small
+record = inlined(_record)
+record_rarely = compiled(_record)  # called, not inlined, which keeps the kernel small
 
 
 # what a row of a trace says before the state
 T_EVENT, T_DAY, T_ACTS, T_LEVEL, T_DIES = range(5)
 N_TRACE = 5
+RESTARTED = -2  # in place of a level, where a lost VM is restarted
 NS_PER_YEAR = DAYS_PER_YEAR * 86400e9
 MOST_YEARS = 200.0  # later deaths than these are not told
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def note(trace, n_traced, event, day, acts, level, dies_at, s, errors, regions_hit, direct_map_pages):
     """Writes one row of a trace, if it has room, and says how many there are."""
     if n_traced == len(trace):

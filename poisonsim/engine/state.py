@@ -23,8 +23,11 @@ STALL_NS = 14
 WORST_STALL_NS = 15
 EVACUATIONS = 16
 RESTARTS = 17
-STRATUM = 18
-LEAVES = 19
+REBOOTS = 18
+SPARES_ADDED = 19
+FALLBACKS = 20
+STRATUM = 21
+LEAVES = 22
 
 COLUMNS = (
     "errors",
@@ -45,6 +48,9 @@ COLUMNS = (
     "worst_stall_ns",
     "evacuations",
     "restarts",
+    "reboots",
+    "spares_added",
+    "fallbacks",
     "stratum",
 )
 

@@ -1,18 +1,37 @@
-"""Rules that are tried from time to time; parts of the kernel."""
+"""What happens between errors: rules that are tried from time to time, and deaths; parts of the kernel."""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from poisonsim.engine.acting import V_HITS, V_POISONS, V_SPLIT, can_evacuate, collapse, evacuate, restart
+from poisonsim.compiled import compiled
+from poisonsim.engine.acting import V_HITS, V_POISONS, V_SPLIT, able, collapse, evacuate, reboot, restart, spares_of
 from poisonsim.engine.answers import matching
-from poisonsim.engine.codes import AGE_DAYS, COLLAPSE, EVACUATE, G_SPARES, RESTART, SPARES_LEFT
-from poisonsim.engine.state import LEAKED_REGIONS, SPARES_USED, TABLE_PAGES, VM_LOST
+from poisonsim.engine.codes import (
+    AGE_DAYS,
+    COLLAPSE,
+    EVACUATE,
+    G_END_AT_LOSS,
+    G_RESTART_AT_LOSS,
+    REBOOT,
+    RESTART,
+    SPARES_LEFT,
+)
+from poisonsim.engine.records import RESTARTED, note, record_rarely
+from poisonsim.engine.state import (
+    DIRECT_MAP_PAGES,
+    ERRORS,
+    LEAKED_REGIONS,
+    REGIONS_HIT,
+    STALL_NS,
+    TABLE_PAGES,
+    VM_LOST,
+    WORST_STALL_NS,
+)
 from poisonsim.units import DAYS_PER_YEAR
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def looks_at_age(rows, first_timed, n_timed):
     """Which timed rules have a guard on the VM's age: bool[n_timed]."""
     ages = np.zeros(n_timed, np.bool_)
@@ -22,7 +41,7 @@ def looks_at_age(rows, first_timed, n_timed):
     return ages
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def next_tick(rows, first_timed, asked, ages, today):
     """The next day on which a timed rule must be tried; one that was waits for a change, unless it looks at the age."""
     tick = np.int64(1) << 40
@@ -33,7 +52,7 @@ def next_tick(rows, first_timed, asked, ages, today):
     return tick
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def try_timed(
     rows, first_timed, asked, ages, counters, today, s, v, regions, ledgers, touched, moved_at, keys, stamps, values,
     mask, page, years, poisons, gone, first, end, shift, tables, geometry,
@@ -53,12 +72,11 @@ def try_timed(
         if today % rows[first_timed + r, -1] != 0 or (asked[r] and not ages[r]):
             continue
         asked[r] = True
-        spares_left = geometry[G_SPARES] - s[SPARES_USED]
+        spares_left = spares_of(s, geometry)
         counters[SPARES_LEFT], counters[1], counters[2], counters[3] = spares_left, 0, v[V_HITS], v[V_SPLIT]
         counters[4], counters[5], counters[AGE_DAYS] = s[LEAKED_REGIONS], s[TABLE_PAGES], today
-        act, _, _ = matching(
-            rows, first_timed + r, first_timed + r + 1, counters, spares_left, can_evacuate(s, v, geometry)
-        )
+        can = able(s, v, -1, geometry)
+        act, _, _, _ = matching(rows, first_timed + r, first_timed + r + 1, counters, spares_left, can)
         acted = False
         if act == COLLAPSE:
             acted = collapse(
@@ -67,15 +85,93 @@ def try_timed(
             )  # fmt: skip
         elif act == EVACUATE:
             evacuate(s, v, len(shift), geometry)
-            acted = moved = calmed = True
+            acted = moved = True
         elif act == RESTART and (v[V_POISONS] > 0 or s[VM_LOST] == 1):
             restart(
                 s, v, regions, ledgers, touched, moved_at, page, poisons, gone, first, end, now, -1, shift, tables,
                 geometry,
             )  # fmt: skip
             acted = calmed = True
+        elif act == REBOOT:
+            reboot(s, v, regions, ledgers, touched, moved_at, poisons, gone, first, end, now, len(shift), geometry)
+            acted = calmed = True
         if acted:
             acts = acts * 256 + 16 * act
             asked[:] = False
             asked[r] = True
     return acts, moved, calmed
+
+
+# times in years that passing time can change: when the guest dies of what it has lost, and when the VM last moved
+DIES_AT, MOVED_AT = range(2)
+N_CLOCK = 2
+
+
+@compiled
+def pass_time(
+    rows, first_timed, asked, ages, counters, today, clock, s, v, regions, ledgers, touched, moved_at, keys, stamps,
+    values, mask, page, years, poisons, gone, first, end, last, shift, tables, geometry, steps_per_year, last_step,
+    errors, regions_hit, salt, first_record, states, hashes, index, n_strata, record_grid, record_state, trace, marks,
+):  # fmt: skip
+    """Deaths and timed rules that are due before the event `end`, or before the end of the trial if `end` is `last`.
+
+    Args:
+        today: Day on which timed rules were last tried, or an error came.
+        clock: float64[N_CLOCK], kept up to date; as are the state and all that is known of the VM.
+        marks: int64[4], how many states there are, the mask of their index, records, rows of the trace; kept up to
+            date.
+
+    Returns:
+        The day now, or -1 where `states` have no room left.
+    """
+    restarts = geometry[G_RESTART_AT_LOSS] == 1
+    until = years[end] if end < last else np.inf
+    while True:
+        if marks[0] + 4 > len(states):  # records that gave way to others have left states behind
+            return np.int64(-1)
+        tick = next_tick(rows, first_timed, asked, ages, today)
+        is_due = tick <= (until if end < last else last_step / steps_per_year) * DAYS_PER_YEAR
+        dies = s[VM_LOST] == 0 or restarts
+        if is_due:
+            dies &= clock[DIES_AT] < tick / DAYS_PER_YEAR
+        else:
+            dies &= clock[DIES_AT] < until and clock[DIES_AT] * steps_per_year <= last_step
+        if not dies and not is_due:
+            return today
+        now = clock[DIES_AT] if dies else tick / DAYS_PER_YEAR
+        before_ns, acts, level = s[STALL_NS], np.int64(0), -1
+        if dies:
+            s[VM_LOST] = 1
+            if restarts:
+                restart(
+                    s, v, regions, ledgers, touched, moved_at, page, poisons, gone, first, end, now, -1, shift, tables,
+                    geometry,
+                )  # fmt: skip
+                acts, level, clock[DIES_AT] = np.int64(16 * RESTART), RESTARTED, np.inf
+                asked[:] = False
+        else:
+            today = tick
+            acts, moved, calmed = try_timed(
+                rows, first_timed, asked, ages, counters, today, s, v, regions, ledgers, touched, moved_at, keys,
+                stamps, values, mask, page, years, poisons, gone, first, end, shift, tables, geometry,
+            )  # fmt: skip
+            if acts == 0:
+                continue
+            if moved:
+                clock[MOVED_AT] = now
+            if calmed:
+                clock[DIES_AT] = np.inf
+        s[WORST_STALL_NS] = max(s[WORST_STALL_NS], s[STALL_NS] - before_ns)
+        s[ERRORS] = errors
+        s[REGIONS_HIT] = regions_hit
+        if trace is not None and acts > 0:
+            day = np.int64(now * DAYS_PER_YEAR) if dies else tick
+            marks[3] = note(
+                trace, marks[3], -1, day, acts, level, clock[DIES_AT], s, errors, regions_hit, s[DIRECT_MAP_PAGES]
+            )
+        marks[0], marks[1], marks[2] = record_rarely(
+            s, salt, min(np.int64(np.ceil(now * steps_per_year)), last_step), first_record, states, hashes, index,
+            marks[1], marks[0], n_strata, record_grid, record_state, marks[2],
+        )  # fmt: skip
+        if dies and geometry[G_END_AT_LOSS] == 1:
+            return today

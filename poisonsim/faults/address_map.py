@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from poisonsim import catalog
+from poisonsim.compiled import inlined
 from poisonsim.errors import ScenarioError
 from poisonsim.faults.geometry import LINE_BYTES, WORD_BYTES, Dimm
 from poisonsim.faults.map_file import LEVELS, Level, field_bits, hash_matrix, invert, read_parts
@@ -251,7 +251,7 @@ class AddressMap:
         return _both_tables(tuple(hash_matrix(self.hash_rows, self.n_bytes)))
 
 
-@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+@inlined
 def encode_cell(m: Any, controller: Any, channel: Any, rank: Any, bank: Any, row: Any, line: Any) -> Any:
     """The byte address of one cache line, from inside compiled code; nothing is checked.
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from poisonsim.compiled import compiled, inlined
 from poisonsim.faults.address_map import encode_cell
 from poisonsim.faults.detection import PER_UNIT, Detection
 from poisonsim.faults.laws import Laws
@@ -67,7 +67,7 @@ class GrowthLaw(NamedTuple):
             )
 
 
-@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+@inlined
 def page_of(
     encoder: Any,
     row: Any,
@@ -97,7 +97,7 @@ def page_of(
     return row[F_SET] * set_pages + (address >> page_shift)
 
 
-@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+@inlined
 def found_after(unfound: float, found_years: Any) -> Any:
     """Years until the share exp(-`unfound`) of a strike's lines is left to find, by the table of `GrowthLaw`."""
     entry = np.int64(min(unfound * PER_UNIT, len(found_years) - 2))
@@ -123,7 +123,7 @@ class Strikes(NamedTuple):
     until: F64
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def draw_strikes(rng: Any, years: Any, faults: Any, law: Any, repair_years: float, horizon_years: float) -> Any:
     """When each fault makes lines bad, and how many: the fields of `Strikes`.
 
@@ -172,7 +172,7 @@ def draw_strikes(rng: Any, years: Any, faults: Any, law: Any, repair_years: floa
     return first, when[:n].copy(), n_lines[:n].copy(), unfound[:n].copy(), until
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def find_lines(
     start: Any, began: Any, strikes: Any, faults: Any, law: Any, encoder: Any,
     waits: Any, bits: Any, set_pages: int, vm_pages: int, page_shift: int, horizon_years: float,
@@ -251,7 +251,7 @@ def find_lines(
     return event_start, page[:n], when[:n], born[:n], ar[:n], mode_of[:n]
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def merged(when: Any, low: int, run: int, end: int) -> Any:
     """Order of the times from `low` to `end`, which ascend up to `run` and from there on: int64[end - low]."""
     order = np.empty(end - low, np.int64)
@@ -266,7 +266,7 @@ def merged(when: Any, low: int, run: int, end: int) -> Any:
     return order
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def log2_of(n: int) -> int:
     """log2 of a power of two."""
     bits = 0
@@ -275,7 +275,7 @@ def log2_of(n: int) -> int:
     return bits
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def draw_pages(owner: Any, faults: Any, encoder: Any, bits: Any, set_pages: int, page_shift: int) -> Any:
     """Base pages of random cache lines of faults: int64[n].
 

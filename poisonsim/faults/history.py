@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from poisonsim.compiled import compiled
 from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.faults.corrected import draw_onsets, draw_watched
 from poisonsim.faults.field import FieldModel, Incidents, detection_of, field_model
@@ -156,7 +156,7 @@ def _scatter(scenario: Scenario, where: np.random.Generator, n_trials: int, n_ev
     return page
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def sorted_times(gaps: Any, start: Any, horizon_years: float, exponent: float) -> Any:
     """Ascending times of each trial's events, float64[n_events].
 
@@ -176,7 +176,7 @@ def sorted_times(gaps: Any, start: Any, horizon_years: float, exponent: float) -
     return years
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def without_replacement(draws: Any, n: int, population: int) -> Any:
     """Turns draws below population, population - 1, … into `n` different numbers per trial (Fisher and Yates)."""
     deck = np.arange(population)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from poisonsim.compiled import compiled
 from poisonsim.faults.address_map import AddressMap
 from poisonsim.faults.growth import (
     F_BANK,
@@ -115,7 +115,7 @@ class HostMemory:
         return self.n_sets * self.address_map.n_bytes // 64
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _place(where: Any, modes: Any, windows: Any, kind: Any, many: Any, sizes: Any) -> Any:
     rows = np.empty((len(where), N_FAULT_COLUMNS), np.int64)
     row_shift = log2_of(sizes[0])
@@ -138,7 +138,7 @@ def _place(where: Any, modes: Any, windows: Any, kind: Any, many: Any, sizes: An
     return rows
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def sort_within(start: Any, years: Any, faults: Any) -> None:
     """Sorts the faults of each trial by time, in place; most trials have one.
 
@@ -154,7 +154,7 @@ def sort_within(start: Any, years: Any, faults: Any) -> None:
             faults[start[t] : start[t + 1]] = faults[order]
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def chosen(u: Any, start: Any, many: Any) -> Any:
     """Which faults are among those chosen, `many` of each trial's, all choices alike: bool[n_faults].
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from poisonsim.compiled import compiled
 from poisonsim.faults.boxes import BIT, ON_DIE_WORD_BITS, WORD
 from poisonsim.faults.geometry import WORDS_PER_LINE
 
@@ -14,7 +14,7 @@ MODE, PERMANENT, WINDOWS = 0, 1, 2  # columns of `classes`
 N_COLUMNS = 11  # of the events: DIMM, rank, mode, other, event, and the six of a box
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def find_uncorrected(
     start: Any,
     gaps: Any,
@@ -128,7 +128,7 @@ def find_uncorrected(
     return events[:n_rows].copy(), when[:n_rows].copy()
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def append(events: Any, when: Any, n: int, box: Any, dimm: int, mode: int, other: int, event: int, now: float) -> Any:
     """Adds one row per rank of the box; gives back the arrays, larger where they were full, and the number of rows."""
     for rank in range(box[0], box[0] + box[1]):
@@ -143,7 +143,7 @@ def append(events: Any, when: Any, n: int, box: Any, dimm: int, mode: int, other
     return events, when, n
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def unfold(place: int, windows: Any, sizes: Any, box: Any) -> Any:
     """The box round a place: writes rank, bank, row and line windows as (low, n) into `box`, int64[8].
 
@@ -168,7 +168,7 @@ def unfold(place: int, windows: Any, sizes: Any, box: Any) -> Any:
     return place % sizes[1], bit
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def intersect(a: Any, b: Any, out: Any) -> Any:
     """Whether two boxes, int64[8] each, share any line; if so, `out` becomes what they share."""
     for axis in range(4):

@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     GROWTH = 3
     DETECTION = 4
     CORRECTED = 5
+    REPLENISHING = 6
 
 
 def stream(seed: int, purpose: Purpose, block: int) -> np.random.Generator:

@@ -17,12 +17,15 @@ from poisonsim.policy.rules import (
     EVACUATE,
     KEEP,
     MIGRATE,
+    OFFLINE,
+    REBOOT,
     RESTART,
     SPLIT,
     SPLIT_TO,
     SPLIT_VM_TO,
     TRIGGERS,
     UNMAP,
+    UNMAP_STAGE2,
     Act,
     Policy,
     Range,
@@ -34,8 +37,8 @@ from poisonsim.policy.rules import (
 from poisonsim.policy.table import CompiledPolicy, compile_policy
 
 __all__ = [
-    "BACKING", "BASE", "COLLAPSE", "COUNTERS", "EVACUATE", "KEEP", "MIGRATE", "RESTART", "SPLIT", "SPLIT_TO",
-    "SPLIT_VM_TO", "TRIGGERS", "UNMAP",
+    "BACKING", "BASE", "COLLAPSE", "COUNTERS", "EVACUATE", "KEEP", "MIGRATE", "OFFLINE", "REBOOT", "RESTART",
+    "SPLIT", "SPLIT_TO", "SPLIT_VM_TO", "TRIGGERS", "UNMAP", "UNMAP_STAGE2",
     "Act", "CompiledPolicy", "Policy", "PolicySource", "Range", "Rule", "Situation",
     "all_policies", "compile_policy", "every", "find_policy", "load_policies", "load_policy", "on", "on_ce",
     "policy_names",

@@ -116,11 +116,23 @@ class Checker:
                 "it evacuates a VM that has poison, which QEMU refuses",
                 "evacuate on_ce, or set host.moves_poison=true for a VMM that carries poison along",
             )
+        if any(rule.action is Act.UNMAP_STAGE2 for rule in rules):
+            self._check_stage2()
         if host.pinned and (moving or any(rule.action is Act.MIGRATE for rule in rules)):
             self.problem(
                 "it moves memory, and that of this scenario's VM is pinned for devices",
                 "choose a policy without MIGRATE and EVACUATE, or set host.pinned=false",
             )
+
+    def _check_stage2(self) -> None:
+        """Reports rules that would split what a policy with UNMAP_STAGE2 leaves whole in the process table."""
+        others = (Act.SPLIT, Act.SPLIT_TO, Act.SPLIT_VM_TO, Act.KEEP, Act.OFFLINE, Act.COLLAPSE)
+        for rule in self.policy.rules:
+            if _act(rule) in others or (rule.action is Act.UNMAP and rule.size != BACKING):
+                self.problem(
+                    f"{rule}: not together with UNMAP_STAGE2, which leaves the process table whole",
+                    "take one of them; allowed beside it: UNMAP on BACKING, MIGRATE, EVACUATE, RESTART, REBOOT",
+                )
 
     def problem(self, what: str, hint: str) -> None:
         self.problems.append(f"policy {self.policy.name}: {what}; {hint}")
@@ -138,7 +150,7 @@ class Checker:
         except PolicyError as error:
             self.problem(f"{rule}: {error}", 'such as "hits_in_region >= 3 and spares_left > 0"')
             return None
-        act = rule.action.act if isinstance(rule.action, SizedAct) else rule.action
+        act = _act(rule)
         if act not in ACTS_BY_TRIGGER[rule.trigger]:
             allowed = ", ".join(act.name for act in ACTS_BY_TRIGGER[rule.trigger])
             self.problem(f"{rule}: {rule.trigger} knows no {act.name}", f"allowed: {allowed}")
@@ -155,6 +167,8 @@ class Checker:
             size = self.ladder.sizes[level]
             if rule.action is Act.SPLIT and level == base:
                 self.problem(f"{rule}: SPLIT at the base page {size}", "a base page cannot be split; use UNMAP or KEEP")
+            elif rule.action is Act.OFFLINE and level > 0:
+                self.problem(f"{rule}: OFFLINE of a {size} leaf", "the guest vacates whole regions; write on(BACKING)")
             elif isinstance(rule.action, SizedAct) and 0 <= target <= level:
                 self.problem(
                     f"{rule}: a {size} leaf cannot be split to {self.ladder.sizes[target]}", "name a smaller size"
@@ -242,21 +256,30 @@ class Checker:
         leads_to: list[int] = []
         for index, rule, (_, conditions, always, target) in self._tried("on", level, expanded):
             used.add(index)
-            act = rule.action.act if isinstance(rule.action, SizedAct) else rule.action
-            if act is Act.SPLIT:
-                act, target = Act.SPLIT_TO, level + 1
+            act = _act(rule)
+            if act is Act.UNMAP_STAGE2 and level == len(self.ladder.sizes) - 1:
+                act = Act.UNMAP
+            if act in (Act.SPLIT, Act.UNMAP_STAGE2):
+                act, target = Act.SPLIT_TO, self._step_down(level)
             rows.append(_row(conditions, act, target))
             if target >= 0:
                 leads_to.append(target)
-            if always and act not in (Act.MIGRATE, Act.EVACUATE, Act.RESTART):
+            if always and act not in (Act.MIGRATE, Act.OFFLINE, Act.EVACUATE, Act.RESTART):
                 return leads_to
         size = self.ladder.sizes[level]
         self.problem(
             f"rules leave one case open: poison in a {size} leaf with no rule that always acts",
             f'end with on("{size}").do(UNMAP), or another rule without a guard (MIGRATE and RESTART may '
-            "find no spare, EVACUATE no host)",
+            "find no spare, OFFLINE memory that the guest cannot move, EVACUATE no host)",
         )
         return leads_to
+
+    def _step_down(self, level: int) -> int:
+        """The level that SPLIT leads to: contiguous entries are for policies that say so."""
+        target = level + 1
+        while not self.policy.needs_contiguous and self.ladder.sizes[target] in self.ladder.contiguous_sizes:
+            target += 1
+        return target
 
     def _ce_rows(self, level: int, expanded: Sequence[Expanded | None], used: set[int]) -> list[list[int]]:
         """Rows of `on_ce` for one leaf size; marks the rules used. What no rule covers is left as it is."""
@@ -303,6 +326,10 @@ def unmet_need(policy: Policy, ladder: Ladder) -> str:
         f"{it} no leaf below the backing has here ({sizes}); set vm.contiguous = true, or a larger vm.backing, or "
         "take hgm2m"
     )
+
+
+def _act(rule: Rule) -> Act:
+    return rule.action.act if isinstance(rule.action, SizedAct) else rule.action
 
 
 def _row(conditions: list[list[int]], act: Act, target: int) -> list[int]:

@@ -51,15 +51,22 @@ class Act(IntEnum):
     EVACUATE = 7
     RESTART = 8
     COLLAPSE = 9
+    OFFLINE = 10
+    REBOOT = 11
+    UNMAP_STAGE2 = 12
 
 
 SPLIT, UNMAP, KEEP, MIGRATE = Act.SPLIT, Act.UNMAP, Act.KEEP, Act.MIGRATE
 EVACUATE, RESTART, COLLAPSE = Act.EVACUATE, Act.RESTART, Act.COLLAPSE
+OFFLINE, REBOOT, UNMAP_STAGE2 = Act.OFFLINE, Act.REBOOT, Act.UNMAP_STAGE2
+
+TAKES_SPARES = (Act.MIGRATE, Act.RESTART, Act.OFFLINE, Act.REBOOT)
+"""Actions that need spare huge pages, or are the better for them."""
 
 ACTS_BY_TRIGGER: Mapping[str, tuple[Act, ...]] = {
-    "on": (SPLIT, Act.SPLIT_TO, Act.SPLIT_VM_TO, UNMAP, KEEP, MIGRATE, EVACUATE, RESTART),
+    "on": (SPLIT, Act.SPLIT_TO, Act.SPLIT_VM_TO, UNMAP, UNMAP_STAGE2, KEEP, MIGRATE, OFFLINE, EVACUATE, RESTART),
     "on_ce": (MIGRATE, EVACUATE),
-    "every": (COLLAPSE, EVACUATE, RESTART),
+    "every": (COLLAPSE, EVACUATE, RESTART, REBOOT),
 }
 
 
@@ -163,7 +170,7 @@ class _On:
         if not isinstance(action, (Act, SizedAct)) or action in (Act.SPLIT_TO, Act.SPLIT_VM_TO):
             raise PolicyError(
                 f"{action!r} is not an action; allowed: SPLIT, SPLIT_TO(size), SPLIT_VM_TO(size), UNMAP, KEEP, "
-                "MIGRATE, EVACUATE, RESTART, COLLAPSE"
+                "UNMAP_STAGE2, MIGRATE, OFFLINE, EVACUATE, RESTART, COLLAPSE, REBOOT"
             )
         return Rule(self.size, self.guard, action, self.trigger, self.days)
 
@@ -238,9 +245,10 @@ class Policy:
     """Base of every policy: a rule table, or a `decide(c, p)` for what rules cannot say.
 
     Subclasses set `rules`; annotated integer attributes are parameters. `mapping` overrides `host.mapping` where
-    the mechanism exists for one kind of mapping only; `needs_contiguous` says that it has no meaning where no leaf
-    below the backing takes contiguous entries. The docstring's first line is the summary that `policies list` prints,
-    and a line `Status:` says how far the mechanism is from mainline Linux.
+    the mechanism exists for one kind of mapping only; `needs_contiguous` says that SPLIT goes down by the sizes of
+    contiguous entries too, so that the policy has no meaning where no leaf below the backing takes them. The
+    docstring's first line is the summary that `policies list` prints, and a line `Status:` says how far the mechanism
+    is from mainline Linux.
 
     Args:
         params: Values of the policy's parameters.
@@ -320,10 +328,9 @@ class Policy:
 
     @classmethod
     def takes_spares(cls) -> bool:
-        """Whether the policy can take a spare huge page (a rule says MIGRATE or RESTART, or `decide` might)."""
+        """Whether the policy can take a spare huge page: a rule has one of `TAKES_SPARES`, or `decide` might."""
         rules = cls.rules if isinstance(cls.rules, (list, tuple)) else ()
-        taking = (Act.MIGRATE, Act.RESTART)
-        return cls.has_decide() or any(getattr(rule, "action", None) in taking for rule in rules)
+        return cls.has_decide() or any(getattr(rule, "action", None) in TAKES_SPARES for rule in rules)
 
     @classmethod
     def has_decide(cls) -> bool:

@@ -17,6 +17,7 @@ from poisonsim.policy.check import Checker, Situation
 from poisonsim.policy.rules import (
     HOST_SPARES,
     MAX_CONDITIONS,
+    TAKES_SPARES,
     Act,
     Policy,
     Rule,
@@ -39,6 +40,7 @@ class CompiledPolicy:
             where the days between stand in place of the target level.
         params: Every parameter with its value, in name order.
         shared: Whether the VM's memory is mapped shared, so that a huge page given up is leaked, not dissolved.
+        stage2_only: Whether it splits stage 2 alone and leaves the process table whole.
         decide: The policy's own function of counters and parameters, or None.
         digest: SHA-256 over everything above that can change an outcome.
     """
@@ -51,13 +53,14 @@ class CompiledPolicy:
     row_start: I64
     params: Mapping[str, int]
     shared: bool
+    stage2_only: bool
     decide: Callable[[Any, Any], int] | None
     digest: str
 
     @property
     def takes_spares(self) -> bool:
         """Whether it can take spare huge pages; `decide` might."""
-        return self.decide is not None or bool(np.isin(self.rows[:, -2], (Act.MIGRATE, Act.RESTART)).any())
+        return self.decide is not None or bool(np.isin(self.rows[:, -2], TAKES_SPARES).any())
 
     @property
     def spares(self) -> int:
@@ -78,7 +81,8 @@ class CompiledPolicy:
     @property
     def uses_hgm(self) -> bool:
         """Whether it can map a region with smaller leaves, which needs high-granularity mapping; `decide` might."""
-        return self.decide is not None or bool(np.isin(self.rows[:, -2], (Act.SPLIT_TO, Act.SPLIT_VM_TO)).any())
+        splits = bool(np.isin(self.rows[:, -2], (Act.SPLIT_TO, Act.SPLIT_VM_TO)).any())
+        return self.decide is not None or (splits and not self.stage2_only)
 
     def to_dict(self) -> dict[str, Any]:
         """The policy as plain data; of a `decide` only the digest is kept, the code stays in its file."""
@@ -91,6 +95,7 @@ class CompiledPolicy:
             "row_start": self.row_start.tolist(),
             "params": dict(self.params),
             "shared": self.shared,
+            "stage2_only": self.stage2_only,
             "has_decide": self.decide is not None,
             "digest": self.digest,
         }
@@ -100,7 +105,8 @@ class CompiledPolicy:
         """The rule table that `to_dict` wrote; its digest is recomputed, so an edited one is another policy."""
         rows = np.array(data["rows"], np.int64).reshape(-1, ROW_WIDTH)
         row_start = np.array(data["row_start"], np.int64)
-        params, shared = {str(k): int(v) for k, v in data["params"].items()}, bool(data["shared"])
+        params = {str(k): int(v) for k, v in data["params"].items()}
+        shared, stage2_only = bool(data["shared"]), bool(data["stage2_only"])
         return CompiledPolicy(
             label=str(data["label"]),
             spec=str(data["spec"]),
@@ -110,8 +116,9 @@ class CompiledPolicy:
             row_start=row_start,
             params=params,
             shared=shared,
+            stage2_only=stage2_only,
             decide=None,
-            digest=_digest(rows, row_start, params, shared, ""),
+            digest=_digest(rows, row_start, params, shared, stage2_only, ""),
         )
 
 
@@ -142,6 +149,7 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
     rows = np.array(flat, dtype=np.int64).reshape(len(flat), ROW_WIDTH)
     row_start = np.cumsum([0, *(len(level_rows) for level_rows in rows_by_level)]).astype(np.int64)
     shared = (policy.mapping or situation.mapping) == "shared"
+    stage2_only = any(rule.action is Act.UNMAP_STAGE2 for rule in policy.rules)
     return CompiledPolicy(
         label=policy.label,
         spec=policy.spec,
@@ -151,8 +159,11 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
         row_start=row_start,
         params=params,
         shared=shared,
+        stage2_only=stage2_only,
         decide=decide,
-        digest=_digest(rows, row_start, params, shared, "" if decide is None else _source_of(policy, decide)),
+        digest=_digest(
+            rows, row_start, params, shared, stage2_only, "" if decide is None else _source_of(policy, decide)
+        ),
     )
 
 
@@ -172,8 +183,8 @@ def _check_declaration(policy: Policy) -> None:
         raise PolicyError(problems)
 
 
-def _digest(rows: I64, row_start: I64, params: Mapping[str, int], shared: bool, source: str) -> str:
-    identity = [rows.tolist(), row_start.tolist(), dict(params), shared, source]
+def _digest(rows: I64, row_start: I64, params: Mapping[str, int], shared: bool, stage2_only: bool, source: str) -> str:
+    identity = [rows.tolist(), row_start.tolist(), dict(params), shared, stage2_only, source]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 

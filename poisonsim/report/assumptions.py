@@ -10,16 +10,17 @@ from typing import Any
 from poisonsim import catalog
 from poisonsim.catalog.entries import of_file, shipped
 from poisonsim.errors import ScenarioError
+from poisonsim.policy import Act, CompiledPolicy
 from poisonsim.scenario import FieldFaults, Scenario, load_scenario
 from poisonsim.translation.cpus import load_cpu
 from poisonsim.translation.walks import model_numbers
 from poisonsim.units import format_bytes
 
 NOT_MODELLED = (
-    "Poison that stays mapped and is consumed again costs the guest a machine check, and the host nothing.",
-    "VMs are not migrated to another host, and not restarted.",
+    "VMs move, restart and collapse their mappings, and hosts reboot, only where a policy has rules that say so.",
     "Corrected errors start nothing, unless the host counts them (host.ce_threshold) and a policy has rules on_ce.",
-    "Split mappings are never collapsed back to larger leaves.",
+    "What a host that panics does to its other VMs, and devices that read poison (DMA), are left out.",
+    "Memory for page tables can always be had; only the memory map of a page that is dissolved may find none.",
 )
 """What the results leave out, in plain words."""
 
@@ -68,6 +69,53 @@ def numbers_in_use(scenario: Scenario) -> list[InUse]:
         ['CPU sapphire-rapids', 'costs linux', 'run-time model', 'scenario']
     """
     return sorted(_numbers(scenario), key=lambda row: not row.assumed)
+
+
+_SPLITTING = (
+    "split_table_page_ns",
+    "refault_leaf_ns",
+    "refault_locked_ns",
+    "vm.vcpus",
+    "host.table_lock",
+    "host.page_tables",
+)
+_MOVING = ("copy_gib_ns", "clear_gib_ns", "host.spares")
+_BEHIND: Mapping[Act, tuple[str, ...]] = {
+    Act.SPLIT_TO: _SPLITTING,
+    Act.SPLIT_VM_TO: _SPLITTING,
+    Act.UNMAP: (
+        "shootdown_ns",
+        "vm.unrecoverable",
+        "vm.unretired",
+        "guest_machine_check_ns",
+        "workload.reads_per_hour",
+    ),
+    Act.KEEP: ("vm.unrecoverable", "vm.unretired", "host.kernel_reads", "workload.reads_per_hour"),
+    Act.MIGRATE: _MOVING,
+    Act.OFFLINE: (*_MOVING, "vm.unmovable"),
+    Act.EVACUATE: ("evacuate_ns",),
+    Act.RESTART: ("restart_ns", "clear_gib_ns", "host.spares"),
+    Act.COLLAPSE: ("collapse_gib_ns",),
+    Act.REBOOT: ("reboot_ns", "host.spares"),
+}
+
+
+def numbers_behind(policy: CompiledPolicy, scenario: Scenario) -> list[InUse]:
+    """The sourced numbers that what a policy does rests on, the assumed ones first.
+
+    Examples:
+        >>> from poisonsim.engine.plan import make_plan
+        >>> scenario = load_scenario("seed-1t")
+        >>> (policy,) = make_plan(scenario, ["migrate1g"], seed=1).policies
+        >>> [row.key for row in numbers_behind(policy, scenario) if row.where == "costs linux" and row.assumed]
+        ['copy_gib_ns', 'shootdown_ns', 'guest_machine_check_ns']
+    """
+    keys = {key for act in {*policy.rows[:, -2].tolist()} for key in _BEHIND[Act(act)]}
+    if policy.stage2_only:
+        keys = keys - {"refault_locked_ns", "host.table_lock", "host.page_tables"} | {"host.kernel_reads"}
+    if not policy.shared or policy.acts_on_ces:
+        keys |= {"hvo_restore_gib_ns", "host.free_memory"}
+    return [row for row in numbers_in_use(scenario) if row.key in keys]
 
 
 def settings(scenario: Scenario) -> list[Setting]:
@@ -155,7 +203,7 @@ def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(key: str, value: object) -> str:
     """A value of a scenario as its file would spell it."""
-    if key == "vm.memory" and isinstance(value, int):
+    if key in ("vm.memory", "host.free_memory") and isinstance(value, int):
         return format_bytes(value)
     if isinstance(value, bool):
         return str(value).lower()

@@ -22,7 +22,15 @@ from poisonsim.report.plots import pictures
 from poisonsim.report.style import MARKER_PATHS, Style, styles
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import Shown, as_probability, in_bytes, in_percent, simulated_of, verdict
+from poisonsim.results.words import (
+    Shown,
+    as_probability,
+    fallback_sentence,
+    in_bytes,
+    in_percent,
+    simulated_of,
+    verdict,
+)
 from poisonsim.scenario import Scenario
 from poisonsim.units import format_bytes
 
@@ -150,7 +158,8 @@ def _table(result: Result, at_horizon: pd.DataFrame) -> list[Row]:
     rows = []
     for policy in result.policies:
         cells = tuple(_cell(policy, name, at_horizon, policy in least[name]) for name in DECIDING)
-        rows.append(Row(verdict(result, policy, estimates[policy]), cells))
+        sentences = verdict(result, policy, estimates[policy]), fallback_sentence(result, policy)
+        rows.append(Row(" ".join(filter(None, sentences)), cells))
     return rows
 
 

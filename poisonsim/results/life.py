@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from poisonsim.engine.block import trace_trial
 from poisonsim.engine.plan import Plan
-from poisonsim.engine.records import N_TRACE, NS_PER_YEAR, T_ACTS, T_DAY, T_DIES, T_EVENT, T_LEVEL
+from poisonsim.engine.records import N_TRACE, NS_PER_YEAR, RESTARTED, T_ACTS, T_DAY, T_DIES, T_EVENT, T_LEVEL
 from poisonsim.errors import MetricError, did_you_mean
 from poisonsim.faults.history import History, draw_history
 from poisonsim.faults.tables import MODES
@@ -168,17 +168,21 @@ def _told(plan: Plan, policy: CompiledPolicy, trial: int, history: History, rows
     dead = valuer.column("vm_lost")
     values = valuer.values(policy, states)
     names = [metric.name for metric in valuer.metrics]
-    steps, before, died = [], values[0].copy(), False
+    steps: list[Step] = []
+    before, died = values[0].copy(), False
+    restarts = rows[:, T_LEVEL] == RESTARTED
     for i, row in enumerate(rows):
         after = values[i + 1].copy()
         after[dead] = died
-        steps.append(_step(plan, history, row, _changes(names, before, after)))
+        years = steps[-1].years if restarts[i] else _when(history, row)
+        steps.append(_step(plan, history, row, years, _changes(names, before, after)))
         before = after
         later = _when(history, rows[i + 1]) if i + 1 < len(rows) else plan.scenario.horizon.years
         dies = max(row[T_DIES] / NS_PER_YEAR, steps[-1].years)
-        if row[T_DIES] >= 0 and not died and dies <= later:
+        if i + 1 < len(rows) and restarts[i + 1] or (row[T_DIES] >= 0 and not died and dies <= later):
             died = True
-            steps.append(Step(dies, "guest dies", None, None, "", "", "", (), {"vm_lost": 1.0}))
+            changes = {"vm_lost": 1.0} if before[dead] == 0 else {}
+            steps.append(Step(dies, "guest dies", None, None, "", "", "", (), changes))
             before[dead] = 1.0
             if plan.scenario.vm.on_loss == "end":
                 break
@@ -190,11 +194,12 @@ def _when(history: History, row: I64) -> float:
     return float(history.years[row[T_EVENT]]) if row[T_EVENT] >= 0 else float(row[T_DAY] / DAYS_PER_YEAR)
 
 
-def _step(plan: Plan, history: History, row: I64, changes: Mapping[str, float]) -> Step:
-    sizes, e, years = plan.ladder.sizes, int(row[T_EVENT]), _when(history, row)
+def _step(plan: Plan, history: History, row: I64, years: float, changes: Mapping[str, float]) -> Step:
+    sizes, e = plan.ladder.sizes, int(row[T_EVENT])
     acts = _acts(int(row[T_ACTS]), sizes)
     if e < 0:
-        return Step(years, "timed rules", None, None, "", "", "", acts, changes)
+        what = "restarted" if row[T_LEVEL] == RESTARTED else "timed rules"
+        return Step(years, what, None, None, "", "", "", acts, changes)
     page, level, corrected = int(history.page[e]), int(row[T_LEVEL]), bool(history.corrected[e])
     return Step(
         years,

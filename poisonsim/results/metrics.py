@@ -65,7 +65,7 @@ _FIXED = (
         "lower",
         "what the host pays: tables + vmemmap + direct map + host lost + reserved",
     ),
-    Metric("spares_used", "pool", "pages", "lower", "spare huge pages taken", "count"),
+    Metric("spares_used", "pool", "pages", "lower", "spare huge pages taken since the host booted", "count"),
     Metric("spares_exhausted", "pool", "1", "lower", "1 once a rule would have migrated and no spare was left", "flag"),
     Metric(
         "tlb_reach_bytes",
@@ -85,7 +85,15 @@ _FIXED = (
     ),
     Metric("slowdown_low", "translation", "1", "lower", "slowdown, low end over the published walk-cost slopes"),
     Metric("slowdown_high", "translation", "1", "lower", "slowdown, high end over the published walk-cost slopes"),
-    Metric("vm_lost", "availability", "1", "lower", "1 once the guest lost memory it cannot run without", "flag"),
+    Metric(
+        "vm_lost",
+        "availability",
+        "1",
+        "lower",
+        "1 once the guest lost memory it cannot run without, or its host panicked on poison left mapped; a restart "
+        "that the policy asks for does not count",
+        "flag",
+    ),
     Metric(
         "guest_faults",
         "availability",
@@ -98,11 +106,27 @@ _FIXED = (
         "availability",
         "s",
         "lower",
-        "time the VM waited for splits, refaults, copies, shootdowns, blackouts, restarts and collapses",
+        "time the VM waited for splits, refaults, copies, shootdowns, blackouts, restarts, reboots and collapses",
     ),
     Metric("worst_stall_seconds", "availability", "s", "lower", "longest that the VM waited at one time"),
     Metric("evacuations", "availability", "moves", "lower", "live migrations to another host", "count"),
-    Metric("restarts", "availability", "restarts", "lower", "restarts of the guest that the policy asked for", "count"),
+    Metric(
+        "restarts",
+        "availability",
+        "restarts",
+        "lower",
+        "restarts of the guest, by the policy or after it was lost",
+        "count",
+    ),
+    Metric("reboots", "availability", "reboots", "lower", "reboots of the host that the policy asked for", "count"),
+    Metric(
+        "fallbacks",
+        "pool",
+        "times",
+        "lower",
+        "errors for which a rule held but could not act: no spare, no host to go to, memory that cannot move",
+        "count",
+    ),
 )
 
 

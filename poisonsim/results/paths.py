@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from poisonsim.compiled import compiled
 from poisonsim.engine.block import Paths, follow
 from poisonsim.engine.plan import Plan
 from poisonsim.engine.run import block_sizes
@@ -50,7 +50,7 @@ class StateIndex:
         return np.array([self._place[row.tobytes()] for row in states], np.int64)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def time_averages(start: Any, grid: Any, state: Any, stratum: Any, values: Any, n_steps: int) -> Any:
     """Average of each metric over the life of each trial, by the trapezoid rule on the grid.
 

@@ -29,15 +29,16 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 VALUED_KEYS = frozenset({
-    "host.cpu", "host.hvo", "host.hvo_with_hgm", "vm.guest_page",
+    "host.cpu", "vm.guest_page",
     "workload.access", "workload.alpha", "workload.over", "workload.hot", "workload.share",
     "workload.cycles_per_access", "workload.accesses_per_page_visit",
 })  # fmt: skip
 """Keys that say what a state costs, not which states there are: points that differ in no other are simulated once."""
 
 SAME_ERRORS_KEYS = VALUED_KEYS | {
-    "host.mapping", "host.page_tables", "host.spares", "horizon.grid",
-    "vm.on_loss", "vm.unrecoverable", "vm.unretired",
+    "host.free_memory", "host.hvo", "host.hvo_with_hgm", "host.kernel_reads", "host.mapping", "host.page_tables",
+    "host.pinned", "host.replenish", "host.spare_rows", "host.spares", "host.table_lock", "horizon.grid",
+    "vm.on_loss", "vm.unmovable", "vm.unrecoverable", "vm.unretired", "vm.vcpus",
 }  # fmt: skip
 """Keys that leave every history of errors as it is."""
 
@@ -158,7 +159,7 @@ def sweep(
 ) -> Sweep:
     """Simulates each policy at every point of a grid of scenario values, all with the same seed.
 
-    Points that differ in none but `VALUED_KEYS`, such as `host.hvo_with_hgm`, are simulated once. No run folder is
+    Points that differ in none but `VALUED_KEYS`, such as `host.cpu`, are simulated once. No run folder is
     written.
 
     Args:

@@ -12,13 +12,16 @@ from poisonsim.engine.state import (
     DISSOLVED_REGIONS,
     ERRORS,
     EVACUATIONS,
+    FALLBACKS,
     GUEST_FAULTS,
     GUEST_LOST_PAGES,
     HOST_LOST_PAGES,
     LEAVES,
+    REBOOTS,
     REGIONS_HIT,
     RESTARTS,
     RESTORED_REGIONS,
+    SPARES_ADDED,
     SPARES_EXHAUSTED,
     SPARES_USED,
     STALL_NS,
@@ -67,14 +70,14 @@ class Valuer:
     def values(self, policy: CompiledPolicy, states: I64) -> F64:
         """Metrics of `states` under `policy`: float64[n_states, n_metrics]."""
         plan, vm = self.plan, self.plan.scenario.vm
-        host, base = plan.scenario.host, plan.scenario.vm.base_bytes
+        host, base, spares = plan.scenario.host, plan.scenario.vm.base_bytes, plan.spares_of(policy)
         found: dict[str, NDArray[np.generic]] = {
             "errors": states[:, ERRORS],
             "regions_hit": states[:, REGIONS_HIT],
             "guest_lost_bytes": states[:, GUEST_LOST_PAGES] * base,
             "host_lost_bytes": states[:, HOST_LOST_PAGES] * base,
             "stranded_bytes": states[:, STRANDED_PAGES] * base,
-            "reserved_bytes": (policy.spares - states[:, SPARES_USED]) * vm.region_bytes,
+            "reserved_bytes": (spares + states[:, SPARES_ADDED] - states[:, SPARES_USED]) * vm.region_bytes,
             "spares_used": states[:, SPARES_USED],
             "spares_exhausted": states[:, SPARES_EXHAUSTED],
             "vm_lost": states[:, VM_LOST],
@@ -83,7 +86,11 @@ class Valuer:
             "worst_stall_seconds": states[:, WORST_STALL_NS] / 1e9,
             "evacuations": states[:, EVACUATIONS],
             "restarts": states[:, RESTARTS],
-            "table_bytes": table_bytes(plan.ladder, states[:, TABLE_PAGES], page_tables=host.page_tables),
+            "reboots": states[:, REBOOTS],
+            "fallbacks": states[:, FALLBACKS],
+            "table_bytes": table_bytes(
+                plan.ladder, states[:, TABLE_PAGES], page_tables=0 if policy.stage2_only else host.page_tables
+            ),
             "direct_map_bytes": direct_map_bytes(vm.arch, states[:, DIRECT_MAP_PAGES]),
             "vmemmap_bytes": np.broadcast_to(
                 vmemmap_bytes(
@@ -92,7 +99,7 @@ class Valuer:
                     hvo=host.hvo,
                     hvo_with_hgm=host.hvo_with_hgm,
                     uses_hgm=policy.uses_hgm,
-                    pool_pages=vm.n_regions + policy.spares,
+                    pool_pages=vm.n_regions + spares,
                     restored_pages=states[:, RESTORED_REGIONS],
                     dissolved_pages=states[:, DISSOLVED_REGIONS],
                 ),

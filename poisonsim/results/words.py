@@ -11,6 +11,7 @@ from scipy.special import gammaincinv
 
 from poisonsim.faults.field import field_model
 from poisonsim.faults.words import departures, figure
+from poisonsim.policy import Act
 from poisonsim.results.statistics import Estimate
 from poisonsim.scenario import FieldFaults, Scenario
 from poisonsim.units import GIB, KIB, MIB, TIB
@@ -230,6 +231,34 @@ def verdict(result: Result, policy: str, means: Mapping[str, Estimate]) -> str:
         f"and {lost} of VMs are lost, {gaps['vm_lost'].words('fewer', 'more')}",
     ]
     return "; ".join(clauses) + "."
+
+
+_LACKS: tuple[tuple[frozenset[Act], str], ...] = (
+    (frozenset({Act.MIGRATE, Act.RESTART}), "no spare was left"),
+    (frozenset({Act.OFFLINE}), "the guest could not vacate the region"),
+    (frozenset({Act.EVACUATE}), "there was no host to go to"),
+)
+"""What an action lacks where it cannot be taken."""
+
+
+def fallback_sentence(result: Result, policy: str) -> str:
+    """How often a policy could not do what a rule asked for, and fell to the next; empty if it never did.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> res = ps.run("seed-1t-distinct", policies=["migrate1g"], trials=100)
+        >>> print(fallback_sentence(res, "migrate1g")[:80])
+        migrate1g falls to its next rule for 96 errors per VM, of 100: no spare was left
+    """
+    fell = result.distribution(policy, "fallbacks").mean()
+    if fell.best == 0:
+        return ""
+    (compiled,) = (p for p in result.plan.policies if p.label == policy)
+    acts = {Act(act) for act in compiled.rows[:, -2].tolist()}
+    reasons = [reason for among, reason in _LACKS if among & acts]
+    errors = result.distribution(policy, "errors").mean()
+    share = f"{in_number(fell)} errors per VM, of {in_number(errors)}"
+    return f"{policy} falls to its next rule for {share}: {', or '.join(reasons)}"
 
 
 def _speed(slowdown: Estimate) -> str:

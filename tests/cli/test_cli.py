@@ -142,7 +142,7 @@ def test_csv_is_the_summary_file(cli: Cli) -> None:
     assert result.exit_code == 0
     assert result.stdout == (folder_of(result) / "summary.csv").read_text()
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
-    assert len(rows) == 2 * 30 * 6 and rows[0]["policy"] == "unmap1g"
+    assert len(rows) == 2 * 32 * 6 and rows[0]["policy"] == "unmap1g"
     assert "run folder" in result.stderr
 
 

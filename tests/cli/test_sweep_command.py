@@ -137,7 +137,7 @@ def test_csv_has_every_metric_and_year(cli: Cli, tmp_path: Path) -> None:
     assert "csv   all.csv" in result.stdout and "host.hvo_with_hgm  policy" in result.stdout
     with open(tmp_path / "all.csv") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 3 * 2 * 30 * 6
+    assert len(rows) == 3 * 2 * 32 * 6
     assert rows[0]["host.hvo_with_hgm"] == "off-everywhere" and rows[-1]["host.hvo_with_hgm"] == "kept"
     assert [path.name for path in tmp_path.iterdir()] == ["all.csv"]
 

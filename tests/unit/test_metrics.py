@@ -17,7 +17,7 @@ def test_every_metric_of_the_design_is_there_once() -> None:
         errors regions_hit leaves_1g leaves_2m leaves_4k share_1g share_2m share_4k table_bytes vmemmap_bytes
         direct_map_bytes guest_lost_bytes host_lost_bytes stranded_bytes reserved_bytes capacity_cost_bytes spares_used
         spares_exhausted tlb_reach_bytes tlb_reach_loss walks_per_access slowdown slowdown_low slowdown_high vm_lost
-        guest_faults stall_seconds worst_stall_seconds evacuations restarts
+        guest_faults stall_seconds worst_stall_seconds evacuations restarts reboots fallbacks
     """
     assert sorted(NAMES) == sorted(wanted.split())
 

@@ -20,11 +20,14 @@ from poisonsim.policy import (
     EVACUATE,
     KEEP,
     MIGRATE,
+    OFFLINE,
+    REBOOT,
     RESTART,
     SPLIT,
     SPLIT_TO,
     SPLIT_VM_TO,
     UNMAP,
+    UNMAP_STAGE2,
     Act,
     CompiledPolicy,
     Policy,
@@ -88,7 +91,7 @@ def test_hgm4k_skips_the_middle_size() -> None:
 def test_rules_follow_the_ladder_of_the_architecture() -> None:
     arm = dataclasses.replace(X86, ladder=ladder("arm64", "1G", contiguous=True))
     assert arm.ladder.sizes == ("1G", "32M", "2M", "64K", "4K")
-    assert [actions(compiled("hgm2m", arm), level)[0][2] for level in range(5)] == [1, 2, 3, 4, -1]
+    assert [actions(compiled("hgm2m", arm), level)[0][2] for level in (0, 2, 4)] == [2, 4, -1]
 
 
 def test_guards_become_counter_operator_value() -> None:
@@ -455,7 +458,8 @@ def test_a_policy_that_needs_contiguous_entries_is_refused_without(vm: Any, host
 def test_a_policy_that_needs_contiguous_entries_is_taken_with_them() -> None:
     arm = Scenario(vm=Vm(arch="arm64", contiguous=True), host=Host(**ARM))
     with_them, without = make_plan(arm, ["hgm-contig", "hgm2m"], seed=1).policies
-    assert with_them.digest == without.digest, "the ladder decides, not the policy"
+    assert [actions(with_them, level)[0][2] for level in range(5)] == [1, 2, 3, 4, -1]
+    assert [actions(without, level) for level in (1, 3)] == [[], []], "no leaf of contiguous entries ever arises"
     assert "needs_contiguous" not in load_policy("hgm-contig").parameters()
 
 
@@ -532,10 +536,13 @@ def test_a_clean_vm_may_leave_on_corrected_errors_whatever_the_vmm_does_with_poi
     [
         (
             on(BACKING).do(COLLAPSE),
-            "on knows no COLLAPSE; allowed: SPLIT, SPLIT_TO, SPLIT_VM_TO, UNMAP, KEEP, MIGRATE, EVACUATE, RESTART",
+            "on knows no COLLAPSE; allowed: SPLIT, SPLIT_TO, SPLIT_VM_TO, UNMAP, UNMAP_STAGE2, KEEP, MIGRATE, "
+            "OFFLINE, EVACUATE, RESTART",
         ),
         (on_ce(BACKING).do(RESTART), "on_ce knows no RESTART; allowed: MIGRATE, EVACUATE"),
-        (every(days=1).do(UNMAP), "every knows no UNMAP; allowed: COLLAPSE, EVACUATE, RESTART"),
+        (every(days=1).do(UNMAP), "every knows no UNMAP; allowed: COLLAPSE, EVACUATE, RESTART, REBOOT"),
+        (on(BACKING).do(REBOOT), "on knows no REBOOT; allowed: "),
+        (on_ce(BACKING).do(OFFLINE), "on_ce knows no OFFLINE; allowed: MIGRATE, EVACUATE"),
         (every(days=0).do(COLLAPSE), "days is not a whole number of 1 or more, nor a parameter; write every"),
         (every(days="often").do(COLLAPSE), "days is not a whole number of 1 or more, nor a parameter"),
         (every(days=1.5).do(COLLAPSE), "days is not a whole number of 1 or more, nor a parameter"),  # type: ignore[arg-type]
@@ -544,6 +551,36 @@ def test_a_clean_vm_may_leave_on_corrected_errors_whatever_the_vmm_does_with_poi
 def test_a_trigger_knows_its_own_actions(rule: Rule, words: str) -> None:
     with pytest.raises(PolicyError, match=words):
         compile_policy(policy_of(rule, *END), X86)
+
+
+@pytest.mark.parametrize("other", [
+    on(">BASE").do(SPLIT), on(BACKING).do(SPLIT_TO(BASE)), on(BACKING).do(SPLIT_VM_TO("2M")), on(BASE).do(UNMAP),
+    on(BACKING).do(KEEP), on(BACKING).do(OFFLINE), every(days=1).do(COLLAPSE),
+])  # fmt: skip
+def test_a_hole_in_stage_2_leaves_the_process_table_whole(other: Rule) -> None:
+    cut = [on(">BASE").do(UNMAP_STAGE2), on(BASE).do(UNMAP_STAGE2)]
+    assert (
+        f"policy mine: {other}: not together with UNMAP_STAGE2, which leaves the process table whole; take one of "
+        "them; allowed beside it: UNMAP on BACKING, MIGRATE, EVACUATE, RESTART, REBOOT"
+        in problems_of(policy_of(other, *cut))
+    )
+    beside = policy_of(on(BACKING, when="hits_in_vm > 9").do(UNMAP), on(BACKING).do(MIGRATE), *cut)
+    table = compile_policy(beside, X86)
+    assert table.stage2_only and not table.uses_hgm
+    assert not compiled("hgm2m").stage2_only
+
+
+def test_only_whole_regions_are_taken_offline() -> None:
+    [problem] = problems_of(policy_of(on("2M").do(OFFLINE), *END))
+    assert (
+        problem
+        == "policy mine: on(2M): OFFLINE: OFFLINE of a 2M leaf; the guest vacates whole regions; write on(BACKING)"
+    )
+
+
+def test_offline_may_find_memory_that_cannot_move() -> None:
+    [problem] = problems_of(policy_of(on(BACKING).do(OFFLINE)))
+    assert "no rule that always acts" in problem and "OFFLINE memory that the guest cannot move" in problem
 
 
 def test_days_may_be_a_parameter() -> None:

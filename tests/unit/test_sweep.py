@@ -26,16 +26,24 @@ HOT_COLD = {"workload.access": "hot-cold"}
 # key: what else it needs, and another value than the shipped scenarios have
 OTHER: dict[str, tuple[Mapping[str, object], object]] = {
     "host.cpu": ({}, "zen4"),
+    "host.free_memory": ({}, "1MiB"),
     "host.hvo": ({}, False),
     "host.hvo_with_hgm": ({}, "off-where-split"),
+    "host.kernel_reads": ({}, 0.5),
     "host.mapping": ({}, "private"),
     "host.page_tables": ({}, 3),
+    "host.pinned": ({}, True),
+    "host.replenish": ({}, 0.5),
+    "host.spare_rows": ({}, 9),
     "host.spares": ({}, 1),
+    "host.table_lock": ({}, "per-mm"),
     "horizon.grid": ({}, "3months"),
     "vm.guest_page": ({}, {"1G": 0.5, "4K": 0.5}),
     "vm.on_loss": ({}, "end"),
+    "vm.unmovable": ({}, 0.7),
     "vm.unrecoverable": ({}, 0.2),
     "vm.unretired": ({}, 0.3),
+    "vm.vcpus": ({}, 3),
     "workload.access": ({}, "uniform"),
     "workload.alpha": ({}, 0.5),
     "workload.over": ({}, "1G"),
@@ -113,10 +121,19 @@ def test_keys_that_change_errors_are_not_called_harmless() -> None:
 
 
 def test_points_that_differ_in_value_only_are_simulated_once(simulated: list[ps.Scenario]) -> None:
-    over = {"host.spares": [1, 2], "host.hvo_with_hgm": None, "host.cpu": ["zen4", "zen5"]}
+    over = {"host.spares": [1, 2], "vm.guest_page": ["4K", "2M", "1G"], "host.cpu": ["zen4", "zen5"]}
     found = ps.sweep("seed-1t", over=over, policies=["migrate1g"], trials=100)
     assert len(found.points) == 12
     assert [scenario.host.spares for scenario in simulated] == [1, 2]
+
+
+def test_a_dissolve_must_find_memory_for_what_hvo_freed() -> None:
+    base = ps.load_scenario("seed-1t", overrides=["host.free_memory=0"])
+    found = ps.sweep(base, over={"host.hvo": [True, False]}, policies=["unmap1g-private"], trials=100)
+    leaked, dissolved = (
+        point.result.distribution("unmap1g-private", "stranded_bytes").mean() for point in found.points
+    )
+    assert leaked.best == 0 < dissolved.best
 
 
 # ------------------------------------------------------------------------------------------------- results

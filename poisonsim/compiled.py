@@ -1,0 +1,47 @@
+"""Functions that Numba compiles, kept in its cache until any source of the package changes.
+
+Numba itself looks only at the file of the function. What that calls, and constants of other modules, are compiled into
+it, so that after an update it would go on with the old ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+
+
+@cache
+def sources_digest() -> str:
+    """SHA-256 over all Python files of the package."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """`function` compiled when first called, without the GIL.
+
+    Examples:
+        >>> compiled(lambda x: x + 1)(41)
+        42
+    """
+    return _stamped(njit(cache=True, nogil=True)(function))
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """As `compiled`, and copied into every compiled function that calls it."""
+    return _stamped(njit(cache=True, nogil=True, inline="always")(function))
+
+
+def _stamped(dispatcher: Any) -> Any:
+    index = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)  # absent where nothing is compiled
+    if index is not None:
+        index._source_stamp = sources_digest()
+    return dispatcher

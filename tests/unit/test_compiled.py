@@ -1,0 +1,39 @@
+"""Machine code that Numba keeps must not outlive the sources it was made from."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import poisonsim.compiled as compiled
+from poisonsim.engine.kernel import simulate
+from poisonsim.faults.growth import draw_strikes
+
+
+@pytest.mark.skipif(not hasattr(simulate, "_cache"), reason="Numba does not compile here")
+@pytest.mark.parametrize("function", [simulate, draw_strikes])
+def test_every_cached_function_carries_the_digest_of_all_sources(function: object) -> None:
+    assert function._cache._cache_file._source_stamp == compiled.sources_digest()  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(not hasattr(simulate, "_cache"), reason="Numba does not compile here")
+def test_a_constant_of_another_module_that_changes_is_seen(tmp_path: Path) -> None:
+    """Numba alone goes on with 1: the file of the function is as it was."""
+    package = tmp_path / "poisonsim"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "compiled.py").write_text(Path(compiled.__file__).read_text())
+    (package / "use.py").write_text(
+        "from poisonsim.compiled import compiled\nfrom poisonsim.constant import C\n\n"
+        "@compiled\ndef f(x):\n    return x + C\n\nprint(f(0))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    for constant in (1, 2):
+        (package / "constant.py").write_text(f"C = {constant}\n")
+        command = [sys.executable, "-c", "import poisonsim.use"]
+        found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        assert found.stdout == f"{constant}\n"
