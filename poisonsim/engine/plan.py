@@ -207,34 +207,36 @@ class Plan:
         restarts = self.scenario.vm.on_loss == "restart"
         return self.scenario.host.spares if restarts and not policy.takes_spares else policy.spares
 
-    def storm_ns(self, n_leaves: int, n_locks: int | None = None) -> int:
+    def storm_ns(self, n_leaves: int, n_locks: int) -> int:
         """Nanoseconds until the virtual CPUs, side by side, have taken a fault for each of so many leaves.
 
         Args:
             n_leaves: Leaves to map again.
-            n_locks: Page-table locks of the process that they take; None where its tables stay as they are.
+            n_locks: Page-table locks of the process that they take.
         """
         costs, vcpus = load_costs(self.scenario.host.costs), self.scenario.vm.vcpus
-        storm = n_leaves * costs.refault_leaf_ns // vcpus
-        return storm if n_locks is None else max(storm, n_leaves * costs.refault_locked_ns // min(n_locks, vcpus))
+        return max(n_leaves * costs.refault_leaf_ns // vcpus, n_leaves * costs.refault_locked_ns // min(n_locks, vcpus))
 
     def stall_split(self, policy: CompiledPolicy) -> I64:
         """Nanoseconds that the VM waits for one split under a policy: int64[n_levels, n_levels].
 
         Each table gets its pages, then virtual CPUs fault until stage 2 maps every leaf again. Under one page-table
-        lock for all tables of the process they do so one by one, with one per lowest table side by side.
+        lock for all tables of the process they do so one by one, with one per lowest table side by side. Where stage 2
+        alone is split, all of it is zapped and faulted in when the hole is cut, and only then.
         """
         host, arch = self.scenario.host, ARCHITECTURES[self.ladder.arch]
         costs = load_costs(host.costs)
         n_tables = 1 if policy.stage2_only else host.page_tables + 1
         stall: I64 = self.ladder.table_pages_matrix() * n_tables * costs.split_table_page_ns
+        if policy.stage2_only:
+            return stall
         for level, size in enumerate(self.ladder.sizes):
             for target in range(level + 1, len(self.ladder.sizes)):
                 to = self.ladder.sizes[target]
                 n_leaves = page_bytes(size) // page_bytes(arch.stage2_size(to, host.stage2_contiguous))
                 spans = page_bytes(arch.entry_size(to)) * arch.entries_per_table
                 n_locks = max(page_bytes(size) // spans, 1) if host.table_lock == "per-pmd" else 1
-                stall[level, target] += self.storm_ns(n_leaves, None if policy.stage2_only else n_locks)
+                stall[level, target] += self.storm_ns(n_leaves, n_locks)
         return stall
 
     @cached_property
