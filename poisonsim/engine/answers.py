@@ -104,7 +104,8 @@ def give_up(s, healthy_pages, leaks, was_split, geometry):
 
     Where there is no memory for that it stays in the pool, poisoned, as good as leaked.
     """
-    if not was_split and geometry[G_RESTORE_PAGES] > 0:
+    restores = geometry[G_RESTORE_PAGES] > 0 and not (was_split and geometry[G_RESTORES_SPLIT] == 1)
+    if restores:
         leaks |= free_pages(s, geometry) < geometry[G_RESTORE_PAGES]
     if leaks:
         s[LEAKED_REGIONS] += 1
@@ -112,8 +113,8 @@ def give_up(s, healthy_pages, leaks, was_split, geometry):
     else:
         s[DISSOLVED_REGIONS] += 1
         s[STRANDED_PAGES] += healthy_pages
-        if not was_split:
-            s[RESTORED_REGIONS] += 1
+        s[RESTORED_REGIONS] += not was_split
+        if restores:
             s[STALL_NS] += geometry[G_STALL_RESTORE_NS]
 
 

@@ -101,6 +101,7 @@ from poisonsim.engine.state import (
     HOST_LOST_PAGES,
     LEAKED_REGIONS,
     LEAVES,
+    REBOOTS,
     REGIONS_HIT,
     RESTORED_REGIONS,
     SPARES_EXHAUSTED,
@@ -292,7 +293,7 @@ def simulate(
             if has_ledger:
                 if born[e] <= moved_at[region]:  # in DRAM that backs the region no more
                     felt = False
-                elif not felt and (moved_at[region] >= 0 or corrected):  # whether poison lies in the page now
+                elif not felt and (moved_at[region] >= 0 or s[REBOOTS] > 0 or corrected):  # whether it has poison now
                     felt = True
                     for before in range(first, e):
                         felt &= not poisons[before] or page[before] != page[e]
@@ -333,8 +334,10 @@ def simulate(
                         s[DIRECT_MAP_PAGES] = direct_map_pages
                     if geometry[G_DIRECT_MAP]:
                         new_chunk, new_group = (flag & FIRST_IN_CHUNK) > 0, (flag & FIRST_IN_GROUP) > 0
-                        if has_ledger:  # a region that moved lies elsewhere
-                            chunk, group = here >> geometry[G_CHUNK_SHIFT], here >> geometry[G_GROUP_SHIFT]
+                        if has_ledger:  # a region that moved lies elsewhere, and a reboot makes the map whole
+                            whole = s[REBOOTS] << 48
+                            chunk = whole + (here >> geometry[G_CHUNK_SHIFT])
+                            group = whole + (here >> geometry[G_GROUP_SHIFT])
                             new_chunk = claim(keys, stamps, mask, (chunk << 4) | KEY_CHUNK, stamp)
                             new_group = claim(keys, stamps, mask, (group << 4) | KEY_GROUP, stamp)
                         direct_map_pages += np.int64(new_chunk) + np.int64(new_group)
@@ -506,7 +509,7 @@ def simulate(
                             fate[e], p_dies[lost_level], ar[e], np.int64(1) << shift[lost_level], rate
                         )
                         dies_at = min(dies_at, years[e] + wait)
-                    elif act == KEEP or (geometry[G_STAGE2_ONLY] == 1 and lost_level == base):
+                    elif act == KEEP or (act == UNMAP and geometry[G_STAGE2_ONLY] == 1 and lost_level == base):
                         wait = years_to_panic(fate[e] - p_dies[base], p_panics, panics_per_year)
                         dies_at = min(dies_at, years[e] + wait)
                     break

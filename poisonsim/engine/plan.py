@@ -198,7 +198,8 @@ class Plan:
         vector[G_TABLES] = 1 if policy.stage2_only else host.page_tables + 1
         if host.hvo and not (policy.uses_hgm and host.hvo_with_hgm == "off-everywhere"):
             vector[G_RESTORE_PAGES] = hvo_saved_bytes(vm.arch, vm.backing) // vm.base_bytes
-            vector[G_STALL_RESTORE_NS] = costs.hvo_restore_gib_ns * vm.region_bytes // GIB
+            if vector[G_RESTORE_PAGES] > 0:
+                vector[G_STALL_RESTORE_NS] = costs.hvo_restore_gib_ns * vm.region_bytes // GIB
             vector[G_RESTORES_SPLIT] = policy.uses_hgm and host.hvo_with_hgm == "off-where-split"
         return vector
 

@@ -86,7 +86,7 @@ def try_timed(
         elif act == EVACUATE:
             evacuate(s, v, len(shift), geometry)
             acted = moved = True
-        elif act == RESTART and (v[V_POISONS] > 0 or s[VM_LOST] == 1):
+        elif act == RESTART and (v[V_POISONS] > 0 or (s[VM_LOST] == 1 and geometry[G_RESTART_AT_LOSS] == 0)):
             restart(
                 s, v, regions, ledgers, touched, moved_at, page, poisons, gone, first, end, now, -1, shift, tables,
                 geometry,

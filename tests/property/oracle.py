@@ -3,7 +3,7 @@
 `life` keeps one byte per base page (the leaf that maps it) and sets of pages, and after every event counts the state
 afresh from them. `stateless_states` answers for all errors at once: for a policy without guards or spares the state is
 a function of the set of distinct poisoned pages, and the guest's death one of the first error in each hole. Neither
-shares code with the kernel; what a split takes comes from the plan.
+shares code with the kernel but for the draw that says whether a spare is replaced.
 """
 
 from __future__ import annotations
@@ -13,27 +13,30 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from poisonsim.catalog import load_costs
+from poisonsim.engine.hashing import lucky
 from poisonsim.engine.plan import Plan
 from poisonsim.engine.state import state_columns
 from poisonsim.faults.field import detection_of
 from poisonsim.faults.laws import load_laws
-from poisonsim.memory import ARCHITECTURES
+from poisonsim.memory import ARCHITECTURES, hvo_saved_bytes
 from poisonsim.policy.rules import (
     BACKING,
     BASE,
     COLLAPSE,
     EVACUATE,
-    KEEP,
     MIGRATE,
+    OFFLINE,
+    REBOOT,
     RESTART,
     SPLIT,
     UNMAP,
+    UNMAP_STAGE2,
     Act,
     Policy,
     Rule,
@@ -42,6 +45,7 @@ from poisonsim.policy.rules import (
 from poisonsim.scenario import Scenario
 from poisonsim.units import page_bytes
 
+T = TypeVar("T")
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
@@ -102,11 +106,16 @@ class Loss(NamedTuple):
     fatal: float  # probability that the guest dies of it, however late
     deaths_per_year: float  # of those guests that do
     machine_checks: int  # mean, in thousandths
+    panics: float = 0.0  # probability that the guest lives and goes on reading, so that the host kernel may read, too
+    panics_per_year: float = 0.0  # of those hosts
 
     def death(self, event: Event) -> float:
-        """When the guest dies of it, in years; infinite for never."""
+        """When the VM is lost by it, in years; infinite for never."""
         if event.fate >= self.fatal:
-            return math.inf
+            share = event.fate - self.fatal
+            if share == 0 or share >= self.panics or self.panics_per_year == 0:
+                return math.inf
+            return event.years - math.log(share / self.panics) / self.panics_per_year
         if self.pages == 1 and event.ar:
             return event.years
         if event.fate == 0 or self.deaths_per_year == 0:
@@ -122,8 +131,8 @@ class Loss(NamedTuple):
         return np.where(dies & (ar > 0), years, later) if self.pages == 1 else later
 
 
-def loss_of(scenario: Scenario, pages: int, *, kept: bool = False) -> Loss:
-    """The loss of a leaf of `pages` base pages, or of one page that stays mapped."""
+def loss_of(scenario: Scenario, pages: int, *, kept: bool = False, cut: bool = False) -> Loss:
+    """The loss of a leaf of `pages` base pages, of one that stays mapped, or of one cut out of stage 2 only."""
     vm, reads_per_hour = scenario.vm, scenario.workload.reads_per_hour
     vital, unretired = vm.unrecoverable, vm.unretired
     lines = vm.base_bytes // LINE_BYTES
@@ -131,7 +140,10 @@ def loss_of(scenario: Scenario, pages: int, *, kept: bool = False) -> Loss:
         p_ar = detection_of(scenario).p_ar
         again = vital * (1 - p_ar) + (1 - vital) * unretired / (1 - unretired)
         reads = (1 if kept else lines) * reads_per_hour * HOURS_PER_YEAR
-        return Loss(1, vital, reads, round(1000 * (1 + as_reads_allow(again, reads, scenario))))
+        share = scenario.host.kernel_reads
+        panics = (1 - vital) * unretired if share > 0 and (kept or cut) else 0.0
+        per_year = share * reads_per_hour * HOURS_PER_YEAR
+        return Loss(1, vital, reads, round(1000 * (1 + as_reads_allow(again, reads, scenario))), panics, per_year)
     mean_per_hour = reads_per_hour * math.exp(load_laws("field").reads_spread ** 2 / 2)
     touches_per_hour = pages * lines * mean_per_hour
     too_close = min(touches_per_hour * load_costs(scenario.host.costs).guest_machine_check_ns / NS_PER_HOUR, 1.0)
@@ -178,29 +190,111 @@ def covers(sizes: Sequence[str], size: str, level: int) -> bool:
     return level == level_of(sizes, size)
 
 
-class Life:
-    """One VM and its host while errors strike under a policy with rules."""
+def splits_high(policy: Policy) -> bool:
+    """Whether a policy maps with high granularity: splits, and not in stage 2 alone."""
+    return not cuts_stage2(policy) and any(
+        rule.action is SPLIT or isinstance(rule.action, SizedAct) for rule in policy.rules
+    )
 
-    def __init__(self, plan: Plan, policy: Policy, stratum: int = 0) -> None:
-        self.plan, self.policy, self.stratum = plan, policy, stratum
-        vm, host = plan.scenario.vm, plan.scenario.host
+
+def cuts_stage2(policy: Policy) -> bool:
+    """Whether the process table keeps its huge leaves under a policy."""
+    return any(rule.action is UNMAP_STAGE2 for rule in policy.rules)
+
+
+class MemoryMap(NamedTuple):
+    """What becomes of the memory map of a huge page under a policy."""
+
+    pages: int  # base pages that HVO saves for one, and that it takes back
+    by_split: bool  # whether it takes them back when it is split, not only when it is dissolved
+    stall_ns: int  # for one to take them back
+
+
+def memory_map(scenario: Scenario, policy: Policy) -> MemoryMap:
+    """The memory map of the scenario's huge pages under a policy."""
+    vm, host = scenario.vm, scenario.host
+    hgm = splits_high(policy)
+    pages = hvo_saved_bytes(vm.arch, vm.backing) // vm.base_bytes
+    if not host.hvo or (hgm and host.hvo_with_hgm == "off-everywhere"):
+        pages = 0
+    stall_ns = load_costs(host.costs).hvo_restore_gib_ns * vm.region_bytes // GIB_BYTES if pages else 0
+    return MemoryMap(pages, hgm and host.hvo_with_hgm == "off-where-split", stall_ns)
+
+
+def split_stall_ns(scenario: Scenario, size: str, to_size: str, *, stage2_only: bool = False) -> int:
+    """How long the VM waits for the split of one leaf: for its tables, and until all of it is mapped again.
+
+    Where stage 2 alone is split, all of that is mapped again when the hole is made, and only then.
+    """
+    vm, host, costs = scenario.vm, scenario.host, load_costs(scenario.host.costs)
+    arch = ARCHITECTURES[vm.arch]
+    entries = sorted(map(page_bytes, arch.leaf_sizes))
+    entry, to_entry = (max(b for b in entries if b <= page_bytes(of)) for of in (size, to_size))
+    spans = [(above, below) for below, above in pairwise(entries) if to_entry <= below < entry]
+    n_tables = sum(page_bytes(size) // above for above, _ in spans)
+    n_leaves = page_bytes(size) // page_bytes(arch.stage2_size(to_size, host.stage2_contiguous))
+    if stage2_only:
+        return n_tables * costs.split_table_page_ns
+    side_by_side = max(page_bytes(size) // (to_entry * arch.entries_per_table), 1)
+    locks = 1 if host.table_lock == "per-mm" else min(vm.vcpus, side_by_side)
+    storm = max(n_leaves * costs.refault_leaf_ns // vm.vcpus, n_leaves * costs.refault_locked_ns // locks)
+    return n_tables * (host.page_tables + 1) * costs.split_table_page_ns + storm
+
+
+def step_down(plan: Plan, policy: Policy, level: int) -> int:
+    """The level one page-table level below; the next of all for a policy that is made for contiguous entries."""
+    contiguous = () if policy.needs_contiguous else ARCHITECTURES[plan.scenario.vm.arch].contiguous_sizes
+    return next(to for to in range(level + 1, len(plan.ladder.sizes)) if plan.ladder.sizes[to] not in contiguous)
+
+
+class Ledger(NamedTuple):
+    """What no state column tells, counted from the sets of pages."""
+
+    holes: int  # base pages of the VM that nothing maps
+    backed: int  # regions that have a huge page, mapped or not
+    poison_in_use: int  # bad base pages in these
+    spares_left: int
+    free: int  # base pages of the host outside the pool
+
+
+class Life:
+    """One VM and its host while errors strike under a policy with rules.
+
+    Args:
+        plan: Of the scenario.
+        policy: With rules.
+        stratum: Of the trial.
+        trial: Its number in its block, as the history has it.
+        luck: The block's, for spares that are replaced.
+    """
+
+    def __init__(self, plan: Plan, policy: Policy, stratum: int = 0, trial: int = 0, luck: int = 0) -> None:
+        self.plan, self.policy, self.stratum, self.trial, self.luck = plan, policy, stratum, trial, luck
+        scenario, vm, host = plan.scenario, plan.scenario.vm, plan.scenario.host
         costs = load_costs(host.costs)
         self.sizes = plan.ladder.sizes
         self.base = len(self.sizes) - 1
         self.leaf_pages = [page_bytes(size) // vm.base_bytes for size in self.sizes]
         self.region_pages, self.n_regions = self.leaf_pages[0], vm.n_regions
         self.shared = (policy.mapping or host.mapping) == "shared"
-        takes_spares = any(rule.action in (MIGRATE, RESTART) for rule in policy.rules)
-        self.spares = policy.params.get("spares", getattr(policy, "spares", host.spares)) if takes_spares else 0
+        takes_spares = any(rule.action in (MIGRATE, RESTART, OFFLINE, REBOOT) for rule in policy.rules)
+        by_policy = policy.params.get("spares", getattr(policy, "spares", host.spares))
+        self.restarts_lost = vm.on_loss == "restart"
+        self.spares = by_policy if takes_spares else host.spares if self.restarts_lost else 0
         self.sees_ces = any(rule.trigger == "on_ce" for rule in policy.rules)
-        self.spare_hosts, self.moves_poison = host.spare_hosts, host.moves_poison
-        self.evacuate_ns, self.restart_ns = costs.evacuate_ns, costs.restart_ns
+        self.stage2_only = cuts_stage2(policy)
+        self.n_tables = 1 if self.stage2_only else host.page_tables + 1
+        self.memory_map = memory_map(scenario, policy)
+        self.unmovable = math.ceil(vm.unmovable * vm.n_regions)
+        self.evacuate_ns, self.restart_ns, self.reboot_ns = costs.evacuate_ns, costs.restart_ns, costs.reboot_ns
         self.clear_ns = costs.clear_gib_ns * vm.region_bytes // GIB_BYTES
+        self.copy_ns = costs.copy_gib_ns * vm.region_bytes // GIB_BYTES
         self.collapse_ns = costs.collapse_gib_ns * vm.region_bytes // GIB_BYTES
+        self.refault_ns, self.vcpus = costs.refault_leaf_ns, vm.vcpus
         self.unmap_ns = costs.shootdown_ns
-        self.migrate_ns = (costs.copy_gib_ns + costs.clear_gib_ns) * vm.region_bytes // GIB_BYTES
-        self.losses = [loss_of(plan.scenario, pages) for pages in self.leaf_pages]
-        self.kept = loss_of(plan.scenario, 1, kept=True)
+        self.move_ns = costs.shootdown_ns + (costs.copy_gib_ns + costs.clear_gib_ns) * vm.region_bytes // GIB_BYTES
+        self.losses = [loss_of(scenario, pages) for pages in self.leaf_pages]
+        self.kept, self.cut = loss_of(scenario, 1, kept=True), loss_of(scenario, 1, cut=True)
 
         n_pages = vm.n_base_pages
         self.level = np.zeros(n_pages, np.int8)  # of the leaf that maps each page, or mapped it before it was a hole
@@ -212,19 +306,26 @@ class Life:
         self.evacuated_at = -math.inf
         self.touched: dict[int, None] = {}  # regions on this host, in the order of their first event
         self.poisoned: set[int] = set()
-        self.hits_in_vm = self.evacuations = self.restarts = 0
-        self.acted: set[tuple[HugePage, int]] = set()
+        self.hits_in_vm = self.evacuations = self.restarts = self.reboots = self.fallbacks = 0
+        self.acted: set[tuple[HugePage, int]] = set()  # bad pages of this host that no spare row stands in for
+        self.before_boot: set[tuple[HugePage, int]] = set()  # those of them that were known when it booted
+        self.in_direct_map: set[tuple[HugePage, int]] = set()  # pages taken out of it since then
+        self.rows_used = 0
         self.kept_at: dict[tuple[HugePage, int], int] = {}  # level of the leaf in which poison stayed mapped
         self.suspect: set[tuple[HugePage, int]] = set()  # healthy pages that soft offline takes out of use
         self.copies: Counter[int] = Counter()
+        self.taken: set[HugePage] = set()  # huge pages that were spares when the host booted, or later
+        self.left_out: set[HugePage] = set()  # by the host when it booted
+        self.made: set[int] = set()  # spares that the host made since then, by the attempt
         self.leaked: set[HugePage] = set()
         self.dissolved: set[HugePage] = set()
         self.ever_split: set[HugePage] = set()
         self.vm_level = 0
         self.spares_exhausted = False
+        self.fell_back = False  # at this event
         self.machine_checks = self.stall_ns = self.worst_stall_ns = 0
-        self.died = math.inf  # when the guest dies of what it has lost so far
-        self.lost_at = math.inf  # when it did, once that is past
+        self.died = math.inf  # when the VM is lost by what has happened so far
+        self.lost_at = math.inf  # when it was lost first, once that is past
         self.changes = 0  # so far, of all that timed rules may ask for
         self.tried = [-1] * len(policy.rules)  # changes when each timed rule was tried last, its own included
 
@@ -233,6 +334,11 @@ class Life:
     def regions_split(self) -> list[int]:
         """Regions mapped otherwise than by one leaf, those unmapped in one piece left out."""
         return np.flatnonzero((self.level.reshape(self.n_regions, -1) > 0).any(axis=1)).tolist()
+
+    def leaves(self) -> list[int]:
+        """Leaves of each level."""
+        present = (int(np.count_nonzero(self.mapped & (self.level == level))) for level in range(self.base + 1))
+        return [n // pages for n, pages in zip(present, self.leaf_pages, strict=True)]
 
     def table_pages(self) -> int:
         """Tables below the backing's own entries: one for each span with entries so small in it, holes counted too."""
@@ -257,11 +363,15 @@ class Life:
         """Pages of a huge page that are neither poisoned nor suspect."""
         return self.region_pages - self.hits_in(huge) - sum(1 for where, _ in self.suspect if where == huge)
 
+    def spares_used(self) -> int:
+        return len(self.left_out) + len(self.taken)
+
     def spares_left(self) -> int:
-        return self.spares - sum(self.copies.values())
+        return self.spares + len(self.made) - self.spares_used()
 
     def can_evacuate(self) -> bool:
-        return self.evacuations < self.spare_hosts and (self.moves_poison or not self.poisoned)
+        host = self.plan.scenario.host
+        return self.evacuations < host.spare_hosts and (host.moves_poison or not self.poisoned)
 
     def counter(self, name: str, event: Event | Tick) -> int:
         """One counter of the rule language as the rules see it now."""
@@ -283,13 +393,26 @@ class Life:
         raise AssertionError(name)
 
     def direct_map_pages(self) -> int:
-        """One split of each 1 GiB, and one of each 2 MiB, of a huge page's memory in which an error was acted on."""
+        """One split of each 1 GiB, and one of each 2 MiB, of a huge page's memory from which a page was taken out."""
         if self.plan.scenario.vm.arch != "x86-64":
             return 0
         base_bytes = self.plan.scenario.vm.base_bytes
-        chunks = {(huge.copy, page * base_bytes // GIB_BYTES) for huge, page in self.acted}
-        groups = {(huge.copy, page * base_bytes // GROUP_BYTES) for huge, page in self.acted}
+        chunks = {(huge.copy, page * base_bytes // GIB_BYTES) for huge, page in self.in_direct_map}
+        groups = {(huge.copy, page * base_bytes // GROUP_BYTES) for huge, page in self.in_direct_map}
         return len(chunks) + len(groups)
+
+    def with_memory_map(self) -> set[HugePage]:
+        """Huge pages whose memory map is whole again."""
+        return self.ever_split | self.dissolved if self.memory_map.by_split else self.dissolved
+
+    def free(self) -> int:
+        """Base pages that the host has free outside the pool: what it had, what came back, and what was taken."""
+        host, vm = self.plan.scenario.host, self.plan.scenario.vm
+        came_back = sum(map(self.usable_in, self.dissolved))
+        tables = self.table_pages() * self.n_tables + self.direct_map_pages()
+        of_memory_map = len(self.with_memory_map()) * self.memory_map.pages
+        of_spares = len(self.made) * (self.region_pages - self.memory_map.pages)
+        return host.free_bytes // vm.base_bytes + came_back - tables - of_memory_map - of_spares
 
     def state(self) -> list[int]:
         """The state vector in the engine's order of columns; of a VM that is not lost, whatever is to come."""
@@ -303,7 +426,8 @@ class Life:
             "leaked_regions": len(self.leaked),
             "dissolved_regions": len(self.dissolved),
             "restored_regions": len(self.ever_split | self.dissolved),
-            "spares_used": sum(self.copies.values()),
+            "spares_used": self.spares_used(),
+            "spares_added": len(self.made),
             "spares_exhausted": self.spares_exhausted,
             "direct_map_pages": self.direct_map_pages(),
             "guest_faults": self.machine_checks,
@@ -312,12 +436,24 @@ class Life:
             "worst_stall_ns": self.worst_stall_ns,
             "evacuations": self.evacuations,
             "restarts": self.restarts,
+            "reboots": self.reboots,
+            "fallbacks": self.fallbacks,
             "stratum": self.stratum,
         }
-        for level, size in enumerate(self.sizes):
-            present = int(np.count_nonzero(self.mapped & (self.level == level)))
-            values[f"leaves_{size}"] = present // self.leaf_pages[level]
+        for size, count in zip(self.sizes, self.leaves(), strict=True):
+            values[f"leaves_{size}"] = count
         return [int(values[name]) for name in state_columns(self.sizes)]
+
+    def ledger(self) -> Ledger:
+        in_use = {HugePage(region, self.copies[region]) for region in range(self.n_regions)}
+        in_use -= self.leaked | self.dissolved
+        return Ledger(
+            holes=int(np.count_nonzero(~self.mapped)),
+            backed=len(in_use),
+            poison_in_use=sum(1 for huge, _ in self.acted if huge in in_use),
+            spares_left=self.spares_left(),
+            free=self.free(),
+        )
 
     # What happens
 
@@ -326,12 +462,22 @@ class Life:
         if self.died < event.years:  # too late to call that off
             self.lost_at = min(self.lost_at, self.died)
         stalled = self.stall_ns
+        self.fell_back = False
         if isinstance(event, Tick):
             self.look_around(event)
         elif event.corrected:
             self.distrust(event)
         else:
             self.strike(event)
+        self.fallbacks += self.fell_back
+        self.worst_stall_ns = max(self.worst_stall_ns, self.stall_ns - stalled)
+
+    def lose(self) -> None:
+        """The VM is lost, and its guest started anew at that moment."""
+        stalled = self.stall_ns
+        self.lost_at = min(self.lost_at, self.died)
+        self.restart(self.died)
+        self.changes += 1
         self.worst_stall_ns = max(self.worst_stall_ns, self.stall_ns - stalled)
 
     def left_behind(self, event: Event) -> bool:
@@ -349,11 +495,11 @@ class Life:
         action = self.choose(int(self.level[event.page]), event)
         if action is MIGRATE:
             self.suspect.add((self.backing_of(event.page), event.page))
+            self.stall_ns += self.move_ns - self.clear_ns
             self.migrate(event)
-            self.note_splits()
         elif action is EVACUATE:
             self.evacuate(event.years)
-        self.changes += action is not None or self.spares_exhausted > exhausted
+        self.changes += action is not None or self.fell_back or self.spares_exhausted > exhausted
 
     def strike(self, event: Event) -> None:
         """Poison in a page."""
@@ -368,51 +514,79 @@ class Life:
         self.poisoned.add(event.page)
         if not self.mapped[event.page]:
             return
-        self.acted.add((self.backing_of(event.page), event.page))
+        bad = (self.backing_of(event.page), event.page)
+        self.acted.add(bad)
         self.hits_in_vm += 1
-        while True:
-            level = int(self.level[event.page])
-            action = self.choose(level, event)
-            if action is SPLIT:
-                self.split(self.leaf_at(event.page), level + 1)
-            elif isinstance(action, SizedAct) and action.act is Act.SPLIT_TO:
-                self.split(self.leaf_at(event.page), level_of(self.sizes, action.size))
-            elif isinstance(action, SizedAct):
-                self.split_vm(level_of(self.sizes, action.size))
-            else:
-                break
+        action = self.choose(int(self.level[event.page]), event)
+        while self.splits(action, event):
             self.note_splits()
-        assert action is not None, "a checked policy always acts"
-        if action in (EVACUATE, RESTART):
-            self.machine_checks += 1000
-            if action is EVACUATE:
-                self.evacuate(event.years)
-            else:
-                self.restart(event.years, event.page // self.region_pages)
-            return
-        if action is UNMAP:
-            self.unmap(self.leaf_at(event.page), level)
-        elif action is KEEP:
-            self.lost[event.page] = True
-            self.kept_at[self.backing_of(event.page), event.page] = level
+            action = self.choose(int(self.level[event.page]), event)
+        self.end(action, event)
+        if bad in self.acted:  # on the host where it struck
+            self.in_direct_map.add(bad)
+
+    def splits(self, action: Act | SizedAct | None, event: Event) -> bool:
+        """Splits what an action says, after which the poison comes again; answers whether it was such an action."""
+        level = int(self.level[event.page])
+        if isinstance(action, SizedAct) and action.act is Act.SPLIT_VM_TO:
+            self.split_vm(level_of(self.sizes, action.size))
+        elif isinstance(action, SizedAct):
+            self.split(self.leaf_at(event.page), level_of(self.sizes, action.size))
+        elif action is SPLIT or (action is UNMAP_STAGE2 and level < self.base):
+            self.split(self.leaf_at(event.page), step_down(self.plan, self.policy, level))
         else:
-            self.migrate(event)
-        self.note_splits()
-        loss = self.kept if action is KEEP else self.losses[level if action is UNMAP else self.base]
+            return False
+        return True
+
+    def end(self, action: Act | SizedAct | None, event: Event) -> None:
+        """Does what leaves nothing to be split, and says what the guest makes of it."""
+        level, loss = int(self.level[event.page]), self.losses[self.base]
+        match action:
+            case Act.RESTART:
+                self.machine_checks += 1000
+                self.restart(event.years, event.page // self.region_pages)
+                return
+            case Act.EVACUATE:
+                self.evacuate(event.years)
+            case Act.UNMAP:
+                loss = self.losses[level]
+                self.unmap(self.leaf_at(event.page), level)
+            case Act.UNMAP_STAGE2:
+                loss = self.cut
+                self.unmap(self.leaf_at(event.page), level)
+                self.stall_ns += sum(self.leaves()) * self.refault_ns // self.vcpus
+            case Act.KEEP:
+                loss = self.kept
+                self.lost[event.page] = True
+                self.kept_at[self.backing_of(event.page), event.page] = level
+            case Act.OFFLINE:
+                self.offline(event)
+            case _:
+                assert action is MIGRATE, "a checked policy always acts"
+                self.stall_ns += self.move_ns
+                self.migrate(event)
         self.machine_checks += loss.machine_checks
         self.died = min(self.died, loss.death(event))
 
     def choose(self, level: int, event: Event) -> Act | SizedAct | None:
         """The action of the first rule for such events in leaves of `level` whose guard holds and that can be done."""
         trigger = "on_ce" if event.corrected else "on"
+        movable = event.page // self.region_pages >= self.unmovable
         for rule in self.policy.rules:
             if rule.trigger != trigger or not covers(self.sizes, rule.size, level):
                 continue
+            others = [part for part in rule.guard.split(" and ") if part and "spares_left" not in part]
+            holds_but_for_spares = self.guard_holds(" and ".join(others), event)
             if rule.action in (MIGRATE, RESTART) and self.spares_left() <= 0:
-                others = [part for part in rule.guard.split(" and ") if part and "spares_left" not in part]
-                self.spares_exhausted |= self.guard_holds(" and ".join(others), event)
-            elif (rule.action is not EVACUATE or self.can_evacuate()) and self.guard_holds(rule.guard, event):
-                return rule.action
+                self.spares_exhausted |= holds_but_for_spares
+                self.fell_back |= holds_but_for_spares
+                continue
+            if not self.guard_holds(rule.guard, event):
+                continue
+            if (rule.action is EVACUATE and not self.can_evacuate()) or (rule.action is OFFLINE and not movable):
+                self.fell_back = True
+                continue
+            return rule.action
         return None
 
     def guard_holds(self, guard: str, event: Event | Tick) -> bool:
@@ -437,8 +611,12 @@ class Life:
         first = page // n_pages * n_pages
         return slice(first, first + n_pages)
 
+    def pages_of(self, region: int) -> slice:
+        return slice(region * self.region_pages, (region + 1) * self.region_pages)
+
     def split(self, leaf: slice, to_level: int) -> None:
-        self.stall_ns += int(self.plan.stall_split[int(self.level[leaf.start]), to_level])
+        size, to_size = self.sizes[int(self.level[leaf.start])], self.sizes[to_level]
+        self.stall_ns += split_stall_ns(self.plan.scenario, size, to_size, stage2_only=self.stage2_only)
         self.level[leaf] = to_level
 
     def split_vm(self, to_level: int) -> None:
@@ -462,31 +640,90 @@ class Life:
     def migrate(self, event: Event) -> None:
         """The region of an event moves to a spare, and whatever began by then stays behind."""
         region = event.page // self.region_pages
-        self.moved_at[region] = event.years
-        self.stall_ns += self.migrate_ns
-        self.give_up(HugePage(region, self.copies[region]))
+        self.renew(region, event.years)
+        self.lost[[page for page in self.poisoned if page // self.region_pages == region]] = True
+
+    def offline(self, event: Event) -> None:
+        """The guest unplugs the region; a spare is plugged in where there is one, and the guest knows of no poison."""
+        region = event.page // self.region_pages
+        if self.spares_left() > 0:
+            self.stall_ns += self.move_ns
+            self.renew(region, event.years)
+            self.forget(region)
+        else:
+            self.spares_exhausted = True
+            self.stall_ns += self.copy_ns
+            self.unmap(self.leaf_at(event.page), 0)
+
+    def renew(self, region: int, years: float) -> None:
+        """A spare takes the place of the huge page behind a region, and nothing of it is lost."""
+        pages, huge = self.pages_of(region), HugePage(region, self.copies[region])
+        if huge not in self.leaked | self.dissolved:
+            self.give_up(huge)
+        self.moved_at[region] = years
         self.copies[region] += 1
-        pages = slice(region * self.region_pages, (region + 1) * self.region_pages)
+        self.taken.add(HugePage(region, self.copies[region]))
         self.level[pages] = self.vm_level
         self.mapped[pages] = True
         self.lost[pages] = False
-        self.lost[[page for page in self.poisoned if page // self.region_pages == region]] = True
+        self.note_splits()
+        self.replenish()
+
+    def replenish(self) -> None:
+        """The host asks for another huge page in place of the spare just taken."""
+        host, attempt = self.plan.scenario.host, self.spares_used() + 65536 * self.evacuations + 2**32 * self.reboots
+        if self.free() >= self.region_pages and draw(self.luck, self.trial, attempt, int(host.replenish * 2**53)):
+            self.made.add(attempt)
+
+    def forget(self, region: int) -> None:
+        """No poison of a region is known to the guest any more."""
+        self.poisoned -= {page for page in self.poisoned if page // self.region_pages == region}
 
     def evacuate(self, years: float) -> None:
-        """To a clean host, with nothing but the pages that the guest has retired."""
+        """To a clean host, with nothing but the pages that the guest has retired, and what it is to die of."""
         self.stall_ns += self.evacuate_ns
         self.evacuations += 1
         self.evacuated_at = years
-        self.hits_in_vm = self.vm_level = 0
-        for pages in (self.acted, self.kept_at, self.suspect, self.touched, self.copies):
+        self.rows_used = 0
+        self.touched.clear()
+        self.copies.clear()
+        self.start_host(set())
+        self.lost[list(self.poisoned)] = True
+
+    def start_host(self, bad: set[tuple[HugePage, int]]) -> None:
+        """The VM on a host that has just booted, without the huge pages that have bad pages."""
+        self.acted, self.before_boot = set(bad), set(bad)
+        self.left_out = {huge for huge, _ in bad}
+        self.dissolved = set(self.left_out)
+        for pages in (self.kept_at, self.suspect, self.in_direct_map):
             pages.clear()
-        for huge_pages in (self.leaked, self.dissolved, self.ever_split):
+        for huge_pages in (self.leaked, self.ever_split, self.taken):
             huge_pages.clear()
+        self.made.clear()
+        self.hits_in_vm = self.vm_level = 0
         self.level[:] = 0
         self.mapped[:] = True
         self.lost[:] = False
-        self.lost[list(self.poisoned)] = True
+
+    def reboot(self, years: float) -> bool:
+        """The host boots, repairs bad pages if it can repair all, and starts the VM; answers whether it did."""
+        if not (self.acted - self.before_boot or self.suspect):
+            return False
+        repairs = self.plan.scenario.host.spare_rows - self.rows_used >= len(self.acted)
+        bad = set() if repairs else self.acted
+        if len({huge for huge, _ in bad}) > self.spares:
+            return False
+        self.rows_used += len(self.acted) if repairs else 0
+        for region in range(self.n_regions):
+            if any(huge == (region, self.copies[region]) for huge, _ in bad):
+                self.copies[region] += 1
+                self.moved_at[region] = years
+        self.start_host(bad)
+        self.poisoned.clear()
         self.died = math.inf
+        self.reboots += 1
+        self.stall_ns += self.reboot_ns
+        return True
 
     def restart(self, years: float, struck: int | None = None) -> None:
         """A fresh guest: pages are healthy again where no poison is behind them, or a spare takes their place."""
@@ -496,22 +733,14 @@ class Life:
         self.died = math.inf
         regions = {page // self.region_pages for page in self.poisoned}
         for region in dict.fromkeys([*([] if struck is None else [struck]), *self.touched, *sorted(regions)]):
-            huge, first = HugePage(region, self.copies[region]), region * self.region_pages
-            pages = slice(first, first + self.region_pages)
-            poisoned = self.hits_in(huge) > 0
+            poisoned = self.hits_in(HugePage(region, self.copies[region])) > 0
             if region not in regions or (poisoned and self.spares_left() <= 0):
                 continue
             if poisoned:
                 self.stall_ns += self.clear_ns
-                self.moved_at[region] = years
-                if self.mapped[first] or self.level[first] > 0:
-                    self.give_up(huge)
-                self.copies[region] += 1
-                self.level[pages] = self.vm_level
-                self.mapped[pages] = True
-            self.lost[pages] = False
-            self.poisoned -= {page for page in self.poisoned if page // self.region_pages == region}
-        self.note_splits()
+                self.renew(region, years)
+            self.lost[self.pages_of(region)] = False
+            self.forget(region)
 
     def collapse(self) -> bool:
         """Every region in the largest leaves around its holes and kept poison; answers whether that changes any."""
@@ -549,39 +778,84 @@ class Life:
         """Does what a timed rule says, if that can be done; answers whether anything was."""
         if rule.action is COLLAPSE:
             return self.collapse()
+        if rule.action is REBOOT:
+            return self.reboot(tick.years)
         if rule.action is EVACUATE and self.can_evacuate():
             self.evacuate(tick.years)
             return True
-        if rule.action is RESTART and self.spares_left() > 0 and (self.poisoned or self.lost_at < math.inf):
+        dead = self.lost_at < math.inf and not self.restarts_lost
+        if rule.action is RESTART and self.spares_left() > 0 and (self.poisoned or dead):
             self.restart(tick.years)
             return True
         return False
 
     def give_up(self, huge: HugePage) -> None:
-        """Only poison in it keeps a huge page that was mapped shared from going back; a suspect page does not."""
-        (self.leaked if self.shared and self.hits_in(huge) > 0 else self.dissolved).add(huge)
+        """Only poison in it keeps a huge page that was mapped shared from going back; a suspect page does not.
+
+        One that goes back gets its memory map back first; where there is no memory for that, it stays for nobody.
+        """
+        if self.shared and self.hits_in(huge) > 0:
+            self.leaked.add(huge)
+        elif huge in self.with_memory_map():
+            self.dissolved.add(huge)
+        elif self.memory_map.pages == 0 or self.free() >= self.memory_map.pages:
+            self.dissolved.add(huge)
+            self.stall_ns += self.memory_map.stall_ns
+        else:
+            self.leaked.add(huge)
 
     def note_splits(self) -> None:
-        self.ever_split |= {HugePage(region, self.copies[region]) for region in self.regions_split()}
+        """Huge pages that are split now have been so; of a policy that splits stage 2 alone, none is."""
+        if self.stage2_only:
+            return
+        split = {HugePage(region, self.copies[region]) for region in self.regions_split()} - self.ever_split
+        self.ever_split |= split
+        if self.memory_map.by_split:
+            self.stall_ns += len(split) * self.memory_map.stall_ns
 
 
-def life(plan: Plan, policy: Policy, events: Sequence[Event], stratum: int = 0) -> I64:
+def draw(luck: int, trial: int, attempt: int, threshold: int) -> bool:
+    """The draw of the kernel, whose integers wrap around."""
+    with np.errstate(over="ignore"):
+        return bool(lucky(np.int64(luck), np.int64(trial), np.int64(attempt), np.int64(threshold)))
+
+
+def life(plan: Plan, policy: Policy, events: Sequence[Event], stratum: int = 0, trial: int = 0, luck: int = 0) -> I64:
     """States of one trial at every grid point: int64[n_grid, n_columns]."""
-    scenario = plan.scenario
-    vm = Life(plan, policy, stratum)
+    vm = Life(plan, policy, stratum, trial, luck)
+    states = np.array(at_grid_points(vm, events, vm.state))
+    lost_from = grid_point(min(vm.lost_at, vm.died), plan.scenario)
+    if lost_from < len(states):
+        states[int(lost_from) :, state_columns(vm.sizes).index("vm_lost")] = 1
+    return states
+
+
+def at_grid_points(vm: Life, events: Sequence[Event], look: Callable[[], T]) -> list[T]:
+    """What one sees of a VM at every grid point while it lives through events."""
+    scenario = vm.plan.scenario
     n_steps = scenario.horizon.n_steps
-    states = np.tile(vm.state(), (n_steps + 1, 1))
+    seen = [look()] * (n_steps + 1)
+
+    def note(years: float) -> None:
+        point = min(int(grid_point(years, scenario)), n_steps)
+        seen[point:] = [look()] * (n_steps + 1 - point)
+
     for event in with_ticks(vm, events):
-        if scenario.vm.on_loss == "end" and event.years > vm.died:
+        if vm.died < event.years and scenario.vm.on_loss == "end":
             break
+        if vm.died < event.years and vm.restarts_lost:
+            died = vm.died
+            vm.lose()
+            note(died)
         changes = vm.changes
         vm.meet(event)
         if not isinstance(event, Tick) or vm.changes > changes:
-            states[min(int(grid_point(event.years, scenario)), n_steps) :] = vm.state()
-    lost_from = grid_point(min(vm.lost_at, vm.died), scenario)
-    if lost_from <= n_steps:
-        states[int(lost_from) :, state_columns(vm.sizes).index("vm_lost")] = 1
-    return states
+            note(event.years)
+    if vm.restarts_lost and grid_point(vm.died, scenario) <= n_steps:
+        died = vm.died
+        vm.lose()
+        note(died)
+    return seen
 
 
 def with_ticks(vm: Life, events: Sequence[Event]) -> list[Event | Tick]:
@@ -602,7 +876,8 @@ def stateless_states(plan: Plan, policy: Policy, errors: Errors, stratum: I64, p
 
     Args:
         plan: Of a scenario with `on_loss = "count"`.
-        policy: Rules without guards, of `SPLIT`, `SPLIT_TO`, `SPLIT_VM_TO` and `UNMAP` only.
+        policy: Rules without guards, of `SPLIT`, `SPLIT_TO`, `SPLIT_VM_TO` and `UNMAP` only. Mapped private, the host
+            must have the free memory to dissolve what the first of them asks for.
         errors: All up to the grid point; trials ascend, and within a trial errors are in time order.
         stratum: int64[n_trials].
         point: The grid point.
@@ -611,7 +886,7 @@ def stateless_states(plan: Plan, policy: Policy, errors: Errors, stratum: I64, p
         int64[n_trials, n_columns].
     """
     vm, host, sizes, pages = plan.scenario.vm, plan.scenario.host, plan.ladder.sizes, plan.ladder.pages
-    path, whole_vm = path_to_unmap(policy, sizes)
+    path, whole_vm = path_to_unmap(plan, policy)
     last = path[-1]
     assert vm.on_loss == "count"
     n_trials = len(stratum)
@@ -628,6 +903,7 @@ def stateless_states(plan: Plan, policy: Policy, errors: Errors, stratum: I64, p
 
     stalls = np.full(len(acted), load_costs(host.costs).shootdown_ns)  # of each event acted on
     n_acted, regions = hit(1), hit(pages[0])
+    memory = memory_map(plan.scenario, policy)
     columns: dict[str, NDArray[Any]] = dict.fromkeys(state_columns(sizes), np.zeros(n_trials, np.int64))
     columns["stratum"] = stratum
     columns["errors"] = np.bincount(trial, minlength=n_trials)
@@ -650,16 +926,23 @@ def stateless_states(plan: Plan, policy: Policy, errors: Errors, stratum: I64, p
         leaves[above] = leaves[above] - split
         leaves[below] = leaves[below] + split * (pages[above] // pages[below])
         columns["table_pages"] = columns["table_pages"] + split * plan.ladder.table_pages(above, below)
-        columns["stall_ns"] = columns["stall_ns"] + split * int(plan.stall_split[above, below])
+        stall_ns = split_stall_ns(plan.scenario, sizes[above], sizes[below])
+        stall_ns += memory.stall_ns if above == 0 and memory.by_split else 0
+        columns["stall_ns"] = columns["stall_ns"] + split * stall_ns
         all_regions = whole_vm and above == 0
         first_in = np.unique(trial[first] if all_regions else acted // pages[above], return_index=True)[1]
-        stalls[first_in] += int(plan.stall_split[above, below]) * (vm.n_regions if all_regions else 1)
+        stalls[first_in] += stall_ns * (vm.n_regions if all_regions else 1)
         if above == 0:
             columns["restored_regions"] = split
     leaves[last] = leaves[last] - n_acted
+    shared = (policy.mapping or host.mapping) == "shared"
+    if last == 0 and not shared:
+        assert memory.pages <= min(host.free_bytes // vm.base_bytes - 3, pages[0] - 4)
+        stalls += memory.stall_ns
+        columns["stall_ns"] = columns["stall_ns"] + n_acted * memory.stall_ns
     columns["worst_stall_ns"] = np.zeros(n_trials, np.int64)
     np.maximum.at(columns["worst_stall_ns"], trial[first], stalls)
-    if last == 0 and (policy.mapping or host.mapping) == "shared":
+    if last == 0 and shared:
         columns["leaked_regions"] = regions
         columns["host_lost_pages"] = regions * pages[0]
     elif last == 0:
@@ -669,9 +952,9 @@ def stateless_states(plan: Plan, policy: Policy, errors: Errors, stratum: I64, p
     return np.column_stack([columns[name] for name in state_columns(sizes)]).astype(np.int64)
 
 
-def path_to_unmap(policy: Policy, sizes: Sequence[str]) -> tuple[list[int], bool]:
+def path_to_unmap(plan: Plan, policy: Policy) -> tuple[list[int], bool]:
     """Levels that a hit leaf goes through until it is unmapped, and whether the whole VM takes the first step too."""
-    path, whole_vm = [0], False
+    sizes, path, whole_vm = plan.ladder.sizes, [0], False
     while True:
         action = next(rule.action for rule in policy.rules if covers(sizes, rule.size, path[-1]) and not rule.guard)
         if action is UNMAP:
@@ -682,4 +965,4 @@ def path_to_unmap(policy: Policy, sizes: Sequence[str]) -> tuple[list[int], bool
             path.append(level_of(sizes, action.size))
         else:
             assert action is SPLIT
-            path.append(path[-1] + 1)
+            path.append(step_down(plan, policy, path[-1]))

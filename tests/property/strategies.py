@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from oracle import Event, Loss, covers, level_of, loss_of
+from numpy.typing import NDArray
+from oracle import Event, Ledger, Life, Loss, at_grid_points, covers, level_of, life, loss_of, step_down
 
 from poisonsim.engine.block import Paths, follow
 from poisonsim.engine.plan import Plan, make_plan
 from poisonsim.faults.history import NO_MODE, History
-from poisonsim.memory import Ladder, ladder
+from poisonsim.faults.streams import Purpose, stream
+from poisonsim.memory import Ladder, hvo_saved_bytes, ladder
 from poisonsim.policy import (
     BACKING,
     BASE,
@@ -29,20 +31,23 @@ from poisonsim.policy import (
     EVACUATE,
     KEEP,
     MIGRATE,
+    OFFLINE,
+    REBOOT,
     RESTART,
     SPLIT,
     SPLIT_TO,
     SPLIT_VM_TO,
     UNMAP,
+    UNMAP_STAGE2,
     every,
     load_policy,
     on,
     on_ce,
     policy_names,
 )
-from poisonsim.policy.rules import OPERATORS, Act, Policy, Rule, SizedAct
+from poisonsim.policy.rules import OPERATORS, TAKES_SPARES, Act, Policy, Rule, SizedAct
 from poisonsim.scenario import Horizon, Host, Scenario, Vm, Workload
-from poisonsim.units import DAYS_PER_YEAR, page_bytes
+from poisonsim.units import DAYS_PER_YEAR, GIB, MIB, page_bytes
 
 VMS = (
     ("x86-64", "2M", False, 8), ("x86-64", "2M", False, 1030), ("x86-64", "1G", False, 3), ("arm64", "1G", True, 2),
@@ -52,10 +57,14 @@ VMS = (
 """Architecture, backing, contiguous entries, most regions. 1,030 regions of 2M span three chunks of the direct map."""
 
 STEPS_PER_HORIZON = 4
+TRIALS_APART = 3
+"""Between the numbers of trials that see any error."""
+
 FATES = (0.0, 0.0001, 0.01, 0.3, 0.7, 0.99, 0.999999)
 READS_PER_HOUR = (0.0, 1e-8, 1e-7, 1e-6, 1e-6, 1e-5, 1e-4, 0.01, 0.32, 1e4, 1e9)
 """From deaths that take longer than the horizon, by way of those that follow soon, to guests that a touch resets."""
 
+I64 = NDArray[np.int64]
 APART_YEARS, APART = 2.0**-30, 1e-12
 """How far from a grid point or error deaths are put, in years and in mean times to death; then no last bit matters."""
 
@@ -77,7 +86,7 @@ class Case:
     def history(self) -> History:
         events = [event for trial in self.trials for event in trial]
         return History(
-            trial=np.arange(len(self.trials), dtype=np.int64) * 3,
+            trial=np.arange(len(self.trials), dtype=np.int64) * TRIALS_APART,
             stratum=np.zeros(len(self.trials), np.int64),
             start=np.cumsum([0, *map(len, self.trials)]).astype(np.int64),
             page=np.array([event.page for event in events], np.int64),
@@ -94,13 +103,34 @@ class Case:
         (paths,) = follow(self.plan, self.history, 0)
         return paths
 
+    @property
+    def luck(self) -> int:
+        """That of the block."""
+        return luck_of(self.plan, 0)
+
+    def lives(self) -> list[I64]:
+        """What the oracle makes of it: states of each trial at every grid point."""
+        plan, luck = self.plan, self.luck
+        return [life(plan, self.policy, events, 0, k * TRIALS_APART, luck) for k, events in enumerate(self.trials)]
+
+    def ledgers(self) -> list[list[Ledger]]:
+        """What the oracle's page sets say of each trial at every grid point."""
+        vms = [Life(self.plan, self.policy, 0, k * TRIALS_APART, self.luck) for k in range(len(self.trials))]
+        return [at_grid_points(vm, events, vm.ledger) for vm, events in zip(vms, self.trials, strict=True)]
+
     def __repr__(self) -> str:
         rules = "\n    ".join(map(str, self.policy.rules)) or "decide"
         trials = "\n    ".join(map(str, self.trials))
         vm, host, horizon = self.scenario.vm, self.scenario.host, self.scenario.horizon
         reads = f"reads_per_hour={self.scenario.workload.reads_per_hour}"
-        kind = f"mapping={self.policy.mapping} params={dict(self.policy.params)}"
+        kind = f"mapping={self.policy.mapping} contiguous={self.policy.needs_contiguous} "
+        kind += f"params={dict(self.policy.params)}"
         return f"\n  {vm}\n  {host}\n  {horizon}\n  {reads} {kind}\n    {rules}\n  trials\n    {trials}\n"
+
+
+def luck_of(plan: Plan, index: int) -> int:
+    """What a block draws for spares that are replaced."""
+    return int(stream(plan.seed, Purpose.REPLENISHING, index).integers(1 << 62))
 
 
 def cases() -> st.SearchStrategy[Case]:
@@ -117,16 +147,27 @@ def random_case(rng: Random) -> Case:
     """A case whose every choice is `rng`'s; one in four has a shipped policy."""
     scenario = random_scenario(rng, rng.choice(VMS))
     if rng.randrange(4) == 0:
-        policy = load_policy(rng.choice(policy_names()))
+        policy = shipped(rng.choice(policy_names()))
     else:
         policy = random_policy(rng, scenario)
     return Case(scenario, policy, random_trials(rng, scenario, rng.randint(1, 3), 12))
+
+
+def shipped(name: str) -> Policy:
+    """A shipped policy so that it can act in a VM of one region, and soon does."""
+    return load_policy("reboot-after:n=1" if name == "reboot-after" else name)
 
 
 def random_scenario(rng: Random, kind: tuple[str, str, bool, int]) -> Scenario:
     """A small VM of one of the `VMS` kinds, on a host with few spares."""
     arch, backing, contiguous, most_regions = kind
     years = rng.choice((1.0, 2.0, 4.0))  # whose steps are exact in binary
+    rungs = ladder(arch, backing, contiguous=contiguous)
+    region_pages, base_bytes = rungs.pages[0], rungs.base_bytes
+    saved_pages = hvo_saved_bytes(arch, backing) // base_bytes
+    few = rng.choice((0, 1, 2, 3, 8, 600, region_pages))
+    enough_pages = rng.choice((saved_pages, 2 * saved_pages, region_pages - saved_pages, region_pages)) + few
+    free_bytes = rng.choice((0, 8 * MIB, 17 * MIB, 16 * GIB, *3 * [enough_pages * base_bytes]))
     return Scenario(
         vm=Vm(
             memory=rng.randint(1, most_regions) * page_bytes(backing),
@@ -134,9 +175,11 @@ def random_scenario(rng: Random, kind: tuple[str, str, bool, int]) -> Scenario:
             arch=arch,  # type: ignore[arg-type]
             contiguous=contiguous,
             guest_page="4K",
-            on_loss=rng.choice(("count", "end")),
+            on_loss=rng.choice(("count", "end", "restart", "restart")),
             unrecoverable=rng.choice((0.0, 0.0001, 0.02, 0.5)),
             unretired=rng.choice((0.0, 0.06, 0.5)),
+            unmovable=rng.choice((0.0, 0.1, 0.34, 0.5, 0.75, 1.0)),
+            vcpus=rng.choice((1, 2, 3, 64, 64, 4096)),
         ),
         host=Host(
             cpu="sapphire-rapids" if arch == "x86-64" else "neoverse-n1",
@@ -146,6 +189,14 @@ def random_scenario(rng: Random, kind: tuple[str, str, bool, int]) -> Scenario:
             patrol=rng.choice(("1h", "24h", "14d", "1y")),
             spare_hosts=rng.randint(0, 3),
             moves_poison=rng.randrange(2) == 1,
+            stage2_contiguous=len(rungs.contiguous_sizes) > 0 and rng.randrange(2) == 1,
+            hvo=rng.randrange(5) > 0,
+            hvo_with_hgm=rng.choice(("off-everywhere", "off-where-split", "off-where-split", "kept")),
+            kernel_reads=rng.choice((0.0, 1e-5, 0.01, 0.5, 1.0)),
+            table_lock=rng.choice(("per-pmd", "per-mm")),
+            free_memory=free_bytes,
+            replenish=rng.choice((0.0, 0.0, 0.5, 1.0)),
+            spare_rows=rng.choice((0, 0, 1, 2, 3, 5, 100)),
         ),
         workload=Workload(reads_per_hour=rng.choice(READS_PER_HOUR)),
         horizon=Horizon(years=years, grid=f"{12 * int(years) // STEPS_PER_HORIZON}months"),
@@ -164,7 +215,11 @@ def random_trials(rng: Random, scenario: Scenario, n_trials: int, most_events: i
     In three trials of four, which are twice as long, some are corrected. Some are of the page and fault of an earlier.
     """
     spans = (*rungs_of(scenario).pages, scenario.vm.n_base_pages)
-    losses = [loss_of(scenario, 1, kept=True), *(loss_of(scenario, pages) for pages in rungs_of(scenario).pages)]
+    losses = [
+        loss_of(scenario, 1, kept=True),
+        loss_of(scenario, 1, cut=True),
+        *(loss_of(scenario, pages) for pages in rungs_of(scenario).pages),
+    ]
     trials = []
     for _ in range(n_trials):
         corrected_in_8 = rng.choice((0, 2, 4, 6))
@@ -201,16 +256,19 @@ def random_times(rng: Random, horizon: Horizon, n: int) -> list[float]:
 
 
 def random_fate(rng: Random, loss: Loss, years: float, marks: Sequence[float]) -> float:
-    """A fate in [0, 1): any, one at the edge between life and death, or a death close to one of `marks` in reach."""
+    """A fate in [0, 1): any, one at an edge between life and death, or a loss close to one of `marks` in reach."""
     kind = rng.randrange(4)
     if kind == 0:
-        return rng.choice(FATES)
-    apart = max(APART_YEARS * loss.deaths_per_year, APART)
-    waits = [(mark - years) * loss.deaths_per_year for mark in marks if mark >= years]
+        return rng.choice((*FATES, *([loss.fatal] if loss.pages == 1 else [])))
+    panics = loss.panics > 0 and loss.panics_per_year > 0 and rng.randrange(3) > 0
+    least, share = (loss.fatal, loss.panics) if panics else (0.0, loss.fatal)
+    per_year = loss.panics_per_year if panics else loss.deaths_per_year
+    apart = max(APART_YEARS * per_year, APART)
+    waits = [(mark - years) * per_year for mark in marks if mark >= years]
     exponent = rng.choice([wait for wait in waits if wait < 36]) + rng.choice((-1, 1)) * apart
     if kind == 1 or exponent <= 0:
         exponent = rng.choice((1e-9, 1e-9, -1e-9, 1e-9 + 36 * rng.random()))
-    return min(loss.fatal * math.exp(-exponent), 1 - 2.0**-53)
+    return min(least + share * math.exp(-exponent), 1 - 2.0**-53)
 
 
 def random_policy(
@@ -220,12 +278,15 @@ def random_policy(
 
     Args:
         offlines: Whether it has rules of `on_ce`; three in five have them if nothing is said.
-        starts_anew: Whether it may evacuate, restart or collapse; two in three may if nothing is said.
+        starts_anew: Whether it may evacuate, restart, collapse or reboot; two in three may if nothing is said.
     """
-    sizes = rungs_of(scenario).sizes
+    plan = make_plan(scenario, [], 0)
+    sizes = plan.ladder.sizes
     base = len(sizes) - 1
     offlines = rng.randrange(5) < 3 if offlines is None else offlines
     starts_anew = rng.randrange(3) < 2 if starts_anew is None else starts_anew
+    in_stage2 = rng.randrange(4) == 0  # holes in stage 2 only
+    unplugs = not in_stage2 and rng.randrange(5) < 2  # by the guest
     anew = {
         EVACUATE: starts_anew and rng.randrange(3) == 0,
         RESTART: starts_anew and rng.randrange(3) == 0,
@@ -234,7 +295,7 @@ def random_policy(
     by_hit = rng.randrange(2) == 0  # an action for each of the first hits: the quickest way through all orders of them
     limit = rng.randint(0, 6)
     params = {"limit": limit}
-    takes_spares = may_migrate or offlines or starts_anew
+    takes_spares = may_migrate or offlines or starts_anew or unplugs
     if takes_spares and rng.randrange(2):
         params["spares"] = rng.choice((0, 1, 2, 6))
     spares = params.get("spares", scenario.host.spares) if takes_spares else 0
@@ -247,62 +308,82 @@ def random_policy(
         "table_pages": (0, rng.choice((3, 40, 1100))),
         "age_days": (0, int(scenario.horizon.years * DAYS_PER_YEAR)),
     }
+    needs_contiguous = not in_stage2 and rng.randrange(2) == 1
+    none_yet = bounds | {name: (0, bounds[name][1]) for name in ("hits_in_region", "hits_in_vm")}
+    acts = (EVACUATE, RESTART, REBOOT, REBOOT) if in_stage2 else (COLLAPSE, EVACUATE, RESTART, REBOOT, REBOOT)
+    timed = random_timed_rules(rng, partial(random_guard, rng, none_yet, limit), acts) if starts_anew else []
+    body = {
+        "__module__": __name__,
+        "__annotations__": {"limit": int, "period": int},
+        "limit": 3,
+        "period": 30,
+        "rules": timed,
+        "mapping": rng.choice((None, "shared", "shared", "private")),
+        "needs_contiguous": needs_contiguous,
+    }
+    made: type[Policy] = type("Drawn", (Policy,), body)
 
     def guard() -> str:
         return random_guard(rng, bounds, limit)
 
     def action(level: int) -> Act | SizedAct:
+        if in_stage2:
+            return rng.choice((UNMAP_STAGE2, *([MIGRATE] if may_migrate else []), *([UNMAP] if level == 0 else [])))
         if (offlines or starts_anew) and rng.randrange(4) == 0:  # so that they meet poison
             return KEEP
         return random_action(rng, sizes, level, may_migrate)
 
     everywhere: list[Rule] = []
     if rng.randrange(3) == 0:
-        everywhere = [on(">BASE", when=guard()).do(rng.choice((SPLIT, UNMAP, KEEP, SPLIT_TO(BASE), SPLIT_VM_TO(BASE))))]
-    none_yet = bounds | {name: (0, bounds[name][1]) for name in ("hits_in_region", "hits_in_vm")}
-    timed = random_timed_rules(rng, partial(random_guard, rng, none_yet, limit)) if starts_anew else []
+        over_all = (SPLIT, UNMAP, KEEP, SPLIT_TO(BASE), SPLIT_VM_TO(BASE))
+        everywhere = [on(">BASE", when=guard()).do(UNMAP_STAGE2 if in_stage2 else rng.choice(over_all))]
     collapses = any(rule.action is COLLAPSE for rule in timed)
     rules = list(everywhere)
     reachable = {0}
     for level in range(base + 1):
         if level not in reachable:
             continue
-        size = random_size(rng, sizes, level)
+        size = BACKING if in_stage2 and level == 0 else random_size(rng, sizes, level)
         by_guard = [guard() for _ in range(rng.randrange(3))]
         guards = [f"hits_in_vm == {hit}" for hit in range(1, 6)] if by_hit else by_guard
         here = [on(size, when=when).do(action(level)) for when in guards]
         if may_migrate and (level == 0 or rng.randrange(4) == 0):
             here.insert(rng.randint(0, len(here)), on(size, when=rng.choice(("", guard()))).do(MIGRATE))
+        if unplugs and level == 0:
+            for _ in range(rng.randint(1, 2)):
+                here.insert(rng.randint(0, len(here)), on(size, when=rng.choice(("", guard(), guard()))).do(OFFLINE))
         if anew[EVACUATE] and rng.randrange(2):
             here.insert(rng.randint(0, len(here)), on(size, when=rng.choice(("", guard()))).do(EVACUATE))
         if anew[RESTART] and rng.randrange(2):
             when = rng.choice(("spares_left > 0", *2 * [guard()]))
             here.insert(rng.randint(0, len(here)), on(size, when=when).do(RESTART))
         last = action(level)
-        here.append(on(size).do(UNMAP if last is MIGRATE else last))
+        if last is MIGRATE:
+            last = UNMAP_STAGE2 if in_stage2 else UNMAP
+        here.append(on(size).do(last))
         for rule in (*(everywhere if level < base else ()), *here):
-            if isinstance(rule.action, SizedAct) or rule.action is SPLIT:
-                to_level = level + 1 if rule.action is SPLIT else level_of(sizes, rule.action.size)
-                reachable |= set(range(to_level + 1)) if collapses else {to_level}
+            if level < base and rule.action in (SPLIT, UNMAP_STAGE2):
+                to_level = step_down(plan, made(), level)
+            elif isinstance(rule.action, SizedAct):
+                to_level = level_of(sizes, rule.action.size)
+            else:
+                continue
+            reachable |= set(range(to_level + 1)) if collapses else {to_level}
         rules += here
     if offlines:
-        acts = (MIGRATE, MIGRATE, EVACUATE) if starts_anew else (MIGRATE,)
+        ce_acts = (MIGRATE, MIGRATE, EVACUATE) if starts_anew else (MIGRATE,)
         ce_guard = partial(random_guard, rng, none_yet, limit)
-        rules = mixed_in(rng, rules, random_ce_rules(rng, sizes, reachable, ce_guard, acts))
+        rules = mixed_in(rng, rules, random_ce_rules(rng, sizes, reachable, ce_guard, ce_acts))
     if starts_anew:
         rules = mixed_in(rng, rules, timed)
-        if not any(rule.action in (MIGRATE, RESTART) for rule in rules):
-            rules.append(every(days=rng.randint(20, 400), when="hits_in_vm > 0").do(RESTART))
+    if takes_spares and not any(rule.action in TAKES_SPARES for rule in rules):
+        rules.append(every(days=rng.randint(20, 400), when="hits_in_vm > 0").do(rng.choice((REBOOT, RESTART))))
+    if in_stage2 and not any(rule.action is UNMAP_STAGE2 for rule in rules):
+        rules.insert(0, on(BACKING, when="hits_in_vm == 1").do(UNMAP_STAGE2))
+        rules.append(on("<BACKING").do(UNMAP_STAGE2))
+    if starts_anew:
         params["period"] = rng.randint(20, 400)
-    body = {
-        "__module__": __name__,
-        "__annotations__": {"limit": int, "period": int},
-        "limit": 3,
-        "period": 30,
-        "rules": rules,
-        "mapping": rng.choice((None, "shared", "shared", "private")),
-    }
-    made: type[Policy] = type("Drawn", (Policy,), body)
+    made.rules = rules
     return made(**params)
 
 
@@ -326,21 +407,21 @@ def random_ce_rules(
     return rules or [on_ce(BACKING).do(MIGRATE)]
 
 
-def random_timed_rules(rng: Random, guard: Callable[[], str]) -> list[Rule]:
+def random_timed_rules(rng: Random, guard: Callable[[], str], acts: Sequence[Act]) -> list[Rule]:
     """Up to three rules of `every`; some are due on the same days."""
     rules: list[Rule] = []
     days: list[int | str] = [rng.randint(20, 400), "period"]
     for _ in range(rng.randrange(4)):
         days.append(rng.choice((*days, rng.randint(20, 400))))
-        when = rng.choice(("", "hits_in_vm > 0", "regions_split > 0", guard(), guard()))
-        rules.append(every(days=days[-1], when=when).do(rng.choice((COLLAPSE, EVACUATE, RESTART))))
+        when = rng.choice(("", "hits_in_vm > 0", "leaked_regions > 0", "regions_split > 0", guard(), guard()))
+        rules.append(every(days=days[-1], when=when).do(rng.choice(acts)))
     return rules
 
 
 def with_rules(policy: Policy, rules: Sequence[Rule]) -> Policy:
     """The same policy with other rules."""
     made: type[Policy] = type("Changed", (type(policy),), {"__module__": __name__, "rules": list(rules)})
-    return made(**policy.params)
+    return made(**{name: value for name, value in policy.params.items() if name in made.parameters()})
 
 
 def mixed_in(rng: Random, rules: Sequence[Rule], others: Sequence[Rule]) -> list[Rule]:

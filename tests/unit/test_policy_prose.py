@@ -385,6 +385,14 @@ def test_a_reboot_gives_the_leaked_pages_back_and_spares_replace_those_that_no_r
     assert booted["vmemmap_bytes"].between(kept * UNSAVED, kept * MEMMAP).all()
 
 
+@pytest.mark.parametrize(("spare_rows", "kept"), [(4, 0), (3, 2), (2, 2), (1, 4)])
+def test_a_spare_row_repairs_once(spare_rows, kept):
+    frame = life("reboot-after", "faults.errors=4", f"host.spare_rows={spare_rows}", trials=500)
+    twice = frame[frame["reboots"] == 2]  # after two errors each; a third in the same month is rare
+    assert len(twice) > 400
+    assert_values(twice, {"host_lost_bytes": kept * PAGE, "reserved_bytes": (4 - kept) * GIB, "leaves_1g": 1024})
+
+
 def test_a_reboot_waits_until_n_huge_pages_are_leaked():
     frames = [life(f"reboot-after:n={n}", "faults.errors=2", "host.spare_rows=9", trials=1000) for n in (1, 2, 3)]
     once, twice, never = (frame["reboots"] for frame in frames)
@@ -398,7 +406,8 @@ def test_hgm2m_then_migrate_moves_a_region_at_its_nth_poison(errors, n):
     small = ("vm.memory=1GiB", "faults.placement=uniform", f"faults.errors={errors}", OFF_WHERE_SPLIT)
     moved = int(errors == n)
     for mapping in ("shared", "private"):
-        frame = life(f"hgm2m-then-migrate:n={n}", *small, f"host.mapping={mapping}", trials=50)
+        policy = "hgm2m-then-migrate" if n == 3 else f"hgm2m-then-migrate:n={n}"  # the third unless told otherwise
+        frame = life(policy, *small, f"host.mapping={mapping}", trials=50)
         assert (frame["table_bytes"] == 0).all() == moved
         dissolved = moved == 1 and mapping == "private"
         expected = {
@@ -412,6 +421,18 @@ def test_hgm2m_then_migrate_moves_a_region_at_its_nth_poison(errors, n):
         assert_values(frame, expected)
         if moved:
             assert_values(frame, {"worst_stall_seconds": MOVE_NS * NS})
+
+
+@pytest.mark.parametrize("errors", [2, 3])
+@pytest.mark.parametrize(
+    ("policy", "counter"), [("hgm2m-then-migrate", "spares_used"), ("evacuate-after", "evacuations")]
+)
+def test_the_nth_poison_counts_in_small_leaves_too(policy, counter, errors):
+    small = ("vm.memory=2MiB", "vm.backing=2M", "faults.placement=uniform", f"faults.errors={errors}", KEEPS_HVO)
+    third = int(errors == 3)  # the first has left only 4K leaves
+    frame = life(policy, *small, "host.spare_hosts=1", "host.moves_poison=true", trials=50)
+    frame = frame[frame["guest_lost_bytes"] == errors * PAGE]  # two of 512 pages may be the same
+    assert_values(frame, {counter: third, "leaves_2m": third, "leaves_4k": 0 if third else 510})
 
 
 def test_each_memslot_hole_has_all_of_stage_2_mapped_again_the_leaves_of_earlier_ones_too():
