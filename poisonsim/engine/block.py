@@ -170,8 +170,8 @@ def _follow_one(
         plan.shifts, plan.ladder.table_pages_matrix(), plan.stall_split(policy), plan.guest, geometry,
         horizon.n_steps / horizon.years, horizon.n_steps,
         policy.rows, policy.row_start, np.array(list(policy.params.values()) or [0], np.int64),
-        compile_decide(policy.decide, tuple(policy.params)), history.stratum, plan.zero_states, timed,
-        trace,
+        compile_decide(policy.decide, tuple(policy.params)), plan.steps_down(policy),
+        history.stratum, plan.zero_states, timed, trace,
     )  # fmt: skip
     if fault[0] == NO_ROOM:
         return _follow_one(plan, policy, indexed, index, trace, 4 * room)

@@ -117,7 +117,7 @@ from poisonsim.engine.timed import DIES_AT, MOVED_AT, N_CLOCK, looks_at_age, pas
 def simulate(
     start, trial, page, years, born, grid, day, fate, ar, flags,
     shift, tables, stall_split, guest, geometry, steps_per_year, last_step,
-    rows, row_start, params, decide,
+    rows, row_start, params, decide, step_down,
     stratum, zero_states, timed, trace,
 ):  # fmt: skip
     """Runs every trial through one policy.
@@ -135,6 +135,7 @@ def simulate(
         geometry: int64[N_GEOMETRY].
         steps_per_year, last_step: The grid.
         rows, row_start, params, decide: the compiled policy.
+        step_down: int64[n_levels], level to which SPLIT leads, for `decide`.
         stratum: int64[n_trials], the row of `zero_states` that each trial starts from.
         zero_states: int64[n_strata, n_columns], the state before any error, by stratum.
         timed: None if the policy has no timed rules and a lost VM is not restarted; the compiler then leaves out what
@@ -378,7 +379,7 @@ def simulate(
                     counters[7] = level
                     if has_decide:
                         act = decide(counters, params)
-                        target = level + 1
+                        target = step_down[level]
                         possible = act in (UNMAP, KEEP)
                         possible |= act == SPLIT and level < base
                         possible |= act == MIGRATE and spares_left > 0

@@ -218,6 +218,11 @@ class Plan:
         costs, vcpus = load_costs(self.scenario.host.costs), self.scenario.vm.vcpus
         return max(n_leaves * costs.refault_leaf_ns // vcpus, n_leaves * costs.refault_locked_ns // min(n_locks, vcpus))
 
+    def steps_down(self, policy: CompiledPolicy) -> I64:
+        """The level to which a policy's SPLIT leads from each: int64[n_levels]."""
+        levels = range(len(self.ladder.sizes))
+        return np.array([self.ladder.step_down(level, policy.contiguous) for level in levels], np.int64)
+
     def stall_split(self, policy: CompiledPolicy) -> I64:
         """Nanoseconds that the VM waits for one split under a policy: int64[n_levels, n_levels].
 

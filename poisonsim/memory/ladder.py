@@ -251,6 +251,22 @@ class Ladder:
             raise ScenarioError(f"'{size}' is no leaf size of {self.arch} here{hint}; allowed: {allowed}")
         return self.sizes.index(size)
 
+    def step_down(self, level: int, contiguous: bool = False) -> int:
+        """The next level below one, or the next that is mapped by single entries; the last level stays.
+
+        Args:
+            level: Place of a size in the ladder.
+            contiguous: Whether a size of contiguous entries will do.
+
+        Examples:
+            >>> rungs = ladder("arm64", contiguous=True)
+            >>> rungs.sizes[rungs.step_down(0)], rungs.sizes[rungs.step_down(0, contiguous=True)]
+            ('2M', '32M')
+        """
+        last = len(self.sizes) - 1
+        below = range(level + 1, last)
+        return next((k for k in below if contiguous or self.sizes[k] not in self.contiguous_sizes), last)
+
     def leaves_per(self, from_level: int, to_level: int) -> int:
         """Leaves of `to_level` that one leaf of `from_level` holds; 0 where they are larger.
 

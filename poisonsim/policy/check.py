@@ -260,7 +260,7 @@ class Checker:
             if act is Act.UNMAP_STAGE2 and level == len(self.ladder.sizes) - 1:
                 act = Act.UNMAP
             if act in (Act.SPLIT, Act.UNMAP_STAGE2):
-                act, target = Act.SPLIT_TO, self._step_down(level)
+                act, target = Act.SPLIT_TO, self.ladder.step_down(level, self.policy.needs_contiguous)
             rows.append(_row(conditions, act, target))
             if target >= 0:
                 leads_to.append(target)
@@ -273,13 +273,6 @@ class Checker:
             "find no spare, OFFLINE memory that the guest cannot move, EVACUATE no host)",
         )
         return leads_to
-
-    def _step_down(self, level: int) -> int:
-        """The level that SPLIT leads to: contiguous entries are for policies that say so."""
-        target = level + 1
-        while not self.policy.needs_contiguous and self.ladder.sizes[target] in self.ladder.contiguous_sizes:
-            target += 1
-        return target
 
     def _ce_rows(self, level: int, expanded: Sequence[Expanded | None], used: set[int]) -> list[list[int]]:
         """Rows of `on_ce` for one leaf size; marks the rules used. What no rule covers is left as it is."""

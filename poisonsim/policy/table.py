@@ -41,6 +41,7 @@ class CompiledPolicy:
         params: Every parameter with its value, in name order.
         shared: Whether the VM's memory is mapped shared, so that a huge page given up is leaked, not dissolved.
         stage2_only: Whether it splits stage 2 alone and leaves the process table whole.
+        contiguous: Whether it splits to leaves of contiguous entries, too.
         decide: The policy's own function of counters and parameters, or None.
         digest: SHA-256 over everything above that can change an outcome.
     """
@@ -54,6 +55,7 @@ class CompiledPolicy:
     params: Mapping[str, int]
     shared: bool
     stage2_only: bool
+    contiguous: bool
     decide: Callable[[Any, Any], int] | None
     digest: str
 
@@ -96,6 +98,7 @@ class CompiledPolicy:
             "params": dict(self.params),
             "shared": self.shared,
             "stage2_only": self.stage2_only,
+            "contiguous": self.contiguous,
             "has_decide": self.decide is not None,
             "digest": self.digest,
         }
@@ -117,6 +120,7 @@ class CompiledPolicy:
             params=params,
             shared=shared,
             stage2_only=stage2_only,
+            contiguous=bool(data["contiguous"]),
             decide=None,
             digest=_digest(rows, row_start, params, shared, stage2_only, ""),
         )
@@ -160,6 +164,7 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
         params=params,
         shared=shared,
         stage2_only=stage2_only,
+        contiguous=policy.needs_contiguous,
         decide=decide,
         digest=_digest(
             rows, row_start, params, shared, stage2_only, "" if decide is None else _source_of(policy, decide)
