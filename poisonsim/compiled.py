@@ -26,12 +26,7 @@ def sources_digest() -> str:
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """`function` compiled when first called, without the GIL.
-
-    Examples:
-        >>> compiled(lambda x: x + 1)(41)
-        42
-    """
+    """`function`, a module's, compiled when first called, and run without the GIL."""
     return _stamped(njit(cache=True, nogil=True)(function))
 
 

@@ -192,6 +192,9 @@ class Host:
             (2022), so true asks there what it would change.
         hvo_with_hgm: What high-granularity mapping does to it: off for the whole pool, off for the pages
             that are split, or kept.
+        hvo_with_keep: What leaving poison mapped does to it: off for the whole pool, as the patches cannot mark base
+            pages whose struct pages are freed, or kept.
+        hgm: Whether the kernel can map huge pages with high granularity at all.
         costs: Name of a table of time costs in the catalogue.
         patrol: Time in which the patrol scrub reads all memory once, as text such as `"24h"`; `"1y"`, the longest, is
             all but none.
@@ -207,7 +210,8 @@ class Host:
             find room in it; the memory map of a huge page that is dissolved, and a spare that is made good, may not.
         replenish: Chance that the host, each time a spare is taken, finds enough of `free_memory` in one piece for
             another.
-        spare_rows: DRAM rows with which the host's firmware can repair bad ones when it reboots, in all.
+        spare_rows: Spare DRAM rows with which the host's firmware can repair bad ones when it reboots, in all; one is
+            taken for each bad base page, and none unless there are enough for all.
 
     Examples:
         >>> Host(spares=8).cpu
@@ -221,6 +225,8 @@ class Host:
     stage2_contiguous: bool = False
     hvo: bool = True
     hvo_with_hgm: Literal["off-everywhere", "off-where-split", "kept"] = "off-everywhere"
+    hvo_with_keep: Literal["off-everywhere", "kept"] = "off-everywhere"
+    hgm: bool = True
     costs: str = "linux"
     patrol: Annotated[float, PlainValidator(_small(_patrol))] = Time(1 / 365.25)
     ce_threshold: str = "off"

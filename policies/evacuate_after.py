@@ -7,7 +7,7 @@ class EvacuateAfter(Policy):
     """Map around the poison with 2M leaves; live-migrate the VM to a clean host at its n-th poison.
 
     Status: hypothetical.
-    Needs: HGM, spare hosts, a VMM that marks poison at the target (UFFDIO_POISON, Linux 6.12); QEMU refuses.
+    Needs: HGM, spare hosts, and a VMM that takes poison along (UFFDIO_POISON marks whole huge pages only).
     Source: J. Yan, 20250604050902.3944054-1-jiaqiyan@google.com (move when distinct errors pass a number).
     """
 

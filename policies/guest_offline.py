@@ -1,14 +1,14 @@
-from poisonsim.policy import BACKING, OFFLINE, UNMAP, Policy, on
+from poisonsim.policy import BACKING, KEEP, OFFLINE, Policy, on
 
 
 class GuestOffline(Policy):
-    """Ask the guest to vacate the region, and plug a spare huge page in; lose it where the guest cannot.
+    """Ask the guest to vacate the region, and plug in a spare; keep the poison mapped where it cannot.
 
-    The guest migrates what lies there to other memory of its own and unplugs the block; without a spare the block stays
-    away. Regions with memory that the guest cannot move (vm.unmovable) meet the status quo.
-    Status: proposed.
-    Needs: a guest with virtio-mem or memory hotplug, and memory of its own to move to.
+    The poison stays mapped, so that the guest can move the rest to other memory of its own and unplug the block;
+    without a spare the block stays away. Regions with memory that cannot move (vm.unmovable) stay as they are.
+    Status: hypothetical.
+    Needs: what keep-mapped needs, a guest with virtio-mem or memory hotplug, and memory of its own to move to.
     Source: virtio-mem unplug of a block (QEMU docs, virtio-mem); Linux memory hotplug, offlining of ZONE_MOVABLE.
     """
 
-    rules = [on(BACKING).do(OFFLINE), on(BACKING).do(UNMAP)]
+    rules = [on(BACKING).do(OFFLINE), on(BACKING).do(KEEP)]

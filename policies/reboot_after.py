@@ -9,8 +9,8 @@ class RebootAfter(Policy):
     Only a reboot gives leaked huge pages back. Firmware repairs bad rows then if it has spare ones for all
     (host.spare_rows, hPPR); where it has not, huge pages with a bad base page are left out of the pool, and the VM
     starts on spares.
-    Status: mainline.
-    Needs: any Linux; rows are repaired by firmware that can (hPPR).
+    Status: proposed.
+    Needs: bad pages that stay out of use over a boot (memmap=, or firmware); rows are repaired by firmware (hPPR).
     Source: Linux 6.12 mm/memory-failure.c me_huge_page() for the leak; JEDEC post-package repair, EDAC memory_repair.
     """
 

@@ -8,8 +8,8 @@ class RestartAfter(Policy):
 
     On reset QEMU discards the poisoned huge pages, and fresh ones are taken from the pool at the next touch; without a
     spare there is no restart. A guest that reads poison it needs is restarted, too, and not counted as lost.
-    Status: mainline.
-    Needs: QEMU 10 (from memory; the series is of February 2025).
+    Status: proposed.
+    Needs: the QEMU series of February 2025, said to be in QEMU 10 (from memory).
     Source: W. Roche, QEMU 10: RAMBlock page size recorded with the poison, ram_block_discard_range() on reset.
     """
 

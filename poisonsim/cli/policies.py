@@ -77,14 +77,19 @@ def show_command(
     plan = make_plan(resolved, [policy], seed=1, any_host=True)
     (compiled,) = plan.policies
     typer.echo(f"{source.name}  ({source.origin})\n\n{inspect.getdoc(source.cls) or 'no description'}\n")
-    typer.echo(
-        f"huge pages it gives up are {'leaked (shared mapping)' if compiled.shared else 'dissolved (private mapping)'}"
-    )
+    if (
+        set(compiled.rows[:, -2].tolist()) & {Act.UNMAP, Act.MIGRATE, Act.OFFLINE, Act.RESTART}
+        and not compiled.uses_hgm
+    ):
+        how = "leaked (shared mapping)" if compiled.leaks else "dissolved"
+        typer.echo(f"huge pages with poison that it gives up are {how}")
     typer.echo(f"needs high-granularity mapping: {'yes' if compiled.uses_hgm else 'no'}")
+    if compiled.keeps:
+        typer.echo("needs memory whose poison stays mapped (MFD_MF_KEEP_UE_MAPPED); see host.hvo_with_keep")
     if compiled.acts_on_ces:
         typer.echo("needs a host that counts corrected errors: host.ce_threshold other than off")
     if compiled.stage2_only:
-        typer.echo("splits stage 2 only: the process table and the vmemmap stay as they are")
+        typer.echo("splits stage 2 only: the process table stays as it is")
     if Act.OFFLINE in compiled.rows[:, -2]:
         typer.echo("needs a guest that can vacate the region: all but vm.unmovable of them")
     if policy.needs_contiguous:

@@ -94,6 +94,15 @@ def poisoned_in(page, poisons, first, end, level_shift, block):
 
 
 @inlined
+def moved_by(s, regions, region, geometry):
+    """What is added to the page numbers of a region, so that nothing is found of where it was before it moved.
+
+    A reboot makes everything whole where it is.
+    """
+    return regions[region, R_COPY] * geometry[G_VM_PAGES] + (s[REBOOTS] << 50)
+
+
+@inlined
 def restore(s, v, regions, region, geometry):
     """The huge page of a region gets its whole vmemmap back, unless it has it."""
     if regions[region, R_RESTORED] == 0:
@@ -139,7 +148,8 @@ def renew(s, v, regions, ledgers, moved_at, region, now, suspect, shift, tables,
     regions[region, R_HITS] = 0
     regions[region, R_COPY] += 1
     moved_at[region] = now
-    if geometry[G_REPLENISH] > 0 and free_pages(s, geometry) >= geometry[G_REGION_PAGES]:
+    # what was dissolved is free, but never one piece again
+    if geometry[G_REPLENISH] > 0 and free_pages(s, geometry) - s[STRANDED_PAGES] >= geometry[G_REGION_PAGES]:
         attempt = s[SPARES_USED] + (s[EVACUATIONS] << 16) + (s[REBOOTS] << 32)
         s[SPARES_ADDED] += lucky(geometry[G_LUCK], v[V_TRIAL], attempt, geometry[G_REPLENISH])
 
@@ -206,7 +216,7 @@ def able(s, v, region, geometry):
     """A bit for each act that can be done now, spares apart; `region` is -1 where no leaf was hit.
 
     To evacuate there must be a host to go to, and the VMM must take the VM as it is. To offline the guest must be able
-    to vacate the region. A reboot must have something to cure, and leave huge pages enough for the VM.
+    to vacate the region. A reboot must leave huge pages enough for the VM.
     """
     acts = np.int64(-1)
     if s[EVACUATIONS] >= geometry[G_SPARE_HOSTS] or (geometry[G_MOVES_POISON] == 0 and v[V_POISONS] > 0):
@@ -214,7 +224,7 @@ def able(s, v, region, geometry):
     if region < geometry[G_UNMOVABLE]:
         acts &= ~(np.int64(1) << OFFLINE)
     repairs = v[V_BAD] <= geometry[G_SPARE_ROWS] - v[V_ROWS]
-    if v[V_SINCE_BOOT] == 0 or not (repairs or v[V_BAD_HUGE] <= geometry[G_SPARES]):
+    if not repairs and v[V_BAD_HUGE] > geometry[G_SPARES]:
         acts &= ~(np.int64(1) << REBOOT)
     return acts
 
@@ -234,8 +244,8 @@ def reboot(s, v, regions, ledgers, touched, moved_at, poisons, gone, first, end,
         row, ledger = regions[touched[i]], ledgers[touched[i]]
         if v[V_BAD] > 0 and (row[R_HITS] > 0 or row[R_SPLIT_TO] == HOLE):
             moved_at[touched[i]] = now
+            row[R_COPY] += 1
         row[R_SPLIT_TO] = row[R_HITS] = row[R_RESTORED] = 0
-        row[R_COPY] += 1
         ledger[:] = 0
         ledger[L_LEAVES] = 1
     poisons[first:end] = False
@@ -329,7 +339,7 @@ def collapse(
         new[:] = 0
         pages = np.int64(0)
         split = False
-        offset = regions[region, R_COPY] * geometry[G_VM_PAGES]
+        offset = moved_by(s, regions, region, geometry)
         new[0] = 1
         for e in range(first, end):
             if gone[e] == 0 or page[e] >> shift[0] != region or years[e] <= moved_at[region]:

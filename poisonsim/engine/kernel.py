@@ -40,6 +40,7 @@ from poisonsim.engine.acting import (
     evacuate,
     lose_whole,
     migrate,
+    moved_by,
     offline,
     poisoned_in,
     restart,
@@ -64,7 +65,6 @@ from poisonsim.engine.codes import (
     G_STALL_RESTORE_NS,
     G_STALL_UNMAP_NS,
     G_VCPUS,
-    G_VM_PAGES,
     HOLE,
     KEEP,
     MIGRATE,
@@ -307,8 +307,7 @@ def simulate(
                     sync(ledgers[region], v[V_LEVEL], shift, tables)
 
                 # walk down to the leaf that maps this page
-                copy = regions[region, R_COPY]
-                here = page[e] + copy * geometry[G_VM_PAGES]
+                here = page[e] + moved_by(s, regions, region, geometry)
                 level = 0
                 became = regions[region, R_SPLIT_TO]
                 stamp = v[V_STAMP]
@@ -335,10 +334,8 @@ def simulate(
                         s[DIRECT_MAP_PAGES] = direct_map_pages
                     if geometry[G_DIRECT_MAP]:
                         new_chunk, new_group = (flag & FIRST_IN_CHUNK) > 0, (flag & FIRST_IN_GROUP) > 0
-                        if has_ledger:  # a region that moved lies elsewhere, and a reboot makes the map whole
-                            whole = s[REBOOTS] << 48
-                            chunk = whole + (here >> geometry[G_CHUNK_SHIFT])
-                            group = whole + (here >> geometry[G_GROUP_SHIFT])
+                        if has_ledger:  # a region that moved lies elsewhere
+                            chunk, group = here >> geometry[G_CHUNK_SHIFT], here >> geometry[G_GROUP_SHIFT]
                             new_chunk = claim(keys, stamps, mask, (chunk << 4) | KEY_CHUNK, stamp)
                             new_group = claim(keys, stamps, mask, (group << 4) | KEY_GROUP, stamp)
                         direct_map_pages += np.int64(new_chunk) + np.int64(new_group)
@@ -363,6 +360,8 @@ def simulate(
                     else:
                         s[HOST_LOST_PAGES] += 1
 
+                if corrected:
+                    s[DIRECT_MAP_PAGES] = direct_map_pages
                 if n_due > 0 and became != HOLE:
                     n_due = settle(s, due, change)
                     before_ns = s[STALL_NS]

@@ -56,7 +56,7 @@ from poisonsim.faults.corrected import bystander_lines
 from poisonsim.faults.field import detection_of, field_model
 from poisonsim.faults.strata import Strata
 from poisonsim.faults.streams import STREAM_VERSION
-from poisonsim.memory import ARCHITECTURES, Ladder, hvo_saved_bytes, ladder
+from poisonsim.memory import ARCHITECTURES, HvoWithHgm, Ladder, hvo_saved_bytes, ladder
 from poisonsim.policy import CompiledPolicy, Policy, Situation, compile_policy, load_policies, load_policy
 from poisonsim.policy.check import unmet_need
 from poisonsim.scenario import FieldFaults, Scenario
@@ -192,16 +192,27 @@ class Plan:
         vm, host, costs = self.scenario.vm, self.scenario.host, load_costs(self.scenario.host.costs)
         vector = self.geometry.copy()
         vector[G_SPARES] = self.spares_of(policy)
-        vector[G_SHARED] = policy.shared
+        vector[G_SHARED] = policy.leaks
         vector[G_HAS_DECIDE] = policy.decide is not None
         vector[G_STAGE2_ONLY] = policy.stage2_only
         vector[G_TABLES] = 1 if policy.stage2_only else host.page_tables + 1
-        if host.hvo and not (policy.uses_hgm and host.hvo_with_hgm == "off-everywhere"):
+        hvo = self.hvo_of(policy)
+        if host.hvo and hvo != "off-everywhere":
             vector[G_RESTORE_PAGES] = hvo_saved_bytes(vm.arch, vm.backing) // vm.base_bytes
             if vector[G_RESTORE_PAGES] > 0:
                 vector[G_STALL_RESTORE_NS] = costs.hvo_restore_gib_ns * vm.region_bytes // GIB
-            vector[G_RESTORES_SPLIT] = policy.uses_hgm and host.hvo_with_hgm == "off-where-split"
+            vector[G_RESTORES_SPLIT] = hvo == "off-where-split"
         return vector
+
+    def hvo_of(self, policy: CompiledPolicy) -> HvoWithHgm:
+        """What a policy does to the vmemmap optimisation of a host that has it.
+
+        High-granularity mapping and poison that stays mapped both need struct pages that HVO has freed.
+        """
+        host = self.scenario.host
+        if policy.keeps and host.hvo_with_keep == "off-everywhere":
+            return "off-everywhere"
+        return host.hvo_with_hgm if policy.uses_hgm else "kept"
 
     def spares_of(self, policy: CompiledPolicy) -> int:
         """Spare huge pages that the host keeps under a policy: its own, or those a restart of a lost VM may take."""
@@ -290,7 +301,7 @@ def make_plan(
     """
     situation = situation_of(scenario)
     if any_host:
-        situation = replace(situation, counts_ces=True, spare_hosts=1, moves_poison=True, pinned=False)
+        situation = replace(situation, counts_ces=True, spare_hosts=1, moves_poison=True, pinned=False, hgm=True)
     loaded = load_policies(policies)
     compiled: list[CompiledPolicy] = []
     problems: list[str] = []
@@ -320,6 +331,7 @@ def situation_of(scenario: Scenario) -> Situation:
         spare_hosts=scenario.host.spare_hosts,
         moves_poison=scenario.host.moves_poison,
         pinned=scenario.host.pinned,
+        hgm=scenario.host.hgm,
     )
 
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from poisonsim.compiled import compiled
-from poisonsim.engine.acting import V_HITS, V_POISONS, V_SPLIT, able, collapse, evacuate, reboot, restart, spares_of
+from poisonsim.engine.acting import (
+    V_HITS,
+    V_POISONS,
+    V_SINCE_BOOT,
+    V_SPLIT,
+    able,
+    collapse,
+    evacuate,
+    reboot,
+    restart,
+    spares_of,
+)
 from poisonsim.engine.answers import matching
 from poisonsim.engine.codes import (
     AGE_DAYS,
@@ -21,8 +32,10 @@ from poisonsim.engine.records import RESTARTED, note, record_rarely
 from poisonsim.engine.state import (
     DIRECT_MAP_PAGES,
     ERRORS,
+    FALLBACKS,
     LEAKED_REGIONS,
     REGIONS_HIT,
+    SPARES_EXHAUSTED,
     STALL_NS,
     TABLE_PAGES,
     VM_LOST,
@@ -76,8 +89,22 @@ def try_timed(
         counters[SPARES_LEFT], counters[1], counters[2], counters[3] = spares_left, 0, v[V_HITS], v[V_SPLIT]
         counters[4], counters[5], counters[AGE_DAYS] = s[LEAKED_REGIONS], s[TABLE_PAGES], today
         can = able(s, v, -1, geometry)
-        act, _, _, _ = matching(rows, first_timed + r, first_timed + r + 1, counters, spares_left, can)
+        act, _, lacks_spare, passed_over = matching(
+            rows, first_timed + r, first_timed + r + 1, counters, spares_left, can
+        )
+        wanted = rows[first_timed + r, -2]
+        if wanted == REBOOT:
+            has_reason = v[V_SINCE_BOOT] > 0  # there is something to cure
+        elif wanted == RESTART:
+            has_reason = v[V_POISONS] > 0 or (s[VM_LOST] == 1 and geometry[G_RESTART_AT_LOSS] == 0)
+        else:
+            has_reason = True
+        if lacks_spare and has_reason:
+            s[SPARES_EXHAUSTED] = 1
+        s[FALLBACKS] += passed_over and has_reason
         acted = False
+        if not has_reason:
+            continue
         if act == COLLAPSE:
             acted = collapse(
                 s, v, regions, ledgers, touched, moved_at, keys, stamps, values, mask, page, years, gone, first, end,
@@ -86,7 +113,7 @@ def try_timed(
         elif act == EVACUATE:
             evacuate(s, v, len(shift), geometry)
             acted = moved = True
-        elif act == RESTART and (v[V_POISONS] > 0 or (s[VM_LOST] == 1 and geometry[G_RESTART_AT_LOSS] == 0)):
+        elif act == RESTART:
             restart(
                 s, v, regions, ledgers, touched, moved_at, page, poisons, gone, first, end, now, -1, shift, tables,
                 geometry,
@@ -142,20 +169,26 @@ def pass_time(
         before_ns, acts, level = s[STALL_NS], np.int64(0), -1
         if dies:
             s[VM_LOST] = 1
-            if restarts:
+            clock[DIES_AT] = np.inf
+            if restarts and spares_of(s, geometry) <= 0:
+                s[SPARES_EXHAUSTED] = 1
+                s[FALLBACKS] += 1
+            elif restarts:
                 restart(
                     s, v, regions, ledgers, touched, moved_at, page, poisons, gone, first, end, now, -1, shift, tables,
                     geometry,
                 )  # fmt: skip
-                acts, level, clock[DIES_AT] = np.int64(16 * RESTART), RESTARTED, np.inf
+                acts, level = np.int64(16 * RESTART), RESTARTED
                 asked[:] = False
+                today = max(today, np.int64(now * DAYS_PER_YEAR))
         else:
             today = tick
+            fallbacks = s[FALLBACKS]
             acts, moved, calmed = try_timed(
                 rows, first_timed, asked, ages, counters, today, s, v, regions, ledgers, touched, moved_at, keys,
                 stamps, values, mask, page, years, poisons, gone, first, end, shift, tables, geometry,
             )  # fmt: skip
-            if acts == 0:
+            if acts == 0 and s[FALLBACKS] == fallbacks:
                 continue
             if moved:
                 clock[MOVED_AT] = now

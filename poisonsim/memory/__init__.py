@@ -11,7 +11,7 @@ from .tables import (
     stage2_table_bytes,
     table_bytes,
 )
-from .vmemmap import STRUCT_PAGE_BYTES, hvo_net_saving_bytes, hvo_saved_bytes, memmap_bytes, vmemmap_bytes
+from .vmemmap import STRUCT_PAGE_BYTES, HvoWithHgm, hvo_net_saving_bytes, hvo_saved_bytes, memmap_bytes, vmemmap_bytes
 
 __all__ = [
     "ARCHITECTURES",
@@ -19,6 +19,7 @@ __all__ = [
     "FURTHER_SPLIT_TABLE_PAGES",
     "STRUCT_PAGE_BYTES",
     "Architecture",
+    "HvoWithHgm",
     "Ladder",
     "SplitCost",
     "backings",

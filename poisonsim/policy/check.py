@@ -37,6 +37,7 @@ class Situation:
         spare_hosts: Hosts to which the VM can be evacuated, one after the other.
         moves_poison: Whether it can be evacuated while it has poison.
         pinned: Whether its memory is pinned for devices, so that nothing of it can move.
+        hgm: Whether the host can map huge pages with high granularity.
     """
 
     ladder: Ladder
@@ -48,6 +49,7 @@ class Situation:
     spare_hosts: int = 1
     moves_poison: bool = True
     pinned: bool = False
+    hgm: bool = True
 
 
 class Checker:
@@ -59,7 +61,7 @@ class Checker:
         self.problems: list[str] = []
         pages = situation.ladder.pages[0]
         self.bounds = {
-            "spares_left": (0, params.get("spares", 0)),
+            "spares_left": (0, params.get("spares", situation.spares)),
             "hits_in_region": (1, pages),
             "hits_in_vm": (1, pages * situation.n_regions),
             "regions_split": (0, situation.n_regions),
@@ -111,10 +113,16 @@ class Checker:
             self.problem(
                 f"{moving[0]}: there is no host to go to", "set host.spare_hosts, for example --set host.spare_hosts=1"
             )
-        if not host.moves_poison and any(rule.trigger == "on" for rule in moving):
+        if not host.moves_poison and any(rule.trigger != "on_ce" for rule in moving):
             self.problem(
                 "it evacuates a VM that has poison, which QEMU refuses",
                 "evacuate on_ce, or set host.moves_poison=true for a VMM that carries poison along",
+            )
+        splits = [rule for rule in rules if _act(rule) in (Act.SPLIT, Act.SPLIT_TO, Act.SPLIT_VM_TO)]
+        if splits and not host.hgm:
+            self.problem(
+                f"{splits[0]}: it maps huge pages with high granularity, and the host has no HGM",
+                "choose a policy that does not split, or set host.hgm=true",
             )
         if any(rule.action is Act.UNMAP_STAGE2 for rule in rules):
             self._check_stage2()
@@ -153,7 +161,8 @@ class Checker:
         act = _act(rule)
         if act not in ACTS_BY_TRIGGER[rule.trigger]:
             allowed = ", ".join(act.name for act in ACTS_BY_TRIGGER[rule.trigger])
-            self.problem(f"{rule}: {rule.trigger} knows no {act.name}", f"allowed: {allowed}")
+            belongs = " and ".join(trigger for trigger, acts in ACTS_BY_TRIGGER.items() if act in acts)
+            self.problem(f"{rule}: {rule.trigger} knows no {act.name}, which is for {belongs}", f"allowed: {allowed}")
         if rule.trigger == "every" and self._days(rule) < 1:
             self.problem(f"{rule}: days is not a whole number of 1 or more, nor a parameter", "write every(days=30)")
         conditions = self._reduce(rule, encoded)
@@ -267,9 +276,11 @@ class Checker:
             if always and act not in (Act.MIGRATE, Act.OFFLINE, Act.EVACUATE, Act.RESTART):
                 return leads_to
         size = self.ladder.sizes[level]
+        cuts = any(rule.action is Act.UNMAP_STAGE2 for rule in self.policy.rules)
+        end = "UNMAP_STAGE2" if cuts and level > 0 else "UNMAP"
         self.problem(
             f"rules leave one case open: poison in a {size} leaf with no rule that always acts",
-            f'end with on("{size}").do(UNMAP), or another rule without a guard (MIGRATE and RESTART may '
+            f'end with on("{size}").do({end}), or another rule without a guard (MIGRATE and RESTART may '
             "find no spare, OFFLINE memory that the guest cannot move, EVACUATE no host)",
         )
         return leads_to

@@ -43,7 +43,10 @@ def state_ladder(policy: CompiledPolicy, sizes: Sequence[str]) -> list[str]:
         lines += [heading, *drawn] if drawn else []
     for row in policy.rows[policy.row_start[-2] :].tolist():
         days = f"{row[-1]} days" if row[-1] > 1 else "day"
-        lines += [f"every {days}", f"  VM ── {_guard(row)}{_name(policy, row)} ──▶ {_outcome(policy, row, sizes)}"]
+        lines += [
+            f"every {days}",
+            f"  VM ── {_guard(row)}{_name(policy, row, True)} ──▶ {_outcome(policy, row, sizes, True)}",
+        ]
     return lines
 
 
@@ -52,7 +55,8 @@ def _branches(policy: CompiledPolicy, size: str, group: int, sizes: Sequence[str
     for i, row in enumerate(rows):
         fork = "──" if len(rows) == 1 else "┬─" if i == 0 else "└─" if i == len(rows) - 1 else "├─"
         leaf = (size if i == 0 else "").ljust(max(map(len, sizes)))
-        yield f"  {leaf} {fork} {_guard(row)}{_name(policy, row)} ──▶ {_outcome(policy, row, sizes)}"
+        whole = group % len(sizes) == 0  # UNMAP of a whole region is one of the process table, too
+        yield f"  {leaf} {fork} {_guard(row)}{_name(policy, row, whole)} ──▶ {_outcome(policy, row, sizes, whole)}"
 
 
 def _guard(row: Sequence[int]) -> str:
@@ -61,16 +65,20 @@ def _guard(row: Sequence[int]) -> str:
     return f"{' and '.join(parts)}: " if parts else ""
 
 
-def _name(policy: CompiledPolicy, row: Sequence[int]) -> str:
+def _cuts_stage2(policy: CompiledPolicy, act: Act, whole: bool) -> bool:
+    return policy.stage2_only and (act is Act.SPLIT_TO or (act is Act.UNMAP and not whole))
+
+
+def _name(policy: CompiledPolicy, row: Sequence[int], whole: bool) -> str:
     act = Act(row[-2])
-    if policy.stage2_only and act in (Act.SPLIT_TO, Act.UNMAP):
+    if _cuts_stage2(policy, act, whole):
         return Act.UNMAP_STAGE2.name
     return "SPLIT" if act is Act.SPLIT_TO else act.name.removesuffix("_TO")
 
 
-def _outcome(policy: CompiledPolicy, row: Sequence[int], sizes: Sequence[str]) -> str:
+def _outcome(policy: CompiledPolicy, row: Sequence[int], sizes: Sequence[str], whole: bool) -> str:
     act = Act(row[-2])
-    where = " in stage 2" if policy.stage2_only and act in (Act.SPLIT_TO, Act.UNMAP) else ""
+    where = " in stage 2" if _cuts_stage2(policy, act, whole) else ""
     if act is Act.SPLIT_TO:
         return f"{sizes[row[-1]]} leaves{where}"
     if act is Act.SPLIT_VM_TO:

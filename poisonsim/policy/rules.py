@@ -246,9 +246,10 @@ class Policy:
 
     Subclasses set `rules`; annotated integer attributes are parameters. `mapping` overrides `host.mapping` where
     the mechanism exists for one kind of mapping only; `needs_contiguous` says that SPLIT goes down by the sizes of
-    contiguous entries too, so that the policy has no meaning where no leaf below the backing takes them. The
-    docstring's first line is the summary that `policies list` prints, and a line `Status:` says how far the mechanism
-    is from mainline Linux.
+    contiguous entries too, so that the policy has no meaning where no leaf below the backing takes them; `keeps` that a
+    `decide` may answer KEEP, which takes memory whose poison stays mapped (of rules that is known). The docstring's
+    first line is the summary that `policies list` prints, and a line `Status:` says how far the mechanism is from
+    mainline Linux.
 
     Args:
         params: Values of the policy's parameters.
@@ -268,6 +269,7 @@ class Policy:
     rules: ClassVar[Sequence[Rule]] = ()
     mapping: ClassVar[str | None] = None
     needs_contiguous: ClassVar[bool] = False
+    keeps: ClassVar[bool] = False
     source: ClassVar[str] = ""  # text of the file it was loaded from
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -39,7 +39,8 @@ class CompiledPolicy:
         row_start: int64[2 * n_levels + 2], first row of each leaf level for `on`, then for `on_ce`, then of `every`,
             where the days between stand in place of the target level.
         params: Every parameter with its value, in name order.
-        shared: Whether the VM's memory is mapped shared, so that a huge page given up is leaked, not dissolved.
+        shared: Whether the VM's memory is mapped shared.
+        keeps: Whether it needs memory that memory_failure() leaves mapped (KEEP, UNMAP_STAGE2, OFFLINE).
         stage2_only: Whether it splits stage 2 alone and leaves the process table whole.
         contiguous: Whether it splits to leaves of contiguous entries, too.
         decide: The policy's own function of counters and parameters, or None.
@@ -54,6 +55,7 @@ class CompiledPolicy:
     row_start: I64
     params: Mapping[str, int]
     shared: bool
+    keeps: bool
     stage2_only: bool
     contiguous: bool
     decide: Callable[[Any, Any], int] | None
@@ -68,6 +70,14 @@ class CompiledPolicy:
     def spares(self) -> int:
         """Spare huge pages it may take."""
         return self.params["spares"] if self.takes_spares else 0
+
+    @property
+    def leaks(self) -> bool:
+        """Whether a huge page with poison that is given up is leaked until the host reboots, not dissolved.
+
+        It is where the memory is mapped shared and memory_failure() takes the page away.
+        """
+        return self.shared and not self.keeps
 
     @property
     def acts_on_ces(self) -> bool:
@@ -97,6 +107,7 @@ class CompiledPolicy:
             "row_start": self.row_start.tolist(),
             "params": dict(self.params),
             "shared": self.shared,
+            "keeps": self.keeps,
             "stage2_only": self.stage2_only,
             "contiguous": self.contiguous,
             "has_decide": self.decide is not None,
@@ -119,6 +130,7 @@ class CompiledPolicy:
             row_start=row_start,
             params=params,
             shared=shared,
+            keeps=bool(data["keeps"]),
             stage2_only=stage2_only,
             contiguous=bool(data["contiguous"]),
             decide=None,
@@ -153,6 +165,8 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
     rows = np.array(flat, dtype=np.int64).reshape(len(flat), ROW_WIDTH)
     row_start = np.cumsum([0, *(len(level_rows) for level_rows in rows_by_level)]).astype(np.int64)
     shared = (policy.mapping or situation.mapping) == "shared"
+    keeping = (Act.KEEP, Act.UNMAP_STAGE2, Act.OFFLINE)
+    keeps = policy.keeps or any(rule.action in keeping for rule in policy.rules)
     stage2_only = any(rule.action is Act.UNMAP_STAGE2 for rule in policy.rules)
     return CompiledPolicy(
         label=policy.label,
@@ -163,6 +177,7 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
         row_start=row_start,
         params=params,
         shared=shared,
+        keeps=keeps,
         stage2_only=stage2_only,
         contiguous=policy.needs_contiguous,
         decide=decide,

@@ -19,7 +19,9 @@ from poisonsim.units import format_bytes
 NOT_MODELLED = (
     "VMs move, restart and collapse their mappings, and hosts reboot, only where a policy has rules that say so.",
     "Corrected errors start nothing, unless the host counts them (host.ce_threshold) and a policy has rules on_ce.",
-    "What a host that panics does to its other VMs, and devices that read poison (DMA), are left out.",
+    "A host that panics is taken to be replaced at once; its other VMs, and devices that read poison, are left out.",
+    "Hosts that are kept to take evacuated VMs cost nothing.",
+    "A VM that moves takes along which pages are poisoned; where it arrives, its huge pages are whole.",
     "Memory for page tables can always be had; only the memory map of a page that is dissolved may find none.",
 )
 """What the results leave out, in plain words."""
@@ -79,7 +81,7 @@ _SPLITTING = (
     "host.table_lock",
     "host.page_tables",
 )
-_MOVING = ("copy_gib_ns", "clear_gib_ns", "host.spares")
+_MOVING = ("copy_gib_ns", "clear_gib_ns", "host.spares", "host.replenish")
 _BEHIND: Mapping[Act, tuple[str, ...]] = {
     Act.SPLIT_TO: _SPLITTING,
     Act.SPLIT_VM_TO: _SPLITTING,
@@ -93,10 +95,10 @@ _BEHIND: Mapping[Act, tuple[str, ...]] = {
     Act.KEEP: ("vm.unrecoverable", "vm.unretired", "host.kernel_reads", "workload.reads_per_hour"),
     Act.MIGRATE: _MOVING,
     Act.OFFLINE: (*_MOVING, "vm.unmovable"),
-    Act.EVACUATE: ("evacuate_ns",),
+    Act.EVACUATE: ("evacuate_ns", "host.spare_hosts", "host.moves_poison"),
     Act.RESTART: ("restart_ns", "clear_gib_ns", "host.spares"),
     Act.COLLAPSE: ("collapse_gib_ns",),
-    Act.REBOOT: ("reboot_ns", "host.spares"),
+    Act.REBOOT: ("reboot_ns", "host.spares", "host.spare_rows"),
 }
 
 
@@ -113,7 +115,7 @@ def numbers_behind(policy: CompiledPolicy, scenario: Scenario) -> list[InUse]:
     keys = {key for act in {*policy.rows[:, -2].tolist()} for key in _BEHIND[Act(act)]}
     if policy.stage2_only:
         keys = keys - {"refault_locked_ns", "host.table_lock", "host.page_tables"} | {"host.kernel_reads"}
-    if not policy.shared or policy.acts_on_ces:
+    if not policy.leaks or policy.acts_on_ces:
         keys |= {"hvo_restore_gib_ns", "host.free_memory"}
     return [row for row in numbers_in_use(scenario) if row.key in keys]
 

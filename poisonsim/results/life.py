@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -175,10 +176,10 @@ def _told(plan: Plan, policy: CompiledPolicy, trial: int, history: History, rows
         after = values[i + 1].copy()
         after[dead] = died
         years = steps[-1].years if restarts[i] else _when(history, row)
-        steps.append(_step(plan, history, row, years, _changes(names, before, after)))
+        steps.append(_step(plan, history, row, years, _changes(names, before, after), policy.stage2_only))
         before = after
         later = _when(history, rows[i + 1]) if i + 1 < len(rows) else plan.scenario.horizon.years
-        dies = max(row[T_DIES] / NS_PER_YEAR, steps[-1].years)
+        dies = max(float(row[T_DIES] / NS_PER_YEAR), steps[-1].years)
         if i + 1 < len(rows) and restarts[i + 1] or (row[T_DIES] >= 0 and not died and dies <= later):
             died = True
             changes = {"vm_lost": 1.0} if before[dead] == 0 else {}
@@ -194,9 +195,13 @@ def _when(history: History, row: I64) -> float:
     return float(history.years[row[T_EVENT]]) if row[T_EVENT] >= 0 else float(row[T_DAY] / DAYS_PER_YEAR)
 
 
-def _step(plan: Plan, history: History, row: I64, years: float, changes: Mapping[str, float]) -> Step:
+def _step(
+    plan: Plan, history: History, row: I64, years: float, changes: Mapping[str, float], stage2_only: bool
+) -> Step:
     sizes, e = plan.ladder.sizes, int(row[T_EVENT])
     acts = _acts(int(row[T_ACTS]), sizes)
+    if stage2_only and (acts != ("UNMAP",) or row[T_LEVEL] > 0):
+        acts = tuple(re.sub("^(SPLIT_TO|UNMAP$)", Act.UNMAP_STAGE2.name, act) for act in acts)
     if e < 0:
         what = "restarted" if row[T_LEVEL] == RESTARTED else "timed rules"
         return Step(years, what, None, None, "", "", "", acts, changes)

@@ -90,8 +90,7 @@ _FIXED = (
         "availability",
         "1",
         "lower",
-        "1 once the guest lost memory it cannot run without, or its host panicked on poison left mapped; a restart "
-        "that the policy asks for does not count",
+        "1 once the guest lost memory it cannot run without, or its host panicked; restarts by the policy do not count",
         "flag",
     ),
     Metric(
@@ -124,7 +123,7 @@ _FIXED = (
         "pool",
         "times",
         "lower",
-        "errors for which a rule held but could not act: no spare, no host to go to, memory that cannot move",
+        "times that a rule held but could not act: no spare, no host to go to, memory that cannot move",
         "count",
     ),
 )

@@ -237,28 +237,29 @@ _LACKS: tuple[tuple[frozenset[Act], str], ...] = (
     (frozenset({Act.MIGRATE, Act.RESTART}), "no spare was left"),
     (frozenset({Act.OFFLINE}), "the guest could not vacate the region"),
     (frozenset({Act.EVACUATE}), "there was no host to go to"),
+    (frozenset({Act.REBOOT}), "too few huge pages would have been left"),
 )
 """What an action lacks where it cannot be taken."""
 
 
 def fallback_sentence(result: Result, policy: str) -> str:
-    """How often a policy could not do what a rule asked for, and fell to the next; empty if it never did.
+    """How often a policy could not do what a rule asked for; empty if it never happened.
 
     Examples:
         >>> import poisonsim as ps
         >>> res = ps.run("seed-1t-distinct", policies=["migrate1g"], trials=100)
-        >>> print(fallback_sentence(res, "migrate1g")[:80])
-        migrate1g falls to its next rule for 96 errors per VM, of 100: no spare was left
+        >>> print(fallback_sentence(res, "migrate1g"))
+        migrate1g cannot act as a rule asks 96 times per VM: no spare was left
     """
     fell = result.distribution(policy, "fallbacks").mean()
     if fell.best == 0:
         return ""
     (compiled,) = (p for p in result.plan.policies if p.label == policy)
     acts = {Act(act) for act in compiled.rows[:, -2].tolist()}
+    if result.plan.scenario.vm.on_loss == "restart":
+        acts.add(Act.RESTART)
     reasons = [reason for among, reason in _LACKS if among & acts]
-    errors = result.distribution(policy, "errors").mean()
-    share = f"{in_number(fell)} errors per VM, of {in_number(errors)}"
-    return f"{policy} falls to its next rule for {share}: {', or '.join(reasons)}"
+    return f"{policy} cannot act as a rule asks {in_number(fell)} times per VM: {', or '.join(reasons)}"
 
 
 def _speed(slowdown: Estimate) -> str:

@@ -30,6 +30,7 @@ from poisonsim.policy.rules import (
     BASE,
     COLLAPSE,
     EVACUATE,
+    KEEP,
     MIGRATE,
     OFFLINE,
     REBOOT,
@@ -202,6 +203,11 @@ def cuts_stage2(policy: Policy) -> bool:
     return any(rule.action is UNMAP_STAGE2 for rule in policy.rules)
 
 
+def leaves_mapped(policy: Policy) -> bool:
+    """Whether a policy runs on memory whose huge pages stay mapped, and in use, when poison strikes them."""
+    return any(rule.action in (KEEP, UNMAP_STAGE2, OFFLINE) for rule in policy.rules)
+
+
 class MemoryMap(NamedTuple):
     """What becomes of the memory map of a huge page under a policy."""
 
@@ -215,7 +221,9 @@ def memory_map(scenario: Scenario, policy: Policy) -> MemoryMap:
     vm, host = scenario.vm, scenario.host
     hgm = splits_high(policy)
     pages = hvo_saved_bytes(vm.arch, vm.backing) // vm.base_bytes
-    if not host.hvo or (hgm and host.hvo_with_hgm == "off-everywhere"):
+    off_everywhere = hgm and host.hvo_with_hgm == "off-everywhere"
+    off_everywhere |= leaves_mapped(policy) and host.hvo_with_keep == "off-everywhere"
+    if not host.hvo or off_everywhere:
         pages = 0
     stall_ns = load_costs(host.costs).hvo_restore_gib_ns * vm.region_bytes // GIB_BYTES if pages else 0
     return MemoryMap(pages, hgm and host.hvo_with_hgm == "off-where-split", stall_ns)
@@ -257,6 +265,11 @@ class Ledger(NamedTuple):
     free: int  # base pages of the host outside the pool
 
 
+def without_spares(guard: str) -> str:
+    """A guard without its comparisons of spares that are left."""
+    return " and ".join(part for part in guard.split(" and ") if part and "spares_left" not in part)
+
+
 class Life:
     """One VM and its host while errors strike under a policy with rules.
 
@@ -276,7 +289,7 @@ class Life:
         self.base = len(self.sizes) - 1
         self.leaf_pages = [page_bytes(size) // vm.base_bytes for size in self.sizes]
         self.region_pages, self.n_regions = self.leaf_pages[0], vm.n_regions
-        self.shared = (policy.mapping or host.mapping) == "shared"
+        self.leaks = (policy.mapping or host.mapping) == "shared" and not leaves_mapped(policy)
         takes_spares = any(rule.action in (MIGRATE, RESTART, OFFLINE, REBOOT) for rule in policy.rules)
         by_policy = policy.params.get("spares", getattr(policy, "spares", host.spares))
         self.restarts_lost = vm.on_loss == "restart"
@@ -473,11 +486,16 @@ class Life:
         self.worst_stall_ns = max(self.worst_stall_ns, self.stall_ns - stalled)
 
     def lose(self) -> None:
-        """The VM is lost, and its guest started anew at that moment."""
+        """The VM is lost, and its guest started anew at that moment if there is a spare."""
         stalled = self.stall_ns
         self.lost_at = min(self.lost_at, self.died)
-        self.restart(self.died)
-        self.changes += 1
+        if self.spares_left() > 0:
+            self.changes += 1
+            self.restart(self.died)
+        else:
+            self.fallbacks += 1
+            self.spares_exhausted = True
+            self.died = math.inf
         self.worst_stall_ns = max(self.worst_stall_ns, self.stall_ns - stalled)
 
     def left_behind(self, event: Event) -> bool:
@@ -575,9 +593,8 @@ class Life:
         for rule in self.policy.rules:
             if rule.trigger != trigger or not covers(self.sizes, rule.size, level):
                 continue
-            others = [part for part in rule.guard.split(" and ") if part and "spares_left" not in part]
-            holds_but_for_spares = self.guard_holds(" and ".join(others), event)
             if rule.action in (MIGRATE, RESTART) and self.spares_left() <= 0:
+                holds_but_for_spares = self.guard_holds(without_spares(rule.guard), event)
                 self.spares_exhausted |= holds_but_for_spares
                 self.fell_back |= holds_but_for_spares
                 continue
@@ -670,9 +687,10 @@ class Life:
         self.replenish()
 
     def replenish(self) -> None:
-        """The host asks for another huge page in place of the spare just taken."""
+        """The host asks for another huge page in place of the spare just taken; what came back is in pieces."""
         host, attempt = self.plan.scenario.host, self.spares_used() + 65536 * self.evacuations + 2**32 * self.reboots
-        if self.free() >= self.region_pages and draw(self.luck, self.trial, attempt, int(host.replenish * 2**53)):
+        in_one_piece = self.free() - sum(map(self.usable_in, self.dissolved))
+        if in_one_piece >= self.region_pages and draw(self.luck, self.trial, attempt, int(host.replenish * 2**53)):
             self.made.add(attempt)
 
     def forget(self, region: int) -> None:
@@ -712,6 +730,7 @@ class Life:
         repairs = self.plan.scenario.host.spare_rows - self.rows_used >= len(self.acted)
         bad = set() if repairs else self.acted
         if len({huge for huge, _ in bad}) > self.spares:
+            self.fell_back = True
             return False
         self.rows_used += len(self.acted) if repairs else 0
         for region in range(self.n_regions):
@@ -744,7 +763,7 @@ class Life:
 
     def collapse(self) -> bool:
         """Every region in the largest leaves around its holes and kept poison; answers whether that changes any."""
-        change = self.vm_level > 0
+        change = False
         self.vm_level = 0
         for region in self.regions_split():
             huge, first = HugePage(region, self.copies[region]), region * self.region_pages
@@ -768,33 +787,43 @@ class Life:
             if rule.trigger != "every" or tick.day % self.days_of(rule) > 0:
                 continue
             if "age_days" in rule.guard or self.tried[number] < self.changes:
-                self.changes += self.guard_holds(rule.guard, tick) and self.act_in_time(rule, tick)
+                self.fell_back = False
+                self.changes += self.act_in_time(rule, tick)
                 self.tried[number] = self.changes
+                self.fallbacks += self.fell_back
+        self.fell_back = False
 
     def days_of(self, rule: Rule) -> int:
         return rule.days if isinstance(rule.days, int) else self.number(rule.days)
 
     def act_in_time(self, rule: Rule, tick: Tick) -> bool:
-        """Does what a timed rule says, if that can be done; answers whether anything was."""
-        if rule.action is COLLAPSE:
-            return self.collapse()
-        if rule.action is REBOOT:
-            return self.reboot(tick.years)
-        if rule.action is EVACUATE and self.can_evacuate():
-            self.evacuate(tick.years)
-            return True
+        """Does what a timed rule says, if its guard holds and it can be done; answers whether anything was."""
         dead = self.lost_at < math.inf and not self.restarts_lost
-        if rule.action is RESTART and self.spares_left() > 0 and (self.poisoned or dead):
-            self.restart(tick.years)
-            return True
+        if rule.action is RESTART and not (self.poisoned or dead):
+            return False
+        if rule.action is RESTART and self.spares_left() <= 0:
+            self.fell_back = self.guard_holds(without_spares(rule.guard), tick)
+            self.spares_exhausted |= self.fell_back
+        elif self.guard_holds(rule.guard, tick):
+            if rule.action is COLLAPSE:
+                return self.collapse()
+            if rule.action is REBOOT:
+                return self.reboot(tick.years)
+            if rule.action is RESTART:
+                self.restart(tick.years)
+                return True
+            if self.can_evacuate():
+                self.evacuate(tick.years)
+                return True
+            self.fell_back = True
         return False
 
     def give_up(self, huge: HugePage) -> None:
-        """Only poison in it keeps a huge page that was mapped shared from going back; a suspect page does not.
+        """Only poison in it keeps a huge page from going back, where that leaks it; a suspect page does not.
 
         One that goes back gets its memory map back first; where there is no memory for that, it stays for nobody.
         """
-        if self.shared and self.hits_in(huge) > 0:
+        if self.leaks and self.hits_in(huge) > 0:
             self.leaked.add(huge)
         elif huge in self.with_memory_map():
             self.dissolved.add(huge)
@@ -847,9 +876,9 @@ def at_grid_points(vm: Life, events: Sequence[Event], look: Callable[[], T]) -> 
             died = vm.died
             vm.lose()
             note(died)
-        changes = vm.changes
+        before = (vm.changes, vm.fallbacks)
         vm.meet(event)
-        if not isinstance(event, Tick) or vm.changes > changes:
+        if not isinstance(event, Tick) or (vm.changes, vm.fallbacks) != before:
             note(event.years)
     if vm.restarts_lost and grid_point(vm.died, scenario) <= n_steps:
         died = vm.died
@@ -936,6 +965,7 @@ def stateless_states(plan: Plan, policy: Policy, errors: Errors, stratum: I64, p
             columns["restored_regions"] = split
     leaves[last] = leaves[last] - n_acted
     shared = (policy.mapping or host.mapping) == "shared"
+    assert not leaves_mapped(policy)
     if last == 0 and not shared:
         assert memory.pages <= min(host.free_bytes // vm.base_bytes - 3, pages[0] - 4)
         stalls += memory.stall_ns

@@ -147,15 +147,10 @@ def random_case(rng: Random) -> Case:
     """A case whose every choice is `rng`'s; one in four has a shipped policy."""
     scenario = random_scenario(rng, rng.choice(VMS))
     if rng.randrange(4) == 0:
-        policy = shipped(rng.choice(policy_names()))
+        policy = load_policy(rng.choice(policy_names()))
     else:
         policy = random_policy(rng, scenario)
     return Case(scenario, policy, random_trials(rng, scenario, rng.randint(1, 3), 12))
-
-
-def shipped(name: str) -> Policy:
-    """A shipped policy so that it can act in a VM of one region, and soon does."""
-    return load_policy("reboot-after:n=1" if name == "reboot-after" else name)
 
 
 def random_scenario(rng: Random, kind: tuple[str, str, bool, int]) -> Scenario:
@@ -175,10 +170,10 @@ def random_scenario(rng: Random, kind: tuple[str, str, bool, int]) -> Scenario:
             arch=arch,  # type: ignore[arg-type]
             contiguous=contiguous,
             guest_page="4K",
-            on_loss=rng.choice(("count", "end", "restart", "restart")),
+            on_loss=rng.choice(("count", "count", "end", "restart", "restart")),
             unrecoverable=rng.choice((0.0, 0.0001, 0.02, 0.5)),
             unretired=rng.choice((0.0, 0.06, 0.5)),
-            unmovable=rng.choice((0.0, 0.1, 0.34, 0.5, 0.75, 1.0)),
+            unmovable=rng.choice((0.0, 0.0, 0.1, 0.34, 0.5, 0.75)),
             vcpus=rng.choice((1, 2, 3, 64, 64, 4096)),
         ),
         host=Host(
@@ -192,6 +187,7 @@ def random_scenario(rng: Random, kind: tuple[str, str, bool, int]) -> Scenario:
             stage2_contiguous=len(rungs.contiguous_sizes) > 0 and rng.randrange(2) == 1,
             hvo=rng.randrange(5) > 0,
             hvo_with_hgm=rng.choice(("off-everywhere", "off-where-split", "off-where-split", "kept")),
+            hvo_with_keep=rng.choice(("off-everywhere", "kept", "kept")),
             kernel_reads=rng.choice((0.0, 1e-5, 0.01, 0.5, 1.0)),
             table_lock=rng.choice(("per-pmd", "per-mm")),
             free_memory=free_bytes,
@@ -285,11 +281,11 @@ def random_policy(
     base = len(sizes) - 1
     offlines = rng.randrange(5) < 3 if offlines is None else offlines
     starts_anew = rng.randrange(3) < 2 if starts_anew is None else starts_anew
-    in_stage2 = rng.randrange(4) == 0  # holes in stage 2 only
+    in_stage2 = rng.randrange(5) == 0  # holes in stage 2 only
     unplugs = not in_stage2 and rng.randrange(5) < 2  # by the guest
     anew = {
-        EVACUATE: starts_anew and rng.randrange(3) == 0,
-        RESTART: starts_anew and rng.randrange(3) == 0,
+        EVACUATE: starts_anew and rng.randrange(5) < 2,
+        RESTART: starts_anew and rng.randrange(5) < 2,
     }  # at poison
     may_migrate = rng.randrange(3) > offlines  # at poison
     by_hit = rng.randrange(2) == 0  # an action for each of the first hits: the quickest way through all orders of them
@@ -298,19 +294,20 @@ def random_policy(
     takes_spares = may_migrate or offlines or starts_anew or unplugs
     if takes_spares and rng.randrange(2):
         params["spares"] = rng.choice((0, 1, 2, 6))
-    spares = params.get("spares", scenario.host.spares) if takes_spares else 0
+    host_spares = scenario.host.spares
+    spares = params.get("spares", host_spares) if takes_spares else host_spares * (scenario.vm.on_loss == "restart")
     bounds = {
         "spares_left": (0, spares),
         "hits_in_region": (1, 5),
         "hits_in_vm": (1, 6),
         "regions_split": (0, min(scenario.vm.n_regions, 4)),
-        "leaked_regions": (0, min(scenario.vm.n_regions + spares, 4)),
+        "leaked_regions": (0, 4),
         "table_pages": (0, rng.choice((3, 40, 1100))),
         "age_days": (0, int(scenario.horizon.years * DAYS_PER_YEAR)),
     }
     needs_contiguous = not in_stage2 and rng.randrange(2) == 1
     none_yet = bounds | {name: (0, bounds[name][1]) for name in ("hits_in_region", "hits_in_vm")}
-    acts = (EVACUATE, RESTART, REBOOT, REBOOT) if in_stage2 else (COLLAPSE, EVACUATE, RESTART, REBOOT, REBOOT)
+    acts = (EVACUATE, RESTART, REBOOT) if in_stage2 else (COLLAPSE, COLLAPSE, EVACUATE, RESTART, REBOOT)
     timed = random_timed_rules(rng, partial(random_guard, rng, none_yet, limit), acts) if starts_anew else []
     body = {
         "__module__": __name__,

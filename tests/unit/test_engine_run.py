@@ -270,16 +270,18 @@ def test_coarser_splits_need_fewer_tables_in_every_trial(by_policy: dict[float, 
 def test_no_policy_takes_more_spares_than_there_are(by_policy: dict[float, dict[str, pd.DataFrame]]) -> None:
     for frames in by_policy.values():
         for name, frame in frames.items():
-            takers = ("migrate1g", "migrate-then-hgm2m", "hgm2m-then-migrate", "restart-after")
-            spares = 4 if name in takers else 0
+            takers = ("migrate1g", "migrate-then-hgm2m", "hgm2m-then-migrate", "restart-after", "guest-offline")
+            spares = 4 if name in (*takers, "reboot-after") else 0
             assert (frame["spares_used"] <= spares).all()
             assert (frame["reserved_bytes"] == (spares - frame["spares_used"]) * GIB).all()
 
 
 def test_migrating_without_spares_is_the_status_quo(by_policy: dict[float, dict[str, pd.DataFrame]]) -> None:
     for frames in by_policy.values():
-        a, b = (frames[name].drop(columns=["policy", "spares_exhausted"]) for name in ("migrate1g:spares=0", "unmap1g"))
+        told = ["policy", "spares_exhausted", "fallbacks"]
+        a, b = (frames[name].drop(columns=told) for name in ("migrate1g:spares=0", "unmap1g"))
         pd.testing.assert_frame_equal(a, b)
+        assert (frames["migrate1g:spares=0"]["fallbacks"] == frames["unmap1g"]["regions_hit"]).all()
         hit = frames["unmap1g"]["errors"] > 0
         assert (frames["migrate1g:spares=0"]["spares_exhausted"] == hit).all()
         assert (frames["unmap1g"]["spares_exhausted"] == 0).all()
@@ -488,6 +490,7 @@ def test_decide_sees_its_parameters_and_counters(policy_file: Callable[..., str]
     path = policy_file(
         "class Mine(Policy):\n"
         '    """Keeps the first few, then gives up."""\n'
+        "    keeps = True\n"
         "    few: Annotated[int, Range(0, 99)] = 10\n\n"
         "    @staticmethod\n"
         "    def decide(c, p):\n"

@@ -518,6 +518,8 @@ def test_a_rule_of_corrected_errors_behind_one_without_a_guard_is_dead() -> None
             "that of this scenario's VM is pinned for devices; choose",
         ),
         ([every(days=9).do(EVACUATE), on(BACKING).do(KEEP)], {"spare_hosts": 0}, "there is no host to go to"),
+        ([every(days=9).do(EVACUATE), on(BACKING).do(KEEP)], {"moves_poison": False}, "which QEMU refuses"),
+        (END, {"hgm": False}, "and the host has no HGM; choose a policy that does not split, or set host.hgm=true"),
     ],
 )
 def test_what_the_host_lacks_is_said_before_anything_runs(rules: list[Rule], lacks: dict[str, Any], words: str) -> None:
@@ -536,13 +538,16 @@ def test_a_clean_vm_may_leave_on_corrected_errors_whatever_the_vmm_does_with_poi
     [
         (
             on(BACKING).do(COLLAPSE),
-            "on knows no COLLAPSE; allowed: SPLIT, SPLIT_TO, SPLIT_VM_TO, UNMAP, UNMAP_STAGE2, KEEP, MIGRATE, "
-            "OFFLINE, EVACUATE, RESTART",
+            "on knows no COLLAPSE, which is for every; allowed: SPLIT, SPLIT_TO, SPLIT_VM_TO, UNMAP, UNMAP_STAGE2, "
+            "KEEP, MIGRATE, OFFLINE, EVACUATE, RESTART",
         ),
-        (on_ce(BACKING).do(RESTART), "on_ce knows no RESTART; allowed: MIGRATE, EVACUATE"),
-        (every(days=1).do(UNMAP), "every knows no UNMAP; allowed: COLLAPSE, EVACUATE, RESTART, REBOOT"),
-        (on(BACKING).do(REBOOT), "on knows no REBOOT; allowed: "),
-        (on_ce(BACKING).do(OFFLINE), "on_ce knows no OFFLINE; allowed: MIGRATE, EVACUATE"),
+        (on_ce(BACKING).do(RESTART), "on_ce knows no RESTART, which is for on and every; allowed: MIGRATE, EVACUATE"),
+        (
+            every(days=1).do(UNMAP),
+            "every knows no UNMAP, which is for on; allowed: COLLAPSE, EVACUATE, RESTART, REBOOT",
+        ),
+        (on(BACKING).do(REBOOT), "on knows no REBOOT, which is for every; allowed: "),
+        (on_ce(BACKING).do(OFFLINE), "on_ce knows no OFFLINE, which is for on; allowed: MIGRATE, EVACUATE"),
         (every(days=0).do(COLLAPSE), "days is not a whole number of 1 or more, nor a parameter; write every"),
         (every(days="often").do(COLLAPSE), "days is not a whole number of 1 or more, nor a parameter"),
         (every(days=1.5).do(COLLAPSE), "days is not a whole number of 1 or more, nor a parameter"),  # type: ignore[arg-type]

@@ -27,7 +27,9 @@ HOT_COLD = {"workload.access": "hot-cold"}
 OTHER: dict[str, tuple[Mapping[str, object], object]] = {
     "host.cpu": ({}, "zen4"),
     "host.free_memory": ({}, "1MiB"),
+    "host.hgm": ({}, False),
     "host.hvo": ({}, False),
+    "host.hvo_with_keep": ({}, "kept"),
     "host.hvo_with_hgm": ({}, "off-where-split"),
     "host.kernel_reads": ({}, 0.5),
     "host.mapping": ({}, "private"),
@@ -203,7 +205,7 @@ def test_progress_counts_the_trials_that_are_simulated() -> None:
     def note(done: int, wanted: int, point: module.PlannedPoint, tally: Callable[[], Tally]) -> None:
         seen.append((done, wanted, point.settings["host.spares"]))
 
-    over = {"host.spares": [1, 2], "host.hvo": None}
+    over = {"host.spares": [1, 2], "vm.guest_page": ["4K", "2M"]}
     ps.sweep("seed-1t", over=over, policies=["migrate1g"], trials=100, progress=note)
     assert seen == [(100, 200, 1), (200, 200, 2)]
 
