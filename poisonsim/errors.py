@@ -46,6 +46,10 @@ class FitError(PoisonsimError):
     """Data that cannot tell what was asked of them."""
 
 
+class MachineError(PoisonsimError):
+    """Something the machine a measurement runs on does not have, or does not allow."""
+
+
 class PoisonsimWarning(UserWarning):
     """Base of the warnings that are collected, printed once at the end and shown in the report."""
 

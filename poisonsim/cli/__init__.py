@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from poisonsim.cli import catalog, life, policies, report, run, sweep
+from poisonsim.cli import calibrate, catalog, life, policies, report, run, sweep, verify
 from poisonsim.cli.common import forget_stdout
 
 app = typer.Typer(
@@ -17,12 +17,14 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 ok, 1 a bug of ours, 2 wrong usage or input, 130 interrupted.",
+    epilog="Exit codes: 0 ok, 1 a bug of ours, 2 wrong usage or input, 3 a check did not hold, 130 interrupted.",
 )
 app.command("run", epilog=run.EXAMPLES)(run.run_command)
 app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep_command)
 app.command("report")(report.report_command)
 app.command("life")(life.life_command)
+app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate_command)
+app.command("verify", epilog=verify.EXAMPLES)(verify.verify_command)
 app.add_typer(policies.app, name="policies")
 app.add_typer(catalog.app, name="catalog")
 

@@ -43,6 +43,8 @@ COMMANDS = [
     ("catalog",),
     ("catalog", "list"),
     ("catalog", "show"),
+    ("calibrate",),
+    ("verify",),
 ]
 
 
