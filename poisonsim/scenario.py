@@ -71,6 +71,8 @@ class Scenario:
             tables[name] = {key: value for key, value in table.items() if not unused_key(name, table, key)}
         if not ladder(self.vm.arch, self.vm.backing, contiguous=self.vm.contiguous).contiguous_sizes:
             del tables["host"]["stage2_contiguous"]
+        if self.workload.smt_threads == 1:
+            del tables["workload"]["smt_threads"]
         return tables
 
     @classmethod

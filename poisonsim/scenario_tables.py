@@ -352,6 +352,7 @@ class Workload:
         share: Share of the accesses that go there (`hot-cold`).
         cycles_per_access: Cycles between memory accesses, translation apart.
         accesses_per_page_visit: Accesses to a page in a row before the next page.
+        smt_threads: Busy threads of a core, each with TLB entries of its own, between which the core's TLB is shared.
         reads_per_hour: Median number of times per hour that a cache line is read from memory.
 
     Examples:
@@ -366,6 +367,7 @@ class Workload:
     share: Share = 0.9
     cycles_per_access: Annotated[float, Field(gt=0, le=1e6)] = 60.0
     accesses_per_page_visit: Annotated[float, Field(ge=1, le=1e6)] = 1.0
+    smt_threads: Annotated[int, Field(ge=1, le=8)] = 1
     reads_per_hour: Annotated[float, Field(ge=0, le=1e9)] = 0.32
 
 

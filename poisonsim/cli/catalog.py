@@ -110,6 +110,10 @@ def _notes(entry: Entry) -> list[str]:
             f"TLB {level}[{i}] holds {', '.join(map(page_name, array.sizes_bytes))}"
             for level, arrays in (("l1", cpu.l1), ("l2", cpu.l2))
             for i, array in enumerate(arrays)
+        ] + [
+            f"{row['of']} can be read as {other} too: write {entry.name}:{row['name']}={other}"
+            for row in entry.tables.get("reading", [])
+            for other in row["others"]
         ]
     if entry.kind == "dimms":
         dimm = load_dimm(entry.name)

@@ -61,6 +61,7 @@ class Valuer:
             stage2_contiguous=scenario.host.stage2_contiguous,
             cycles_per_access=scenario.workload.cycles_per_access,
             accesses_per_page_visit=scenario.workload.accesses_per_page_visit,
+            smt_threads=scenario.workload.smt_threads,
         )
 
     def column(self, name: str) -> int:

@@ -17,9 +17,12 @@ from poisonsim.units import format_bytes, page_bytes
 
 from .access import AccessPattern, HotCold, Sequential, Uniform, Zipf
 from .cpus import PAGE_SIZES, Cpu, load_cpu
-from .tlb import held_bytes, level_times
+from .levels import Outcome, TwoLevels
+from .popularity import population
+from .tlb import held_bytes
 from .touch import F64
-from .walks import CYCLES_PER_ACCESS, SLOPES, walk_accesses
+from .walk_cost import WalkCosts
+from .walks import CYCLES_PER_ACCESS, SLOPES
 
 I64 = npt.NDArray[np.int64]
 GuestPage = str | Mapping[str, float]
@@ -100,6 +103,9 @@ class Translator:
         stage2_contiguous: Whether stage 2 has contiguous entries where the process table has them.
         cycles_per_access: Cycles of an access without translation.
         accesses_per_page_visit: Accesses in a row to the same page, 1 or more; divides misses and walks.
+        smt_threads: Busy threads of the core, each with TLB entries of its own; rates stay those of one thread.
+        virtualised: Whether leaves are a host's, below a guest's; else they are the only table, and `guest_page` is
+            not used.
 
     Raises:
         ScenarioError: An unknown CPU or size, or a number out of range.
@@ -123,12 +129,16 @@ class Translator:
         stage2_contiguous: bool = False,
         cycles_per_access: float = CYCLES_PER_ACCESS,
         accesses_per_page_visit: float = 1.0,
+        smt_threads: int = 1,
+        virtualised: bool = True,
     ) -> None:
         problems = _leaf_size_problems(leaf_sizes)
         if arch is not None and not problems:
             problems += _foreign_sizes(arch, leaf_sizes)
         problems += _number_problems("cycles_per_access", cycles_per_access, "above 0", 0, exclusive=True)
         problems += _number_problems("accesses_per_page_visit", accesses_per_page_visit, "1 or more", 1)
+        if isinstance(smt_threads, bool) or smt_threads not in range(1, 9):
+            problems.append(f"smt_threads: {smt_threads!r} is out of range; allowed: a whole number from 1 to 8")
         guest, guest_problems = _guest_shares(guest_page)
         problems += guest_problems
         if not isinstance(access, (Uniform, Zipf, HotCold, Sequential)):
@@ -149,8 +159,19 @@ class Translator:
             self._entry_sizes = [geometry.entry_size(size) for size in leaf_sizes]
             stage2 = [geometry.stage2_size(size, stage2_contiguous) for size in leaf_sizes]
             self._stage2_bytes = np.array([page_bytes(size) for size in stage2], dtype=np.int64)
-        self._guest = guest
-        self._touches = access.touches(memory_bytes)
+        self._guest = guest if virtualised else {leaf_sizes[0]: 1.0}
+        self._pairs = sorted({self._pair(size, column) for size in self._guest for column in range(len(leaf_sizes))})
+        self._tlb = TwoLevels(
+            self.cpu.l1,
+            self.cpu.l2,
+            [population(access, memory_bytes, *pair) for pair in self._pairs],
+            memory_bytes=memory_bytes,
+            region_bytes=int(self._stage2_bytes[0]),
+            smt_threads=smt_threads,
+        )
+        self._walk_costs = WalkCosts(
+            self.cpu, access, memory_bytes, self._guest, self._entry_sizes, virtualised, smt_threads
+        )
         self._cycles_per_access = cycles_per_access
         self._accesses_per_page_visit = accesses_per_page_visit
 
@@ -175,27 +196,22 @@ class Translator:
         mapped_bytes = size_bytes.sum(axis=1)
         # A VM with nothing mapped makes no accesses: all shares are 0.
         shares = size_bytes / np.maximum(mapped_bytes, 1)[:, None]
-        held = [self._held(page_bytes(guest)) for guest in self._guest]
-        entries1, entries2 = self._entries(size_bytes, held)
-        times1 = level_times(self.cpu.l1, entries1, self._touches)
-        times2 = level_times(self.cpu.l2, entries2, self._touches)
-
+        outcomes, visits = self._outcomes(size_bytes), self._accesses_per_page_visit
+        walks = {
+            (guest, column): outcomes[self._pair(guest, column)].walks
+            for guest in self._guest
+            for column in range(len(self.leaf_sizes))
+        }
+        cycles = self._walk_costs.cycles(shares, {key: walked / visits for key, walked in walks.items()})
         n_states, n_sizes = counts.shape
         l1_miss, reach_bytes, walk_cycles = np.zeros((3, n_states))
         walks_by_leaf = np.zeros((n_states, n_sizes))
-        outcomes: dict[tuple[int, int], tuple[F64, F64, F64]] = {}
-        for (guest, guest_share), held_sizes in zip(self._guest.items(), held, strict=True):
-            for column, (entry, (size1, size2)) in enumerate(zip(self._entry_sizes, held_sizes, strict=True)):
-                if (size1, size2) not in outcomes:
-                    outcomes[size1, size2] = self._outcome((size1, times1[size1]), (size2, times2[size2]))
-                missed1, missed_both, resident = outcomes[size1, size2]
-                share = guest_share * shares[:, column]
-                walks = share * missed_both
-                l1_miss += share * missed1
-                walks_by_leaf[:, column] += walks
-                walk_cycles += walks * (walk_accesses(guest, entry) * self.cpu.reference_cycles)
-                reach_bytes += guest_share * size_bytes[:, column] * resident
-        visits = self._accesses_per_page_visit
+        for (guest, column), walked in walks.items():
+            outcome, share = outcomes[self._pair(guest, column)], self._guest[guest] * shares[:, column]
+            l1_miss += share * outcome.l1_miss
+            walks_by_leaf[:, column] += share * walked
+            walk_cycles += share * walked * cycles[guest, column]
+            reach_bytes += self._guest[guest] * size_bytes[:, column] * outcome.resident
         stlb_cycles = (l1_miss - walks_by_leaf.sum(axis=1)) * self.cpu.stlb_hit_cycles
         translation_cycles = (walk_cycles[:, None] * np.array(SLOPES) + stlb_cycles[:, None]) / visits
         return TranslationStates(
@@ -223,27 +239,18 @@ class Translator:
             )
         return counts
 
-    def _held(self, guest_bytes: int) -> list[tuple[int, int]]:
-        """Per host leaf size, the entry sizes as which the first and the second level hold it under a guest page."""
-        effective = [min(guest_bytes, int(leaf)) for leaf in self._stage2_bytes]
-        return [(held_bytes(self.cpu.l1, size), held_bytes(self.cpu.l2, size)) for size in effective]
+    def _pair(self, guest: str, column: int) -> tuple[int, int]:
+        """Entry sizes as which the first and the second level hold a host leaf under a guest page."""
+        effective = min(page_bytes(guest), int(self._stage2_bytes[column]))
+        return held_bytes(self.cpu.l1, effective), held_bytes(self.cpu.l2, effective)
 
-    def _entries(
-        self, size_bytes: I64, held: Sequence[Sequence[tuple[int, int]]]
-    ) -> tuple[dict[int, F64], dict[int, F64]]:
-        """Entries wanted in each level, float64[n] per entry size."""
-        levels: tuple[dict[int, F64], dict[int, F64]] = ({}, {})
-        for guest_share, held_sizes in zip(self._guest.values(), held, strict=True):
-            for column, sizes in enumerate(held_sizes):
-                for entries, size in zip(levels, sizes, strict=True):
-                    entries[size] = entries.get(size, 0.0) + guest_share * size_bytes[:, column] / size
-        return levels
-
-    def _outcome(self, held1: tuple[int, F64], held2: tuple[int, F64]) -> tuple[F64, F64, F64]:
-        """Chance of a first-level miss, of a miss in both levels, and of a byte being translated by either."""
-        missed1 = np.exp(self._touches.log_missed(held1))
-        missed_both = np.exp(self._touches.log_missed(held1, held2))
-        return missed1, missed_both, -np.expm1(self._touches.log_untouched(held1, held2))
+    def _outcomes(self, size_bytes: I64) -> dict[tuple[int, int], Outcome]:
+        """What becomes of the leaves that the levels hold as each pair of sizes."""
+        demanded = {pair: np.zeros(len(size_bytes)) for pair in self._pairs}
+        for guest, guest_share in self._guest.items():
+            for column in range(len(self.leaf_sizes)):
+                demanded[self._pair(guest, column)] += guest_share * size_bytes[:, column]
+        return dict(zip(self._pairs, self._tlb.outcomes([demanded[pair] for pair in self._pairs]), strict=True))
 
 
 def translate(
@@ -257,6 +264,8 @@ def translate(
     stage2_contiguous: bool = False,
     cycles_per_access: float = CYCLES_PER_ACCESS,
     accesses_per_page_visit: float = 1.0,
+    smt_threads: int = 1,
+    virtualised: bool = True,
 ) -> Translation:
     """TLB reach, misses, walks and slowdown of one memory state.
 
@@ -270,6 +279,8 @@ def translate(
         stage2_contiguous: Whether stage 2 has contiguous entries where the process table has them.
         cycles_per_access: Cycles of an access without translation.
         accesses_per_page_visit: Accesses in a row to the same page.
+        smt_threads: Busy threads of the core, each with TLB entries of its own.
+        virtualised: Whether leaves are a host's, below a guest's; else `guest_page` is not used.
 
     Raises:
         ScenarioError: An unknown CPU or size, or a number out of range.
@@ -281,7 +292,7 @@ def translate(
         (0.1, True)
         >>> vm = dict(cpu="neoverse-n1", leaves={"32M": 32_768}, access=Uniform(), guest_page="1G", arch="arm64")
         >>> [round(translate(**vm, stage2_contiguous=future).reach_bytes / 2**30, 3) for future in (False, True)]
-        [2.5, 40.0]
+        [2.506, 40.097]
     """
     unknown = [size for size in leaves if size not in PAGE_SIZES]
     if unknown:
@@ -305,6 +316,8 @@ def translate(
         stage2_contiguous=stage2_contiguous,
         cycles_per_access=cycles_per_access,
         accesses_per_page_visit=accesses_per_page_visit,
+        smt_threads=smt_threads,
+        virtualised=virtualised,
     )
     states = translator.evaluate(np.array([[leaves[size] for size in sizes]]))
     # Where splits help, the costliest walk gives the smallest ratio.

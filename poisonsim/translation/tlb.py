@@ -1,40 +1,95 @@
 """How long TLB entries last: characteristic times of LRU arrays that hold leaves of several sizes.
 
 An LRU array of C entries keeps what was used within a time T (Che's approximation), the same T for all leaves
-that compete for the array: `sum over sizes of N * P(touched within T) = C`.
+that compete for the array: `sum over sizes of N * P(held for T) = C`. Where the array has many sets of few ways, T
+differs between sets: a set of W ways keeps an entry while at most W - 1 others of its set are used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from .touch import F64, Touches
+from .touch import F64
 
-# An array of one entry or more lasts at least one access; 1e86 accesses outlast every pattern.
-_LOG_T_MAX = 200.0
-_HALVINGS = 52
+INCLUSIVE = "inclusive-fill"
+EXCLUSIVE = "exclusive"
+FILLS = (INCLUSIVE, EXCLUSIVE)
+"""Whether walks fill both levels, or a second-level array takes what the first level evicts."""
+
+# With fewer sets a leaf in constant use is much of its set's load, which the independent sets here leave out.
+_FEWEST_SETS = 64
+# Times at which the ways of a set are counted, around the time of all sets, in ln t.
+_SPREAD = np.linspace(-3.0, 3.0, 25)
+_LONGEST_STEP = 3.0
+_LOG_FOR_EVER = 150.0
+_MOST_STEPS = 300
+_CLOSE = 1e-11
 
 
 @dataclass(frozen=True)
 class TlbArray:
-    """One TLB array, taken as fully associative LRU.
+    """One TLB array.
 
     Args:
         sizes_bytes: Page sizes it can hold.
         entries: How many entries, whatever their size.
-        ways: Associativity as the vendor states it, if known; for the record only.
+        ways: Associativity, if known; without it the array counts as fully associative.
+        fill: For second-level arrays, one of `FILLS`.
 
     Examples:
-        >>> TlbArray((4096, 1 << 21), entries=1536, ways=12).entries
-        1536
+        >>> TlbArray((4096, 1 << 21), entries=1536, ways=12).sets
+        128
     """
 
     sizes_bytes: tuple[int, ...]
     entries: int
     ways: int | None = None
+    fill: str = INCLUSIVE
+
+    @property
+    def sets(self) -> int:
+        """Sets of ways."""
+        return self.entries // self.ways if self.ways else 1
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Entries of one size that compete for a level, in n memory states.
+
+    Args:
+        size: Bytes of an entry.
+        entries: float64[n], how many there are.
+        held: Share of them held if entries last for a time, float64[n, …] to float64[n, …].
+        crowding: Mean of the squared chance to be held over the mean chance, of a time.
+        lumps: Entries that one set can have at most if they lie at random places, whole; None where sets have the same
+            number.
+        clustered: Whether neighbours have the same rate, so that every set has its share of the hot ones.
+
+    Examples:
+        >>> demand = Demand(4096, np.array([128.0]), lambda t: -np.expm1(-t / 128))
+        >>> lasting_time(64, [demand]).round(2)
+        array([88.72])
+    """
+
+    size: int
+    entries: F64
+    held: Callable[[F64], F64]
+    crowding: Callable[[F64], F64] | None = None
+    lumps: float | None = None
+    clustered: bool = False
+
+
+@dataclass(frozen=True)
+class Lifetimes:
+    """Times that entries last: float64[n, j] in accesses, inf where all fit, and the share of each, float64[n, j]."""
+
+    times: F64
+    shares: F64
 
 
 def held_bytes(arrays: Sequence[TlbArray], leaf_bytes: int) -> int:
@@ -48,29 +103,33 @@ def held_bytes(arrays: Sequence[TlbArray], leaf_bytes: int) -> int:
     return max(size for array in arrays for size in array.sizes_bytes if size <= leaf_bytes)
 
 
-def level_times(arrays: Sequence[TlbArray], entries: Mapping[int, F64], touches: Touches) -> dict[int, F64]:
-    """Accesses for which each entry size stays in one TLB level, float64[n] each, inf where all entries fit.
+def level_lifetimes(
+    arrays: Sequence[TlbArray], demands: Sequence[Demand], threads: int = 1, by_set: bool = True
+) -> list[Lifetimes]:
+    """How long the entries of each demand last in one TLB level.
 
     Arrays that share a size form one pool. Where the sizes that only one array of the pool can hold would take
     more than that array has, these sizes get the array to themselves and all others the rest of the pool.
 
     Args:
         arrays: The level.
-        entries: Entries wanted, float64[n] per entry size in bytes; every size must be held by some array.
-        touches: The access pattern over the memory.
+        demands: What competes for it; every size must be held by some array.
+        threads: Threads that share the level, each with as many entries of its own; times count one thread's accesses.
+        by_set: Whether sets are told apart where there are many.
 
     Examples:
-        >>> from poisonsim.translation import Uniform
-        >>> t = level_times([TlbArray((1 << 30,), entries=64)], {1 << 30: np.array([64.0, 128.0])},
-        ...                 Uniform().touches(128 << 30))[1 << 30]
-        >>> t.round(2), (128 * np.log(2)).round(2)
-        (array([  inf, 88.72]), np.float64(88.72))
+        >>> demand = Demand(1 << 30, np.array([64.0, 128.0]), lambda t: -np.expm1(-t / 128))
+        >>> level_lifetimes([TlbArray((1 << 30,), entries=64)], [demand])[0].times.round(2).tolist()
+        [[inf], [88.72]]
     """
-    times: dict[int, F64] = {}
+    found: dict[int, Lifetimes] = {}
     for pool in _pools(arrays):
         sizes = {size for array in pool for size in array.sizes_bytes}
-        times |= _pool_times(pool, {size: n for size, n in entries.items() if size in sizes}, touches)
-    return times
+        members = [i for i, demand in enumerate(demands) if demand.size in sizes]
+        if members:
+            pooled = _pool_lifetimes(pool, [demands[i] for i in members], threads, by_set)
+            found |= dict(zip(members, pooled, strict=True))
+    return [found[i] for i in range(len(demands))]
 
 
 def _pools(arrays: Sequence[TlbArray]) -> list[list[TlbArray]]:
@@ -81,49 +140,153 @@ def _pools(arrays: Sequence[TlbArray]) -> list[list[TlbArray]]:
     return pools
 
 
-def _pool_times(pool: list[TlbArray], entries: Mapping[int, F64], touches: Touches) -> dict[int, F64]:
-    if not entries:
-        return {}
-    shared = _solve(sum(array.entries for array in pool), entries, touches)
-    times = {size: shared.copy() for size in entries}
-    if len(pool) == 1:
-        return times
-    open_states = np.ones(shared.size, dtype=np.bool_)
-    for array in pool:
+def _pool_lifetimes(pool: list[TlbArray], demands: Sequence[Demand], threads: int, by_set: bool) -> list[Lifetimes]:
+    entries = sum(array.entries for array in pool) / threads
+    shared = lasting_time(entries, demands)
+    result = [_spread(pool, demands, i, shared, threads, by_set) for i in range(len(demands))]
+    still_shared = np.ones(shared.size, dtype=np.bool_)
+    for array in pool if len(pool) > 1 else ():
         others = [other for other in pool if other is not array]
         elsewhere = {size for other in others for size in other.sizes_bytes}
-        own = {size: n for size, n in entries.items() if size not in elsewhere}
-        taken = sum((_occupied(size, n, shared, touches) for size, n in own.items()), np.zeros(shared.size))
-        over = open_states & (taken > array.entries * (1 + 1e-9))
+        own = [i for i, demand in enumerate(demands) if demand.size not in elsewhere]
+        at_end = np.where(np.isfinite(shared), shared, 1.0)
+        taken = sum((_held(demands[i], shared, at_end) for i in own), np.zeros(shared.size))
+        over = still_shared & (taken > array.entries / threads * (1 + 1e-9))
         if not over.any():
             continue
-        open_states &= ~over
-        rest = {size: n[over] for size, n in entries.items() if size not in own}
-        alone = _solve(array.entries, {size: n[over] for size, n in own.items()}, touches)
-        for size, t in (dict.fromkeys(own, alone) | level_times(others, rest, touches)).items():
-            times[size][over] = t
-    return times
+        still_shared &= ~over
+        rest = [i for i in range(len(demands)) if i not in own]
+        apart = dict(zip(own, _pool_lifetimes([array], [demands[i] for i in own], threads, by_set), strict=True))
+        if rest:
+            left = level_lifetimes(others, [demands[i] for i in rest], threads, by_set)
+            apart |= dict(zip(rest, left, strict=True))
+        result = [_chosen(over, apart[i], result[i]) for i in range(len(demands))]
+    return result
 
 
-def _occupied(size_bytes: int, n: F64, t: F64, touches: Touches) -> F64:
-    return np.asarray(n * -np.expm1(touches.log_untouched((size_bytes, t))))
+def _held(demand: Demand, t: F64, finite: F64) -> F64:
+    """Entries held if they last for t; `finite` is t with something finite where it is inf."""
+    return np.where(np.isfinite(t), demand.entries * demand.held(finite), demand.entries)
 
 
-def _solve(capacity: int, entries: Mapping[int, F64], touches: Touches) -> F64:
-    """Time at which the entries touched fill the capacity, float64[n]; bisection in ln t on all states at once."""
-    wanted = np.sum(list(entries.values()), axis=0)
-    result = np.full(wanted.shape, np.inf)
-    crowded = wanted > capacity
+def _chosen(first: npt.NDArray[np.bool_], one: Lifetimes, other: Lifetimes) -> Lifetimes:
+    """Lifetimes of `one` in the states where `first`, else of `other`."""
+    n_times = max(one.times.shape[1], other.times.shape[1])
+    pick = first[:, None]
+    one, other = _padded(one, n_times), _padded(other, n_times)
+    return Lifetimes(np.where(pick, one.times, other.times), np.where(pick, one.shares, other.shares))
+
+
+def _padded(lifetimes: Lifetimes, n_times: int) -> Lifetimes:
+    more = n_times - lifetimes.times.shape[1]
+    return Lifetimes(
+        np.pad(lifetimes.times, ((0, 0), (0, more)), mode="edge"), np.pad(lifetimes.shares, ((0, 0), (0, more)))
+    )
+
+
+def _spread(
+    pool: list[TlbArray], demands: Sequence[Demand], seen: int, shared: F64, threads: int, by_set: bool
+) -> Lifetimes:
+    """Lifetimes of the entries of demand `seen`, sets told apart where there are enough of them."""
+    sets = {array.sets for array in pool}
+    n_sets = min(sets)
+    crowded = np.isfinite(shared)
+    if not by_set or len(sets) > 1 or n_sets < _FEWEST_SETS or not crowded.any():
+        return Lifetimes(shared[:, None], np.ones((shared.size, 1)))
+    ways = sum(array.entries // array.sets for array in pool)
+    t = np.where(crowded, shared, 1.0)[:, None] * np.exp(_SPREAD)
+    kept = _ways_kept(demands, seen, t, n_sets, ways, threads)
+    kept = np.minimum.accumulate(np.minimum(kept, 1.0), axis=1)
+    ends = np.ones((shared.size, 1))
+    shares = -np.diff(np.concatenate((ends, kept, 0 * ends), axis=1), axis=1)
+    times = np.concatenate((t[:, :1], np.sqrt(t[:, 1:] * t[:, :-1]), t[:, -1:]), axis=1)
+    return Lifetimes(np.where(crowded[:, None], times, np.inf), shares)
+
+
+def _ways_kept(demands: Sequence[Demand], seen: int, t: F64, n_sets: int, ways: int, threads: int) -> F64:
+    """Chance that at most `ways - 1` other entries of a set are held after t: float64[n, j]."""
+    counts: list[F64] = []
+    for i, demand in enumerate(demands):
+        chance = demand.held(t)
+        number = np.broadcast_to(demand.entries[:, None], t.shape) / n_sets * threads
+        if demand.lumps is not None:
+            places = np.full(t.shape, demand.lumps / n_sets * threads)
+            chance = chance * np.divide(number, places, out=np.zeros(t.shape), where=places > 0)
+        elif demand.clustered and demand.crowding is not None:
+            crowding = np.maximum(demand.crowding(t), 1e-300)
+            places, chance = number * chance / crowding, crowding
+        else:
+            places = number
+        places = np.maximum(places - (i == seen), 0.0)
+        counts.append(_binomial(places, chance, ways))
+    *others, last = counts
+    if not others:
+        return np.asarray(last.sum(axis=-1))
+    at_most = np.cumsum(last, axis=-1)[..., ::-1]
+    return np.asarray((functools.reduce(_sum_of, others) * at_most).sum(axis=-1))
+
+
+def _binomial(n: F64, p: F64, length: int) -> F64:
+    """Chances of 0 … length - 1 successes in n trials, float64[…, length]; n need not be whole."""
+    p = np.minimum(p, 1 - 1e-12)
+    odds = p / (1 - p)
+    result = np.zeros((*p.shape, length))
+    result[..., 0] = np.exp(n * np.log1p(-p))
+    for k in range(1, length):
+        result[..., k] = np.maximum(result[..., k - 1] * (n - k + 1) / k * odds, 0.0)
+    return result
+
+
+def _sum_of(one: F64, other: F64) -> F64:
+    """Chances of the sum of two independent counts, float64[…, length]."""
+    result = np.zeros_like(one)
+    length = one.shape[-1]
+    for k in range(length):
+        result[..., k:] += other[..., k : k + 1] * one[..., : length - k]
+    return result
+
+
+def lasting_time(capacity: float, demands: Sequence[Demand]) -> F64:
+    """Time for which entries last in a fully associative array, float64[n]; inf where all entries fit.
+
+    The share held as a function of ln t is close to `1 - exp(-t)`, so the secant method runs on its double logarithm,
+    within a bracket that it halves where it would leave it.
+    """
+    entries = np.sum([demand.entries for demand in demands], axis=0)
+    crowded = entries > capacity * (1 + 1e-12)
+    result = np.full(entries.shape, np.inf)
     if not crowded.any():
         return result
-    used = {size: n[crowded] for size, n in entries.items() if n[crowded].any()}
-    low = np.zeros(np.count_nonzero(crowded))
-    high = np.full(low.size, _LOG_T_MAX)
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        t = np.exp(middle)
-        full = sum((_occupied(size, n, t, touches) for size, n in used.items()), np.zeros(low.size)) >= capacity
-        high = np.where(full, middle, high)
-        low = np.where(full, low, middle)
-    result[crowded] = np.exp(low)
+    total = np.where(crowded, entries, 2.0 * capacity)
+    target = _double_log(capacity / total)
+
+    def value(log_t: F64) -> F64:
+        t = np.exp(log_t)
+        held = sum((demand.entries * demand.held(t) for demand in demands), np.zeros(total.shape))
+        return _double_log(np.where(crowded, held, capacity) / total)
+
+    # As many entries as accesses at most, so they last for as many accesses as there are entries, or longer.
+    at = np.full(total.shape, np.log(capacity))
+    before, low, high = at - 1.0, at - 2.0, np.full(total.shape, np.inf)
+    value_before, found = value(before), value(at)
+    for _ in range(_MOST_STEPS):
+        high, low = np.where(found >= target, at, high), np.where(found < target, at, low)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            guess = at + (target - found) * (at - before) / (found - value_before)
+        inside = (guess > low) & (guess < np.minimum(high, at + _LONGEST_STEP))
+        step = np.where(inside, guess, np.minimum((low + high) / 2, at + _LONGEST_STEP))
+        step = np.minimum(np.where(found == target, at, step), _LOG_FOR_EVER)
+        if (np.abs(step - at) < _CLOSE).all():
+            break
+        settled = np.abs(step - at) < _CLOSE
+        before, value_before = np.where(settled, before, at), np.where(settled, value_before, found)
+        at = np.where(settled, at, step)
+        found = value(at)
+    result[crowded] = np.where(at >= _LOG_FOR_EVER, np.inf, np.exp(at))[crowded]
     return result
+
+
+def _double_log(share: F64) -> F64:
+    """ln(-ln(1 - share)), which is ln t where the share is 1 - exp(-t)."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(-np.log1p(-np.clip(share, 1e-300, 1.0 - 1e-16))))

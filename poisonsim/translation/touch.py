@@ -24,26 +24,15 @@ _ROWS_AT_ONCE = 128
 
 
 class Touches(Protocol):
-    """Touch probabilities of leaves in one memory; `held` is one or two `(entry bytes, time)` pairs.
+    """Touch probabilities of leaves in one memory; `held` is bytes of the leaf and a time, float64[n] in accesses."""
 
-    Two pairs say that the same address is held by entries of two sizes, one of which lies inside the other
-    (two TLB levels), each kept when it was touched within its own time; times are float64[n], in accesses.
-    """
-
-    def log_untouched(self, *held: tuple[int, F64]) -> F64:
-        """float64[n]: log probability that a random byte's entries all went untouched for their times."""
+    def log_untouched(self, held: tuple[int, F64]) -> F64:
+        """float64[n]: log probability that the leaf of a random byte went untouched for its time."""
         ...
 
-    def log_missed(self, *held: tuple[int, F64]) -> F64:
-        """float64[n]: log probability that an access finds none of its entries touched within their times."""
+    def log_missed(self, held: tuple[int, F64]) -> F64:
+        """float64[n]: log probability that an access finds its leaf untouched for its time."""
         ...
-
-
-def _nested(held: tuple[tuple[int, F64], ...]) -> tuple[int, F64, int, F64]:
-    """Outer bytes, outer time, inner bytes, and the time for which the inner bytes must be untouched."""
-    outer_bytes, outer_t = max(held, key=lambda pair: pair[0])
-    inner_bytes, _ = min(held, key=lambda pair: pair[0])
-    return outer_bytes, outer_t, inner_bytes, np.maximum.reduce([t for _, t in held])
 
 
 class Scattered:
@@ -61,39 +50,29 @@ class Scattered:
     """
 
     def __init__(self, memory_bytes: int, n_units: F64, weights: F64) -> None:
-        self._unit_bytes = memory_bytes / float(n_units.sum())
+        self.n_units, self.weights = n_units, weights
+        self.unit_bytes = memory_bytes / float(n_units.sum())
         # From where every unit is as good as untouched to where the rarest is touched for certain.
         self._log_t = np.arange(np.log(1e-5 / weights.max()), np.log(750.0 / weights.min()), _LOG_STEP)
         shares = np.stack([n_units / n_units.sum(), n_units * weights], axis=1)
         self._log_rates = np.log(_minus_log_mean(np.exp(self._log_t), weights, shares)).T - self._log_t
 
-    def log_untouched(self, *held: tuple[int, F64]) -> F64:
-        """float64[n]: log probability that a random byte's entries all went untouched for their times."""
-        return self._log(held, own=0)
+    def log_untouched(self, held: tuple[int, F64]) -> F64:
+        """float64[n]: log probability that the leaf of a random byte went untouched for its time."""
+        return self._log(*held, own=0)
 
-    def log_missed(self, *held: tuple[int, F64]) -> F64:
-        """float64[n]: log probability that an access finds none of its entries touched within their times."""
-        return self._log(held, own=1)
+    def log_missed(self, held: tuple[int, F64]) -> F64:
+        """float64[n]: log probability that an access finds its leaf untouched for its time."""
+        return self._log(*held, own=1)
 
     def _minus_log(self, which: int, t: F64) -> F64:
         # The table holds -log / t, which is flat at both ends: np.interp's clamping is the right limit there.
         return np.asarray(t * np.exp(np.interp(np.log(t), self._log_t, self._log_rates[which])))
 
-    def _log(self, held: tuple[tuple[int, F64], ...], own: int) -> F64:
-        outer_bytes, outer_t, inner_bytes, inner_t = _nested(held)
-        unit = self._unit_bytes
-        outer_in_unit, inner_in_unit = min(unit, outer_bytes), min(unit, inner_bytes)
-        own_t = inner_in_unit / unit * inner_t
-        if outer_in_unit > inner_in_unit:
-            own_t = own_t + (outer_in_unit - inner_in_unit) / unit * outer_t
-        result = -self._minus_log(own, own_t)
-        n_inner = max(0.0, inner_bytes - unit) / unit
-        if n_inner > 0:
-            result -= n_inner * self._minus_log(0, inner_t)
-        n_outer = max(0.0, outer_bytes - max(inner_bytes, unit)) / unit
-        if n_outer > 0:
-            result -= n_outer * self._minus_log(0, outer_t)
-        return result
+    def _log(self, leaf_bytes: int, t: F64, own: int) -> F64:
+        result = -self._minus_log(own, min(self.unit_bytes, leaf_bytes) / self.unit_bytes * t)
+        n_others = max(0.0, leaf_bytes - self.unit_bytes) / self.unit_bytes
+        return result - n_others * self._minus_log(0, t) if n_others > 0 else result
 
 
 def _minus_log_mean(t: F64, weights: F64, shares: F64) -> F64:
@@ -128,13 +107,12 @@ class Scan:
     def __init__(self, memory_bytes: int) -> None:
         self._accesses_per_pass = memory_bytes / LINE_BYTES
 
-    def log_untouched(self, *held: tuple[int, F64]) -> F64:
-        """float64[n]: log share of memory that the scan has not passed within the longest time."""
-        *_, t = _nested(held)
+    def log_untouched(self, held: tuple[int, F64]) -> F64:
+        """float64[n]: log share of memory that the scan has not passed within the time."""
         with np.errstate(divide="ignore"):
-            return np.asarray(np.log1p(-np.minimum(1.0, t / self._accesses_per_pass)))
+            return np.asarray(np.log1p(-np.minimum(1.0, held[1] / self._accesses_per_pass)))
 
-    def log_missed(self, *held: tuple[int, F64]) -> F64:
-        """float64[n]: log share of accesses that enter an entry's bytes, if entries do not last a whole pass."""
-        outer_bytes, _, _, t = _nested(held)
-        return np.where(t < self._accesses_per_pass, np.log(min(1.0, LINE_BYTES / outer_bytes)), -np.inf)
+    def log_missed(self, held: tuple[int, F64]) -> F64:
+        """float64[n]: log share of accesses that enter a leaf, if leaves are not kept for a whole pass."""
+        leaf_bytes, t = held
+        return np.where(t < self._accesses_per_pass, np.log(min(1.0, LINE_BYTES / leaf_bytes)), -np.inf)

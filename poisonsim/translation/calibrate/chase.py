@@ -9,7 +9,8 @@ import time
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from poisonsim.compiled import compiled
 
 from .areas import Words
 
@@ -21,7 +22,7 @@ _ROUNDS = 4_000_000
 _SLICES = 12
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def follow(words, start, n_loads):
     """The word reached from `start` after so many loads, each of which gives the index of the next."""
     at = start
@@ -30,7 +31,7 @@ def follow(words, start, n_loads):
     return at
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def load_each(words, offsets, zero):
     """Loads the words at `offsets` in turn, all of which hold 0; each address waits for the load before."""
     for k in range(offsets.size):
@@ -38,7 +39,7 @@ def load_each(words, offsets, zero):
     return zero
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _xorshift(state, n_rounds):
     for _ in range(n_rounds):
         state ^= state << np.uint64(13)

@@ -1,0 +1,292 @@
+"""Analytic model beside exact simulation, on a grid of CPUs, access patterns and ways to split."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from poisonsim.units import page_bytes
+
+from .access import AccessPattern, HotCold, Uniform, Zipf
+from .cpus import PAGE_SIZES, Cpu, load_cpu
+from .levels import TwoLevels
+from .lru import CHUNK_BYTES, AddressStream, ExactTlb, layout
+from .popularity import Population, RandomPopulation, merged
+from .tlb import held_bytes
+from .touch import F64
+
+PATTERNS: dict[str, AccessPattern] = {
+    "uniform": Uniform(),
+    "zipf 0.99 over 4K": Zipf(0.99),
+    "zipf 0.99 over 1G": Zipf(0.99, over="1G"),
+    "zipf 1.2 over 1G": Zipf(1.2, over="1G"),
+    "hot-cold over 4K": HotCold(),
+    "hot-cold over 1G": HotCold(over="1G"),
+}
+"""The access patterns of the grid."""
+
+SPLITS = ("4K", "2M", "2M + 4K")
+"""What the split regions of the grid consist of; the last is 511 leaves of 2M and 512 of 4K."""
+
+REGIONS = (0, 4, 16, 64, 256, 1024)
+"""How many of 1024 regions are split on the grid."""
+
+LEAST_WALKS = 1e-3
+"""Walks per access below which a relative error says nothing: the simulation counts too few."""
+
+_HEADS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One cell of the grid.
+
+    Args:
+        cpu: CPU.
+        pattern: Name in `PATTERNS`.
+        split: One of `SPLITS`.
+        n_split: Regions split.
+        n_regions: Regions in all.
+        simulated: Walks per access of the exact simulation.
+        standard_error: Of `simulated`, from the accesses counted and from the spread of the error between layouts.
+        modelled: Walks per access of the model.
+        l1_simulated: First-level misses per access of the simulation.
+        l1_modelled: First-level misses per access of the model.
+
+    Examples:
+        >>> Agreement("zen4", "uniform", "4K", 0, 1024, 0.5, 0.001, 0.505, 0.7, 0.7).error
+        0.010000000000000009
+    """
+
+    cpu: str
+    pattern: str
+    split: str
+    n_split: int
+    n_regions: int
+    simulated: float
+    standard_error: float
+    modelled: float
+    l1_simulated: float
+    l1_modelled: float
+
+    @property
+    def error(self) -> float:
+        """Relative error of the model; nan where the simulation saw no walk."""
+        return self.modelled / self.simulated - 1 if self.simulated else float("nan")
+
+    @property
+    def counts(self) -> bool:
+        """Whether there are enough walks for the relative error to mean something."""
+        return self.simulated >= LEAST_WALKS
+
+
+@dataclass(frozen=True)
+class CpuAgreement:
+    """Errors of the model on one CPU, over the cells with enough walks."""
+
+    cpu: str
+    n_cells: int
+    worst: float
+    median: float
+    worst_cell: Agreement
+
+
+def agreement_grid(
+    cpus: Sequence[str],
+    *,
+    seed: int,
+    patterns: Sequence[str] = tuple(PATTERNS),
+    splits: Sequence[str] = SPLITS,
+    regions: Sequence[int] = REGIONS,
+    n_regions: int = 1024,
+    n_places: int = 4,
+    n_warm: int = 2_000_000,
+    n_counted: int = 1_000_000,
+) -> list[Agreement]:
+    """Runs the grid; guest pages are as large as the host's leaves, the hardest case for the TLB.
+
+    Both sides see the same layouts: the model is told how popular the leaves of this very layout are, so that what
+    differs is how the TLB is modelled, and not which regions happened to be hot.
+
+    Args:
+        cpus: Names or files of CPUs.
+        seed: Of places and accesses; each cell has its own streams.
+        patterns: Names of `PATTERNS`.
+        splits: Of `SPLITS`.
+        regions: Counts of split regions, `n_regions` at most.
+        n_regions: Regions of 1 GiB.
+        n_places: Layouts per cell, of which the mean is taken: with few sets it matters which hot leaves share one.
+        n_warm: Accesses before counting starts, per layout.
+        n_counted: Accesses counted, per layout.
+
+    Examples:
+        >>> cells = agreement_grid(["zen4"], seed=1, patterns=["uniform"], splits=["2M"], regions=[2], n_regions=128,
+        ...                        n_warm=20_000, n_counted=20_000)
+        >>> cells[0].counts, abs(cells[0].error) < 0.1
+        (True, True)
+    """
+    cells = []
+    for name in cpus:
+        for p, pattern in enumerate(patterns):
+            for split in splits:
+                for n_split in regions:
+                    if not n_split and split != splits[0]:
+                        continue
+                    rng = np.random.default_rng([seed, p, SPLITS.index(split), n_split])
+                    sizes = (n_places, n_warm, n_counted)
+                    cells.append(_cell(_with_ways(load_cpu(name)), pattern, split, n_split, n_regions, sizes, rng))
+    return cells
+
+
+def by_cpu(cells: Sequence[Agreement]) -> list[CpuAgreement]:
+    """Worst and median error of each CPU, in the order met.
+
+    Examples:
+        >>> cell = Agreement("zen4", "uniform", "4K", 0, 1024, 0.5, 0.001, 0.505, 0.7, 0.7)
+        >>> [(row.cpu, row.n_cells, round(row.worst, 3)) for row in by_cpu([cell])]
+        [('zen4', 1, 0.01)]
+    """
+    rows = []
+    for cpu in dict.fromkeys(cell.cpu for cell in cells):
+        mine = [cell for cell in cells if cell.cpu == cpu and cell.counts]
+        if mine:
+            errors = [abs(cell.error) for cell in mine]
+            worst = mine[int(np.argmax(errors))]
+            rows.append(CpuAgreement(cpu, len(mine), max(errors), float(np.median(errors)), worst))
+    return rows
+
+
+def split_leaves(split: str, n_split: int, n_regions: int) -> dict[str, int]:
+    """Leaves by size where `n_split` of the regions are split.
+
+    Examples:
+        >>> split_leaves("2M + 4K", 2, 16)
+        {'1G': 14, '2M': 1022, '4K': 1024}
+    """
+    per_region = {"4K": (0, 262_144), "2M": (512, 0), "2M + 4K": (511, 512)}[split]
+    return {"1G": n_regions - n_split, "2M": n_split * per_region[0], "4K": n_split * per_region[1]}
+
+
+def _with_ways(cpu: Cpu) -> Cpu:
+    """The CPU with large arrays of unknown associativity as 16 ways: from there on it hardly matters, but for time."""
+    l2 = tuple(replace(array, ways=16) if array.ways is None and array.entries % 16 == 0 else array for array in cpu.l2)
+    return replace(cpu, l2=l2)
+
+
+def _cell(
+    cpu: Cpu, pattern: str, split: str, n_split: int, n_regions: int, n: tuple[int, int, int], rng: np.random.Generator
+) -> Agreement:
+    found = np.array([_one_place(cpu, pattern, split, n_split, n_regions, n[1:], rng) for _ in range(n[0])])
+    simulated, walks, l1_simulated, l1 = found.mean(axis=0)
+    drawn = simulated * (1 - simulated) / (n[0] * n[2])
+    between = (found[:, 0] - found[:, 1]).var(ddof=1) / n[0] if n[0] > 1 else 0.0
+    error = float(np.sqrt(max(drawn, between)))
+    numbers = (float(simulated), error, float(walks), float(l1_simulated), float(l1))
+    return Agreement(cpu.name, pattern, split, n_split, n_regions, *numbers)
+
+
+def _one_place(
+    cpu: Cpu, pattern: str, split: str, n_split: int, n_regions: int, n: tuple[int, ...], rng: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """Walks simulated and modelled, first-level misses simulated and modelled, per access, in one layout."""
+    memory_bytes = n_regions * page_bytes("1G")
+    chunks = layout(memory_bytes, split_leaves(split, n_split, n_regions), rng)
+    stream = AddressStream(PATTERNS[pattern], memory_bytes, rng)
+    tlb = ExactTlb(cpu)
+    tlb.follow(chunks, stream, n[0])
+    counts = tlb.follow(chunks, stream, n[1]).sum(axis=1) / n[1]
+    leaves = populations(cpu, chunks, stream)
+    levels = TwoLevels(
+        cpu.l1, cpu.l2, [one for one, _, _ in leaves], memory_bytes=memory_bytes, region_bytes=page_bytes("1G")
+    )
+    outcomes = levels.outcomes([np.array([n_bytes]) for _, n_bytes, _ in leaves])
+    l1, walks = (
+        sum(share * float(getattr(outcome, what)[0]) for outcome, (_, _, share) in zip(outcomes, leaves, strict=True))
+        for what in ("l1_miss", "walks")
+    )
+    return float(counts[2]), walks, float(counts[1]), l1
+
+
+def populations(cpu: Cpu, chunks: npt.NDArray[np.int8], stream: AddressStream) -> list[tuple[Population, float, float]]:
+    """The leaves of one layout with the popularity they have in one stream, their bytes and their share of accesses.
+
+    Of patterns over more than 2**20 units the most popular 2**20 are placed one by one, the rest evenly.
+    """
+    memory_bytes, unit = stream.memory_bytes, stream.unit_bytes
+    n_units = memory_bytes // unit
+    heads = min(n_units, _HEADS)
+    places = stream.places(heads)
+    bins = np.searchsorted(stream.edges, np.arange(heads), side="right") - 1
+    weights = stream.weights[bins]
+    tail = np.maximum(stream.edges[1:] - np.maximum(stream.edges[:-1], heads), 0).astype(np.float64)
+    tail_share = float(tail @ stream.weights)
+
+    rates: F64
+    number: F64
+
+    def block_rates(size: int) -> F64:
+        if size >= unit:
+            n_blocks = memory_bytes // size
+            return np.asarray(np.bincount(places * unit // size, weights, minlength=n_blocks) + tail_share / n_blocks)
+        per_unit = np.zeros(n_units)
+        per_unit[places] = weights
+        return np.repeat(per_unit * size / unit, unit // size)
+
+    found: list[tuple[Population, float, float]] = []
+    for i, name in enumerate(PAGE_SIZES):
+        mine = np.flatnonzero(chunks == i)
+        if not mine.size:
+            continue
+        size = page_bytes(name)
+        size1, size2 = held_bytes(cpu.l1, size), held_bytes(cpu.l2, size)
+        inner = min(size1, size2)
+        if inner >= CHUNK_BYTES:
+            rates = block_rates(inner)[np.unique(mine // (inner // CHUNK_BYTES))]
+            number = np.ones(rates.size)
+        elif unit > inner:
+            per_unit = np.zeros(n_units)
+            per_unit[places] = weights * inner / unit
+            pieces = np.bincount(mine * CHUNK_BYTES // unit, minlength=n_units) * float(CHUNK_BYTES // inner)
+            rates, number = per_unit[pieces > 0], np.asarray(pieces[pieces > 0], dtype=np.float64)
+        else:
+            heads_here = chunks[places * unit // CHUNK_BYTES] == i
+            tail_here = tail * (mine.size / chunks.size)
+            rates = np.concatenate((weights[heads_here], stream.weights[tail_here > 0]))
+            number = np.concatenate((np.ones(np.count_nonzero(heads_here)), tail_here[tail_here > 0]))
+        share = float(number @ rates)
+        classes = merged(number / number.sum(), rates, 0.05)
+        unit_bytes = memory_bytes if stream.weights.size == 1 else unit
+        found.append((RandomPopulation(size1, size2, *classes, unit_bytes), mine.size * float(CHUNK_BYTES), share))
+    return found
+
+
+@functools.cache
+def grid_header() -> tuple[str, ...]:
+    """Names of the columns of `grid_rows`."""
+    return ("cpu", "cells", "worst error", "median error", "worst at")
+
+
+def grid_rows(cells: Sequence[Agreement]) -> list[tuple[str, ...]]:
+    """The grid as text, one row per CPU.
+
+    Examples:
+        >>> cell = Agreement("zen4", "uniform", "4K", 0, 1024, 0.5, 0.001, 0.505, 0.7, 0.7)
+        >>> grid_rows([cell])
+        [('zen4', '1', '1.00 %', '1.00 %', 'uniform, 0 regions in 4K: 0.50500 beside 0.50000 ± 0.00100')]
+    """
+    return [
+        (
+            row.cpu,
+            str(row.n_cells),
+            f"{row.worst:.2%}".replace("%", " %"),
+            f"{row.median:.2%}".replace("%", " %"),
+            f"{at.pattern}, {at.n_split} regions in {at.split}: "
+            f"{at.modelled:.5f} beside {at.simulated:.5f} ± {at.standard_error:.5f}",
+        )
+        for row in by_cpu(cells)
+        for at in [row.worst_cell]
+    ]
