@@ -366,7 +366,7 @@ class Workload:
     hot: Share = 0.1
     share: Share = 0.9
     cycles_per_access: Annotated[float, Field(gt=0, le=1e6)] = 60.0
-    accesses_per_page_visit: Annotated[float, Field(ge=1, le=1e6)] = 1.0
+    accesses_per_page_visit: Annotated[float, Field(ge=1, le=1e6)] = 8.0
     smt_threads: Annotated[int, Field(ge=1, le=8)] = 1
     reads_per_hour: Annotated[float, Field(ge=0, le=1e9)] = 0.32
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -18,7 +18,8 @@ DIFFERS = 3
 
 EXAMPLES = (
     "Examples:  poisonsim verify --kernel  |  sudo poisonsim verify --kernel --reserve  |  "
-    "poisonsim verify --kernel --json  ||  Exit codes: 0 all that could be checked agree, 3 something differs."
+    "poisonsim verify --model --cpu zen4  |  poisonsim verify --published  ||  "
+    "Exit codes: 0 all that could be checked agree, 3 something differs."
 )
 
 
@@ -30,24 +31,77 @@ def verify_command(
     reserve: bool = typer.Option(
         False, "--reserve", help="Grow the kernel's pool of huge pages meanwhile (needs root); it is always set back."
     ),
+    model: bool = typer.Option(False, "--model", help="TLB model against exact simulation; about a minute per CPU."),
+    cpu: list[str] = typer.Option(
+        [], "--cpu", metavar="CPU|FILE.toml", help="CPU for --model; repeat for more. Default: four of different make."
+    ),
+    published: bool = typer.Option(False, "--published", help="Predicted against published run-time ratios."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout, nothing else there."),
 ) -> None:  # fmt: skip
     """Compare our arithmetic with what can be measured; exit code 3 when something differs.
 
     --kernel maps 1 GiB of real memory as each policy would leave it and compares the page tables that the kernel
-    counts, byte for byte. What the machine does not allow is listed with what would help.
+    counts, byte for byte. What the machine does not allow is listed with what would help. --model and --published show
+    how far off the translation model is; they judge nothing.
     """
     from poisonsim.errors import ScenarioError
 
-    if not kernel:
-        raise ScenarioError("verify: says nothing to compare with; add --kernel")
-    checks = _kernel(reserve)
+    if not (kernel or model or published):
+        raise ScenarioError("verify: says nothing to compare with; add --kernel, --model or --published")
+    if cpu and not model:
+        raise ScenarioError("--cpu: says for which CPUs the model is checked; add --model")
+    if reserve and not kernel:
+        raise ScenarioError("--reserve: grows the pool of huge pages for --kernel; add that")
+    found: dict[str, Any] = {"schema": "poisonsim.verify/1"}
+    checks = _kernel(reserve) if kernel else []
+    if kernel:
+        found["kernel"] = [check.to_dict() for check in checks]
+        if not as_json:
+            _print_kernel(checks)
+    if model:
+        found["model"] = _model(cpu or list(_CPUS), quiet=as_json)
+    if published:
+        found["published"] = _published(quiet=as_json)
     if as_json:
-        print_json({"schema": "poisonsim.verify/1", "kernel": [check.to_dict() for check in checks]})
-    else:
-        _print_kernel(checks)
+        print_json(found)
     if any(check.verdict == "differs" for check in checks):
         raise typer.Exit(DIFFERS)
+
+
+_CPUS = ("zen4", "sapphire-rapids", "cascade-lake", "neoverse-n1")
+
+
+def _model(cpus: Sequence[str], *, quiet: bool) -> list[dict[str, object]]:
+    from poisonsim.translation.agreement import agreement_grid, by_cpu
+
+    cells = []
+    for name in cpus:
+        typer.echo(f"{name}: simulating", err=True)
+        cells += agreement_grid([name], seed=1, regions=(0, 64, 512), n_places=3, n_warm=400_000, n_counted=400_000)
+    rows = by_cpu(cells)
+    if not quiet:
+        typer.echo("error of the model's walks per access, where there are at least 0.001\n")
+        print_table(
+            ["cpu", "cells", "worst", "simulation ±", "median", "worst where"],
+            [
+                [
+                    row.cpu, str(row.n_cells), f"{row.worst:.2%}",
+                    f"{row.worst_cell.standard_error / row.worst_cell.simulated:.2%}", f"{row.median:.2%}",
+                    f"{row.worst_cell.pattern}, {row.worst_cell.n_split} regions in {row.worst_cell.split}",
+                ]
+                for row in rows
+            ],
+        )  # fmt: skip
+    return [{"cpu": row.cpu, "cells": row.n_cells, "worst": row.worst, "median": row.median} for row in rows]
+
+
+def _published(*, quiet: bool) -> list[dict[str, object]]:
+    from poisonsim.translation.validation import compare, comparison_rows
+
+    header, rows = ["run", "cpu", "published", "predicted", "verdict", "taken"], comparison_rows(compare())
+    if not quiet:
+        print_table(header, [list(row) for row in rows], right=len(header))
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def _kernel(reserve: bool) -> Sequence[Check]:

@@ -223,7 +223,10 @@ def test_a_difference_is_exit_code_3(cli: Cli, monkeypatch: pytest.MonkeyPatch) 
 
 def test_verify_needs_to_be_told_what(cli: Cli) -> None:
     result = cli("verify")
-    assert (result.exit_code, result.stderr) == (2, "error: verify: says nothing to compare with; add --kernel\n")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: verify: says nothing to compare with; add --kernel, --model or --published\n",
+    )
 
 
 @pytest.mark.parametrize("error, code", [(KeyboardInterrupt(), 130), (Terminated(15), 143)])
@@ -237,3 +240,25 @@ def test_an_interrupted_verification(
     result = cli("verify", "--kernel")
     assert result.exit_code == code
     assert result.stderr.endswith("the pool of huge pages is as it was\n") and result.stdout == ""
+
+
+def test_published_runs_are_shown_with_what_is_missed(cli: Callable[..., CliResult]) -> None:
+    found = json.loads(cli("verify", "--published", "--json").stdout)["published"]
+    verdicts = [row["verdict"] for row in found]
+    assert len(found) == 20 and {"inside", "above", "below", "not predicted"} == set(verdicts)
+    assert found[0]["run"] == "GUPS, native, 4K / 2M"
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--published", "--cpu", "zen4"), "--cpu: says for which CPUs the model is checked; add --model"),
+        (("--published", "--reserve"), "--reserve: grows the pool of huge pages for --kernel; add that"),
+        (("--model", "--cpu", "zen6"), "unknown cpu 'zen6'"),
+    ],
+)
+def test_options_of_verify_that_do_not_belong_together(
+    cli: Callable[..., CliResult], args: tuple[str, ...], words: str
+) -> None:
+    result = cli("verify", *args)
+    assert result.exit_code == 2 and words in result.stderr

@@ -192,7 +192,7 @@ def random_scenario(rng: Random, kind: tuple[str, str, bool, int]) -> Scenario:
             table_lock=rng.choice(("per-pmd", "per-mm")),
             free_memory=free_bytes,
             replenish=rng.choice((0.0, 0.0, 0.5, 1.0)),
-            spare_rows=rng.choice((0, 0, 1, 2, 3, 5, 100)),
+            spare_rows=rng.choice((0, 0, 0, 1, 2, 3, 100)),
         ),
         workload=Workload(reads_per_hour=rng.choice(READS_PER_HOUR)),
         horizon=Horizon(years=years, grid=f"{12 * int(years) // STEPS_PER_HORIZON}months"),
@@ -282,7 +282,8 @@ def random_policy(
     offlines = rng.randrange(5) < 3 if offlines is None else offlines
     starts_anew = rng.randrange(3) < 2 if starts_anew is None else starts_anew
     in_stage2 = rng.randrange(5) == 0  # holes in stage 2 only
-    unplugs = not in_stage2 and rng.randrange(5) < 2  # by the guest
+    may_keep = rng.randrange(2) == 0
+    unplugs = not in_stage2 and rng.randrange(3) == 0  # by the guest
     anew = {
         EVACUATE: starts_anew and rng.randrange(5) < 2,
         RESTART: starts_anew and rng.randrange(5) < 2,
@@ -326,13 +327,13 @@ def random_policy(
     def action(level: int) -> Act | SizedAct:
         if in_stage2:
             return rng.choice((UNMAP_STAGE2, *([MIGRATE] if may_migrate else []), *([UNMAP] if level == 0 else [])))
-        if (offlines or starts_anew) and rng.randrange(4) == 0:  # so that they meet poison
+        if may_keep and (offlines or starts_anew) and rng.randrange(4) == 0:  # so that they meet poison
             return KEEP
-        return random_action(rng, sizes, level, may_migrate)
+        return random_action(rng, sizes, level, may_migrate, may_keep)
 
     everywhere: list[Rule] = []
     if rng.randrange(3) == 0:
-        over_all = (SPLIT, UNMAP, KEEP, SPLIT_TO(BASE), SPLIT_VM_TO(BASE))
+        over_all = (SPLIT, UNMAP, KEEP if may_keep else UNMAP, SPLIT_TO(BASE), SPLIT_VM_TO(BASE))
         everywhere = [on(">BASE", when=guard()).do(UNMAP_STAGE2 if in_stage2 else rng.choice(over_all))]
     collapses = any(rule.action is COLLAPSE for rule in timed)
     rules = list(everywhere)
@@ -447,9 +448,9 @@ def random_guard(rng: Random, bounds: Mapping[str, tuple[int, int]], limit: int)
     return " and ".join(parts)
 
 
-def random_action(rng: Random, sizes: Sequence[str], level: int, may_migrate: bool) -> Act | SizedAct:
+def random_action(rng: Random, sizes: Sequence[str], level: int, may_migrate: bool, may_keep: bool) -> Act | SizedAct:
     """Any action that makes sense for a leaf of `level`."""
-    actions: list[Act | SizedAct] = [UNMAP, KEEP, *([MIGRATE] if may_migrate else [])]
+    actions: list[Act | SizedAct] = [UNMAP, *([KEEP] if may_keep else []), *([MIGRATE] if may_migrate else [])]
     if level < len(sizes) - 1:
         smaller = rng.choice((sizes[level + 1], *sizes[level + 1 :]))
         actions += [UNMAP, SPLIT, SPLIT_TO(smaller), SPLIT_VM_TO(smaller), SPLIT_VM_TO(smaller)]

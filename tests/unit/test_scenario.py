@@ -280,7 +280,7 @@ def test_checks_that_need_a_wrong_value_are_left_out() -> None:
 
 def test_unused_keys_of_the_access_pattern_are_not_in_the_tables() -> None:
     assert Scenario(workload=Workload(access="uniform")).to_dict()["workload"] == {
-        "access": "uniform", "cycles_per_access": 60.0, "accesses_per_page_visit": 1.0, "reads_per_hour": 0.32,
+        "access": "uniform", "cycles_per_access": 60.0, "accesses_per_page_visit": 8.0, "reads_per_hour": 0.32,
     }  # fmt: skip
 
 
