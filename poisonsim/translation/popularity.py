@@ -7,7 +7,6 @@ large. A *piece* is the smaller of the two entries that the levels hold a leaf a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -228,27 +227,13 @@ def unrefilled(x: F64, y: F64) -> F64:
     x = np.where(np.abs(x - 1.0) < _CLOSE_TO_ONE, 1.0 + np.where(x < 1, -_CLOSE_TO_ONE, _CLOSE_TO_ONE), x)
     x = np.clip(x, 1e-6, 600.0)
     root = -lambertw(-x * np.exp(-x), np.where(x < 1, -1, 0)).real / x
-    return np.asarray(_compiled()(x, y, np.where(np.isfinite(root), root, 1e9)))
-
-
-@functools.cache
-def _compiled() -> Callable[[F64, F64, F64], F64]:
-    from numba import vectorize
-
-    return vectorize(["float64(float64, float64, float64)"], cache=True)(_unrefilled)  # type: ignore[no-any-return]
-
-
-def _unrefilled(x: float, y: float, root: float) -> float:
-    if y <= 3 * x:
+    root = np.where(np.isfinite(root), root, 1e9)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         rate = np.exp(-x)
-        chance = 1.0 - rate * y
-        if y > x:
-            chance += 0.5 * (rate * (y - x)) ** 2
-        if y > 2 * x:
-            chance -= (rate * (y - 2 * x)) ** 3 / 6
-    else:
-        chance = np.exp(-x - y) / (1.0 - x) + np.exp(-root * (x + y)) / (1.0 - root * x)
-    return float(min(max(chance, 0.0), 1.0))
+        soon = 1.0 - rate * y + 0.5 * (rate * np.maximum(y - x, 0.0)) ** 2
+        soon = soon - (rate * np.maximum(y - 2 * x, 0.0)) ** 3 / 6
+        late = np.exp(-x - y) / (1.0 - x) + np.exp(-root * (x + y)) / (1.0 - root * x)
+        return np.asarray(np.clip(np.where(y <= 3 * x, soon, late), 0.0, 1.0))
 
 
 def population(access: AccessPattern, memory_bytes: int, size1: int, size2: int) -> Population:
