@@ -1,4 +1,4 @@
-"""`poisonsim report`: write the report of a finished run again."""
+"""`poisonsim report`: write the report of a finished run again, or one page about several runs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,33 @@ from poisonsim.cli.common import collected_warnings, user_errors
 
 @user_errors
 def report_command(
-    folder: Path = typer.Argument(..., metavar="RUN", help="Run folder that `poisonsim run` wrote."),
-) -> None:
-    """Write report.html and its pictures for a finished run."""
+    folders: list[Path] = typer.Argument(..., metavar="RUN...", help="Run folders that `poisonsim run` wrote."),
+    out: Path = typer.Option(
+        None, "--out", "-o", metavar="FILE", help="Page about several runs. Default: report.html of the one run.",
+        show_default=False,
+    ),
+) -> None:  # fmt: skip
+    """Write report.html and its pictures for a finished run, or one page that compares several.
+
+    One page about two runs: poisonsim report reports/before reports/after -o q3.html
+    """
     from poisonsim.engine.store import read_manifest
-    from poisonsim.report import write_report
+    from poisonsim.errors import RunFolderError
+    from poisonsim.report import write_comparison, write_report
     from poisonsim.results.runs import open_run
 
+    if (len(folders) > 1) != (out is not None):
+        raise RunFolderError(
+            f"{len(folders)} run{'s' if len(folders) > 1 else ''} and {'no' if out is None else 'an'} --out: several "
+            "runs go to one page, which --out names; a single run's report goes to its folder"
+        )
     with collected_warnings():
-        command = str(read_manifest(folder).get("command", ""))
-        typer.echo(write_report(open_run(folder), folder, command=command))
+        commands = [str(read_manifest(folder).get("command", "")) for folder in folders]
+        if out is None:
+            typer.echo(write_report(open_run(folders[0]), folders[0], command=commands[0]))
+            return
+        runs = [
+            (folder.resolve().name, open_run(folder), command)
+            for folder, command in zip(folders, commands, strict=True)
+        ]
+        typer.echo(write_comparison(runs, out))

@@ -19,7 +19,10 @@ from poisonsim.engine.block import Block
 from poisonsim.errors import RunFolderError, did_you_mean
 
 SCHEMA = "poisonsim.run/1"
-REPORT_FILES = ("report.html", "trade.png", "reach.png", "tables.png")
+REPORT_FILES = (
+    "report.html", "trade.png", "reach.png", "tables.png", "stage2.png", "tail.png", "modes.png", "differences.png",
+    "convergence.png", "life.png",
+)  # fmt: skip
 
 
 def write_whole(path: Path, data: bytes) -> None:

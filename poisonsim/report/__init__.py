@@ -7,5 +7,6 @@ Importing this package imports matplotlib and jinja2; nothing else in poisonsim 
 """
 
 from poisonsim.report.page import render, write_report
+from poisonsim.report.several import render_comparison, write_comparison
 
-__all__ = ["render", "write_report"]
+__all__ = ["render", "render_comparison", "write_comparison", "write_report"]

@@ -18,7 +18,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Affine2D
 
-from poisonsim.report.scales import Linear, LogBytes, Ticks
+from poisonsim.report.scales import Linear, LogBytes, Scale, Ticks
 from poisonsim.report.style import Style
 
 INK = "#1d2329"
@@ -61,7 +61,7 @@ class Canvas:
         self.axes: Any = self.figure.add_axes(box, frameon=False)
         self.box = (left, bottom, width - right, height - top)
 
-    def set_axes(self, x: LogBytes | Linear, y: LogBytes | Linear, x_ticks: Ticks, y_ticks: Ticks) -> None:
+    def set_axes(self, x: Scale, y: Scale, x_ticks: Ticks, y_ticks: Ticks) -> None:
         """Sets limits, ticks and grid; a dotted line parts the place of 0 from a logarithmic axis."""
         axes = self.axes
         axes.set_xlim(*x.limits)
@@ -115,7 +115,7 @@ class Canvas:
         shared = set(re.findall(r'href="#([^"]+)"', inner))
         inner = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in shared else "", inner)
         inner = inner.replace('href="#', f'href="#{name}-')
-        inner = re.sub(r' d="[^"]*"', lambda m: re.sub(r"(\.\d\d)\d+", r"\1", m[0]), inner)
+        inner = re.sub(r' d="[^"]*"', lambda m: re.sub(r"(\.\d)\d+", r"\1", m[0]), inner)
         inner = re.sub(r"\n\s*", "\n", inner)
         width, height = self.size
         frame = f'class="{css_class}" viewBox="0 0 {width:g} {height:g}"'

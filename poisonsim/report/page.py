@@ -4,46 +4,31 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from textwrap import shorten
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from poisonsim.engine.store import write_whole
-from poisonsim.errors import PoisonsimWarning, PolicyError
+from poisonsim.errors import PoisonsimWarning, PolicyError, ScenarioError
+from poisonsim.faults.words import in_words
 from poisonsim.policy import CompiledPolicy, find_policy
+from poisonsim.policy.drawing import state_ladder
 from poisonsim.report.assumptions import NOT_MODELLED, cpu_notes, numbers_in_use, settings, software
 from poisonsim.report.canvas import fixed_settings
+from poisonsim.report.lives import MOST_CELLS, grid_png, kinds_of, lives, tones_of
 from poisonsim.report.plots import pictures
-from poisonsim.report.style import MARKER_PATHS, Style, styles
+from poisonsim.report.style import MARKER_PATHS, TONES, Style, styles
+from poisonsim.report.tables import FLEET, fleet_tables, how_sure, of_vms_hit, paired_tables
+from poisonsim.report.verdict import HEADINGS, rows_of
+from poisonsim.results.hits import share_hit
 from poisonsim.results.result import Result
-from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import (
-    Shown,
-    as_probability,
-    fallback_sentence,
-    in_bytes,
-    in_percent,
-    simulated_of,
-    verdict,
-)
+from poisonsim.results.words import as_probability, rate_notes, simulated_of
 from poisonsim.scenario import Scenario
 from poisonsim.units import format_bytes
-
-DECIDING = ("guest_lost_bytes", "capacity_cost_bytes", "slowdown", "tlb_reach_loss", "vm_lost")
-"""Metrics of the verdict, in table order."""
-
-_HEADINGS = {
-    "guest_lost_bytes": "Guest memory lost",
-    "capacity_cost_bytes": "Host memory it costs",
-    "slowdown": "Slowdown",
-    "tlb_reach_loss": "TLB reach lost",
-    "vm_lost": "VMs lost",
-}
 
 
 def write_report(result: Result, folder: Path, *, command: str) -> Path:
@@ -61,8 +46,8 @@ def write_report(result: Result, folder: Path, *, command: str) -> Path:
         >>> res = ps.run("seed-1t", policies=["unmap1g", "hgm2m"], trials=100, seed=7)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     page = write_report(res, Path(folder), command="poisonsim run --policy hgm2m --trials 100 --seed 7")
-        ...     sorted(path.name for path in page.parent.iterdir())
-        ['reach.png', 'report.html', 'tables.png', 'trade.png']
+        ...     page.name, len(list(page.parent.glob('*.png')))
+        ('report.html', 8)
     """
     html, images = render(result, command=command)
     for name, data in images.items():
@@ -82,7 +67,7 @@ def render(result: Result, *, command: str) -> tuple[str, dict[str, bytes]]:
         >>> res = ps.run("seed-1t", policies=["unmap1g"], trials=100, seed=7)
         >>> html, images = render(res, command="poisonsim run --policy unmap1g --trials 100 --seed 7")
         >>> html.startswith("<!DOCTYPE html>"), sorted(images)
-        (True, ['reach.png', 'tables.png', 'trade.png'])
+        (True, ['convergence.png', 'life.png', 'reach.png', 'stage2.png', 'tables.png', 'tail.png', 'trade.png'])
     """
     plan = result.plan
     looks = styles(result.policies)
@@ -92,24 +77,40 @@ def render(result: Result, *, command: str) -> tuple[str, dict[str, bytes]]:
     notices = [str(w.message) for w in caught if issubclass(w.category, PoisonsimWarning)]
     at_horizon = summary[summary["year"] == result.years[-1]].set_index(["policy", "metric"])
     provenance = {"Command": command, "Run-Id": plan.run_id, "Seed": str(plan.seed), "Trials": str(result.n_trials)}
-    untitled = f"Memory errors in a {format_bytes(plan.scenario.vm.memory_bytes)} VM"
-    title = " ".join(plan.scenario.title.split()) or untitled
+    title = title_of(plan.scenario)
     subtitle = f"{shorten(title, 90, placeholder=' …')} · run {plan.run_id[:12]}"
     with fixed_settings():
         drawn = pictures(result, looks, at_horizon, subtitle=subtitle, provenance=provenance)
+        images = {f"{picture.name}.png": picture.png for picture in drawn}
+        views = lives(result)
+        if views:
+            images["life.png"] = grid_png(views[0], plan.ladder.sizes, subtitle, provenance)
     numbers = numbers_in_use(plan.scenario)
-    template = _environment().get_template("report.html")
+    template = environment().get_template("report.html")
     html = template.render(
         title=title,
-        facts=_facts(result),
-        colours=_colours(looks),
-        policies=[_policy(policy, style) for policy, style in zip(plan.policies, looks, strict=True)],
-        headings=[_HEADINGS[name] for name in DECIDING],
+        facts=facts_of(result),
+        colours=colours_of(looks),
+        policies=[policy_text(str(p), *own) for p, own in enumerate(zip(plan.policies, looks, strict=True))],
+        headings=list(HEADINGS.values()),
         horizon=_years(plan.scenario.horizon.years),
-        rows=_table(result, at_horizon),
+        rows=rows_of(result, at_horizon),
         definitions={metric.name: metric.definition for metric in result.metrics},
         notices=notices,
-        pictures=drawn,
+        pictures={picture.name: picture for picture in drawn},
+        ladders=[state_ladder(policy, plan.ladder.sizes) for policy in plan.policies],
+        share_hit=as_probability(share_hit(result)),
+        of_hit=of_vms_hit(result),
+        n_fleet=FLEET,
+        fleet=fleet_tables(result),
+        lives=views,
+        kinds=kinds_of(plan.ladder.sizes),
+        tones=tones_of(plan.ladder.sizes),
+        tone_colours=TONES,
+        per_cell=-(-plan.scenario.vm.n_regions // MOST_CELLS),
+        paired=paired_tables(result),
+        sure=how_sure(result),
+        fault_words=_fault_words(plan.scenario),
         n_assumed=sum(row.assumed for row in numbers),
         numbers=numbers,
         settings=settings(plan.scenario),
@@ -119,89 +120,16 @@ def render(result: Result, *, command: str) -> tuple[str, dict[str, bytes]]:
         run_id=plan.run_id,
         software=software(),
     )
-    return html, {f"{picture.name}.png": picture.png for picture in drawn}
+    return html, images
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One metric of one policy in the verdict's table.
-
-    Attributes:
-        raw: The mean exactly as in `summary.csv`.
-        p99, raw_p99: The value that 1 % of VMs exceed; empty and None where too few trials lie beyond it.
-        band: What the mean becomes with the lowest and the highest published walk cost; slowdown only.
-        least: Whether no policy of the run does better, as far as the paired differences tell.
-    """
-
-    metric: str
-    mean: Shown
-    raw: float
-    p99: str
-    raw_p99: float | None
-    band: str
-    least: bool
+def title_of(scenario: Scenario) -> str:
+    """What the scenario calls itself, or what there is to say of it."""
+    return " ".join(scenario.title.split()) or f"Memory errors in a {format_bytes(scenario.vm.memory_bytes)} VM"
 
 
-@dataclass(frozen=True)
-class Row:
-    """One policy in the verdict."""
-
-    sentence: str
-    cells: tuple[Cell, ...]
-
-
-def _table(result: Result, at_horizon: pd.DataFrame) -> list[Row]:
-    estimates = {
-        policy: {name: _mean(at_horizon.loc[(policy, name)]) for name in DECIDING} for policy in result.policies
-    }
-    least = {name: _least(result, name, {p: means[name] for p, means in estimates.items()}) for name in DECIDING}
-    rows = []
-    for policy in result.policies:
-        cells = tuple(_cell(policy, name, at_horizon, policy in least[name]) for name in DECIDING)
-        sentences = verdict(result, policy, estimates[policy]), fallback_sentence(result, policy)
-        rows.append(Row(" ".join(filter(None, sentences)), cells))
-    return rows
-
-
-def _cell(policy: str, metric: str, at_horizon: pd.DataFrame, least: bool) -> Cell:
-    row = at_horizon.loc[(policy, metric)]
-    p99, raw_p99, band = "", None, ""
-    if metric != "vm_lost" and pd.notna(row["p99"]):
-        raw_p99 = float(row["p99"])
-        shown = _shown(metric, Estimate(raw_p99, raw_p99, raw_p99, row["unit"]))
-        p99 = f"{shown.value} {shown.unit}"
-    if metric == "slowdown":
-        ends = [float(at_horizon.loc[(policy, name), "mean"]) for name in ("slowdown_low", "slowdown_high")]
-        low, high = (_shown(metric, Estimate(end, end, end, "1")).value for end in ends)
-        band = "" if low == high else f"{low} to {high}"
-    return Cell(metric, _shown(metric, _mean(row)), float(row["mean"]), p99, raw_p99, band, least)
-
-
-def _mean(row: pd.Series) -> Estimate:
-    return Estimate(float(row["mean_low"]), float(row["mean"]), float(row["mean_high"]), str(row["unit"]))
-
-
-def _shown(metric: str, estimate: Estimate) -> Shown:
-    if metric == "slowdown":
-        return in_percent(Estimate(estimate.low - 1, estimate.best - 1, estimate.high - 1, "1"))
-    if metric == "vm_lost":
-        return as_probability(estimate)
-    return in_bytes(estimate) if metric.endswith("_bytes") else in_percent(estimate)
-
-
-def _least(result: Result, metric: str, means: Mapping[str, Estimate]) -> set[str]:
-    """Policies with the lowest mean, as far as digits shown and paired differences tell; none where that is all."""
-    best = min(means, key=lambda policy: means[policy].best)
-    least = str(_shown(metric, means[best]))
-    found = {policy for policy, mean in means.items() if str(_shown(metric, mean)) == least}
-    for policy in means.keys() - found:
-        difference = result.compare(policy, to=best).differences(metric).mean()
-        if difference.low <= 0 <= difference.high:
-            found.add(policy)
-    return found if len(found) < len(means) else set()
-
-
-def _facts(result: Result) -> list[tuple[str, str]]:
+def facts_of(result: Result) -> list[tuple[str, str]]:
+    """What was run, by name."""
     scenario, plan = result.plan.scenario, result.plan
     vm = scenario.vm
     guest = ", ".join(f"{share:.0%} {size}" if share < 1 else size for size, share in vm.guest_page_shares.items())
@@ -238,18 +166,32 @@ def unbroken(text: str) -> str:
     return text.replace("–", "\N{WORD JOINER}–\N{WORD JOINER}")
 
 
+def _fault_words(scenario: Scenario) -> list[str]:
+    """The fault model in sentences, then where its rates are from; empty where a file that it names is gone."""
+    try:
+        return [*in_words(scenario), " ".join(rate_notes(scenario))]
+    except ScenarioError:
+        return []
+
+
 def _years(years: float) -> str:
     return f"{years:g} year{'s' if years != 1 else ''}"
 
 
-def _colours(looks: Sequence[Style]) -> list[Style]:
+def colours_of(looks: Sequence[Style]) -> list[Style]:
+    """One style of each colour."""
     return list({style.colour: style for style in looks}.values())
 
 
 @dataclass(frozen=True)
 class PolicyText:
-    """A policy as the page tells it; status and source are empty where its class cannot be had without running code."""
+    """A policy as the page tells it; status and source are empty where its class cannot be had without running code.
 
+    Attributes:
+        key: Tells it apart from others of the page in ids.
+    """
+
+    key: str
     compiled: CompiledPolicy
     style: Style
     marker: str
@@ -259,7 +201,8 @@ class PolicyText:
     origin: str
 
 
-def _policy(compiled: CompiledPolicy, style: Style) -> PolicyText:
+def policy_text(key: str, compiled: CompiledPolicy, style: Style) -> PolicyText:
+    """A policy as the page tells it."""
     name = compiled.spec.partition(":")[0]
     status = source = origin = ""
     # A file is Python code, and a report only reads: what its docstring says is left out.
@@ -270,12 +213,13 @@ def _policy(compiled: CompiledPolicy, style: Style) -> PolicyText:
         except PolicyError:
             pass
     dashes = " ".join(f"{2.1 * length:.3g}" for length in style.dashes)
-    return PolicyText(compiled, style, MARKER_PATHS[style.marker], dashes, status, source, origin)
+    return PolicyText(key, compiled, style, MARKER_PATHS[style.marker], dashes, status, source, origin)
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """The templates, which escape whatever they are given."""
+    found = Environment(
         loader=PackageLoader("poisonsim.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -283,5 +227,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["unbroken"] = unbroken
-    return environment
+    found.filters["unbroken"] = unbroken
+    return found

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 
-from poisonsim.memory import ARCHITECTURES
-from poisonsim.report.canvas import Canvas, with_page_colours
-from poisonsim.report.figures import Curve, Frame, Mark, Spread, bytes_scale, curves, reach_scale, trade, undominated
+from poisonsim.memory import ARCHITECTURES, process_table_bytes, stage2_metadata_bytes, stage2_table_bytes
+from poisonsim.report.distributions import convergence, differences, tail
+from poisonsim.report.figures import (
+    SAME_SLOWDOWN,
+    Curve,
+    Mark,
+    Spread,
+    bytes_scale,
+    curves,
+    reach_scale,
+    trade,
+    undominated,
+)
+from poisonsim.report.modes import by_mode
+from poisonsim.report.picture import Pen, Picture, listed
 from poisonsim.report.style import Style
+from poisonsim.results.hits import rarely_hit, series_when_hit, share_hit
 from poisonsim.results.result import Result
-from poisonsim.results.words import minus
+from poisonsim.results.statistics import Distribution
+from poisonsim.results.words import as_probability, minus
 from poisonsim.units import format_bytes
-
-_QUANTILES = ("p05", "p50", "p95", "p99")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One figure of the page.
-
-    Attributes:
-        finding: What it shows, in a sentence.
-        caption: How to read it.
-        wide, narrow: The drawing as SVG, for a page and for a telephone.
-        png: The drawing as a PNG file.
-    """
-
-    name: str
-    heading: str
-    finding: str
-    caption: str
-    wide: Markup
-    narrow: Markup
-    png: bytes
 
 
 def pictures(
@@ -50,46 +41,40 @@ def pictures(
         subtitle: What the PNG files say below their title.
         provenance: Texts that every PNG file carries.
     """
-    pen = _Pen(looks, subtitle, provenance)
-    return [_trade(result, looks, at_horizon, pen), _reach(result, looks, pen), _tables(result, looks, pen)]
+    pen = Pen(looks, subtitle, provenance)
+    few = rarely_hit(result)
+    found = [
+        trade_picture(result, looks, at_horizon, pen, few),
+        _reach(result, looks, pen, few),
+        *_tables(result, looks, pen, few),
+    ]
+    found.append(tail(result, looks, pen))
+    if (modes := by_mode(result, looks, pen)) is not None:
+        found.append(modes)
+    if len(looks) > 1:
+        found.append(differences(result, looks, pen))
+    return [*found, convergence(result, looks, pen)]
 
 
-class _Pen:
-    """Draws a figure in all its forms."""
-
-    def __init__(self, looks: Sequence[Style], subtitle: str, provenance: Mapping[str, str]) -> None:
-        self._looks, self._subtitle, self._provenance = looks, subtitle, provenance
-
-    def picture(
-        self, name: str, heading: str, finding: str, caption: str, alternative: str, draw: Callable[[Frame], Canvas]
-    ) -> Picture:
-        """The figure that `draw` draws in a frame."""
-        tall = max(400.0, 90 + 17.0 * len(self._looks))
-        wide, narrow = draw(Frame(860, tall)), draw(Frame(360, 320, narrow=True))
-        image = draw(Frame(860, tall + 56, heading=(heading, self._subtitle)))
-        return Picture(
-            name, heading, finding, caption,
-            Markup(with_page_colours(wide.svg(f"{name}-wide", alternative, "wide"), self._looks)),
-            Markup(with_page_colours(narrow.svg(f"{name}-narrow", alternative, "narrow"), self._looks)),
-            image.png({"Title": heading, **self._provenance}),
-        )  # fmt: skip
-
-
-def _trade(result: Result, looks: Sequence[Style], at_horizon: pd.DataFrame, pen: _Pen) -> Picture:
+def trade_picture(
+    result: Result, looks: Sequence[Style], at_horizon: pd.DataFrame, pen: Pen, few: bool, name: str = "trade"
+) -> Picture:
+    """The trade between host memory and speed; over the VMs that are hit, where `few` are."""
     marks = []
     for label, style in zip(result.policies, looks, strict=True):
-        cost = _spread(at_horizon.loc[(label, "capacity_cost_bytes")], float)
-        slowdown = _spread(at_horizon.loc[(label, "slowdown")], lambda ratio: _round(100 * (ratio - 1)))
+        of = result.when_hit if few else result.distribution
+        cost = _spread(of(label, "capacity_cost_bytes"), float)
+        slowdown = _spread(of(label, "slowdown"), lambda ratio: _round(100 * (ratio - 1)))
         marks.append(Mark(label, style, cost, slowdown))
     best = [marks[i].label for i in undominated(marks)]
     if len(marks) == 1:
         finding = "One policy only: name a second one to see a trade."
     elif len(best) == 1:
-        finding = f"{best[0]} costs the host least and slows the VM least."
+        finding = f"{best[0]} costs the host least and slows the VM least{' where it is hit' if few else ''}."
     elif len(best) == len(marks):
         finding = "No policy beats another on both counts."
     else:
-        finding = f"The choice is between {_listed(best)}; every other policy is beaten by one of these."
+        finding = f"The choice is between {listed(best)}; every other policy is beaten by one of these."
     lost = {label: at_horizon.loc[(label, "vm_lost")]["mean"] for label in result.policies}
     if max(lost.values()) > min(lost.values()):
         worst = max(lost, key=lambda label: lost[label])
@@ -100,60 +85,76 @@ def _trade(result: Result, looks: Sequence[Style], at_horizon: pd.DataFrame, pen
     lines = "lines from it: to the value that 1 % of VMs exceed"
     if marks[0].cost_bytes.p99 is None:
         lines = "there are too few trials for the worst 1 %"
+    whose = f" Only the {as_probability(share_hit(result))} of VMs that are hit count here." if few else ""
     caption = (
-        f"After {result.years[-1]:g} years. Marker: {_middle(result)}; {lines}. "
-        "Dashed: policies that no other beats in both. Host memory is page tables, vmemmap given up, direct map, "
-        "memory lost and spares held. Slowdown is run time over that of the same VM without errors; it is below 0 "
-        "where the guest has less memory left to touch."
+        f"After {result.years[-1]:g} years.{whose} Marker: {_middle(result)}; {lines}. Dashed: policies that no other "
+        f"beats in both, where {SAME_SLOWDOWN:g} points of run time are no difference. Host memory is page tables, "
+        "vmemmap given up, direct map, memory lost and spares held. Slowdown is run time over that of the same VM "
+        "without errors; it is below 0 where the guest has less memory left to touch."
     )
     heading = "Memory cost against slowdown"
-    return pen.picture("trade", heading, finding, caption, alternative, lambda frame: trade(marks, frame))
+    return pen.picture(name, heading, finding, caption, alternative, lambda frame: trade(marks, frame))
 
 
-def _reach(result: Result, looks: Sequence[Style], pen: _Pen) -> Picture:
+def _reach(result: Result, looks: Sequence[Style], pen: Pen, few: bool) -> Picture:
     table = result.series("tlb_reach_loss")
-    shares = table.copy()
+    shares = series_when_hit(result, "tlb_reach_loss") if few else table.copy()
     # A quantile of the loss from above is one of the share from below.
-    for name, mirrored in {"mean": "mean", "p50": "p50", "p05": "p95", "p95": "p05"}.items():
-        shares[name] = 100 * (1 - table[mirrored])
+    mirrored = {"mean": "mean", "p50": "p50", "p05": "p95", "p95": "p05"}
+    shares[list(mirrored)] = 100 * (1 - shares[list(mirrored.values())].to_numpy())
     series = _curves(result, looks, shares, lambda value: f"{abs(value):.1f} %")
     caption = (
-        f"Share of the TLB reach of the same VM without errors. {_lines(result)} The TLB holds the smaller of guest "
-        "page and host leaf, so splits down to the guest's own page size cost no reach."
+        f"Share of the TLB reach of the same VM without errors. {_lines(result, few)} The TLB holds the smaller of "
+        "guest page and host leaf, so splits down to the guest's own page size cost no reach."
     )
     caption += _in_pieces(result)
     if max(float(np.nanmax([c.mean, c.p50])) for c in series) > 100.05:
         caption += " The reach rises above 100 % where small leaves use TLB entries that large ones cannot."
     alternative = "TLB reach left at the horizon: " + "; ".join(f"{c.label} {c.end}" for c in series)
     scale, ticks = reach_scale(series)
+    title = "TLB reach of VMs hit, % of that without errors" if few else "TLB reach, % of that without errors"
     return pen.picture(
         "reach", "TLB reach over the years", _reach_in_words(result, table), caption, alternative,
-        lambda frame: curves(series, frame, "TLB reach, % of that without errors", scale, ticks),
+        lambda frame: curves(series, frame, title, scale, ticks),
     )  # fmt: skip
 
 
-def _tables(result: Result, looks: Sequence[Style], pen: _Pen) -> Picture:
-    series = _curves(result, looks, result.series("table_bytes"), format_bytes)
-    scale, ticks = bytes_scale(series)
-    most = max(series, key=lambda c: float(c.mean[-1]))
-    if most.mean[-1] == 0:
-        finding = "No policy of this run adds page tables."
-    elif len(series) == 1:
-        finding = f"{most.label} adds {format_bytes(float(most.mean[-1]))} of page tables on average."
-    else:
-        finding = f"{most.label} adds most: {format_bytes(float(most.mean[-1]))} on average."
-    n_tables = result.plan.scenario.host.page_tables
-    caption = (
-        f"Page tables added since the start: {n_tables} process table{'s' if n_tables > 1 else ''}, stage 2 and KVM's "
-        f"own data for it, in one sum. {_lines(result)}"
-    )
-    if scale.zero is not None:
-        caption += " The axis is logarithmic above the dotted line; 0 has the place below it."
-    alternative = "Page tables added at the horizon: " + "; ".join(f"{c.label} {c.end}" for c in series)
-    return pen.picture(
-        "tables", "Page tables over the years", finding, caption, alternative,
-        lambda frame: curves(series, frame, "Page tables added (log)", scale, ticks),
+def _tables(result: Result, looks: Sequence[Style], pen: Pen, few: bool) -> Iterator[Picture]:
+    """Page tables of processes, and those of stage 2, each in a figure of its own."""
+    table = series_when_hit(result, "table_bytes") if few else result.series("table_bytes")
+    plan, n_tables = result.plan, result.plan.scenario.host.page_tables
+    stage2_page = stage2_table_bytes(plan.ladder, 1) + stage2_metadata_bytes(plan.ladder, 1)
+    process_page = process_table_bytes(plan.ladder, 1, n_tables)
+    parts = {policy.label: 0 if policy.stage2_only else process_page for policy in plan.policies}
+    in_process = table["policy"].map({label: part / (part + stage2_page) for label, part in parts.items()})
+    many = f"{n_tables} process tables" if n_tables > 1 else "the page table of one process"
+    kinds = (
+        ("tables", "Process page tables", in_process, f"Pages added to {many}, {format_bytes(process_page)} in all for "
+         "each table page of a split."),
+        ("stage2", "Stage-2 tables", 1 - in_process, f"Pages added to stage 2 (EPT, NPT), with the "
+         f"{stage2_metadata_bytes(plan.ladder, 1)} bytes that KVM keeps for each."),
     )  # fmt: skip
+    for name, heading, share, what in kinds:
+        scaled = table.copy()
+        for column in ("mean", "p05", "p50", "p95"):
+            scaled[column] = table[column] * share
+        series = _curves(result, looks, scaled, format_bytes)
+        scale, ticks = bytes_scale(series)
+        most = max(series, key=lambda c: float(c.mean[-1]))
+        whom = "a VM that is hit" if few else "a VM"
+        adds = f"adds {'' if len(series) == 1 else 'most: '}{format_bytes(float(most.mean[-1]))}"
+        finding = (
+            "No policy of this run adds any." if most.mean[-1] == 0 else f"{most.label} {adds} to {whom} on average."
+        )
+        caption = f"{what} {_lines(result, few)}"
+        if scale.zero is not None:
+            caption += " The axis is logarithmic above the dotted line; 0 has the place below it."
+        alternative = f"{heading} added at the horizon: " + "; ".join(f"{c.label} {c.end}" for c in series)
+        title = f"{heading} added{' to VMs hit' if few else ''} (log)"
+        yield pen.picture(
+            name, f"{heading} over the years", finding, caption, alternative,
+            partial(curves, series, title=title, scale=scale, y_ticks=ticks), height=340.0,
+        )  # fmt: skip
 
 
 def _curves(result: Result, looks: Sequence[Style], table: pd.DataFrame, end: Callable[[float], str]) -> list[Curve]:
@@ -171,7 +172,7 @@ def _in_pieces(result: Result) -> str:
     rungs, geometry = result.plan.ladder, ARCHITECTURES[result.plan.ladder.arch]
     if result.plan.scenario.host.stage2_contiguous or not rungs.contiguous_sizes:
         return ""
-    pieces = _listed([f"{size} as {geometry.stage2_size(size)}" for size in rungs.contiguous_sizes])
+    pieces = listed([f"{size} as {geometry.stage2_size(size)}" for size in rungs.contiguous_sizes])
     return f" Stage 2 has no contiguous entries (host.stage2_contiguous = false), so it maps {pieces}."
 
 
@@ -188,7 +189,7 @@ def _reach_in_words(result: Result, loss: pd.DataFrame) -> str:
         if len(below):
             crossed.append(f"{label} after {_time(float(below['year'].iloc[0]))}")
     if crossed:
-        return f"The worst 1 % of VMs fall below 90 % of the reach under {_listed(crossed)}."
+        return f"The worst 1 % of VMs fall below 90 % of the reach under {listed(crossed)}."
     return "Under no policy do the worst 1 % of VMs fall below 90 % of the reach."
 
 
@@ -196,8 +197,14 @@ def _middle(result: Result) -> str:
     return "the median VM" if result.reports(0.5) else "the mean VM (too few trials for a median)"
 
 
-def _lines(result: Result) -> str:
+def _lines(result: Result, few: bool) -> str:
     """How to read a figure of curves."""
+    if few:
+        hit = as_probability(share_hit(result))
+        return (
+            f"Of the {hit} of VMs that are hit, since the others see nothing: line, the median of those hit by then; "
+            "band, 5 % to 95 % of them; dotted, their mean."
+        )
     if not result.reports(0.5):
         return "Dotted: the mean; there are too few trials for a median."
     if not (result.reports(0.05) and result.reports(0.95)):
@@ -210,15 +217,11 @@ def _time(years: float) -> str:
     return f"{years:.3g} years" if years > 2 else f"{months} months" if months > 1 else "a month"
 
 
-def _spread(row: pd.Series, unit: Callable[[float], float]) -> Spread:
-    p50, p99 = float(row["p50"]), float(row["p99"])
-    return Spread(unit(float(row["mean"]) if np.isnan(p50) else p50), None if np.isnan(p99) else unit(p99))
+def _spread(found: Distribution, unit: Callable[[float], float]) -> Spread:
+    p50, p99 = found.quantile(0.5), found.quantile(0.99)
+    return Spread(unit((found.mean() if p50 is None else p50).best), None if p99 is None else unit(p99.best))
 
 
 def _round(value: float) -> float:
     """`value` without the last bits of floating-point noise."""
     return round(value, 9) + 0.0
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, floor, log2
+from math import ceil, floor, log2, log10
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -73,6 +73,33 @@ class LogBytes:
         return Ticks((*zero, *map(float, powers)), (*("0" for _ in zero), *(format_bytes(2.0**p) for p in powers)))
 
 
+class Decades:
+    """A logarithmic axis of plain numbers, over whole powers of ten.
+
+    Attributes:
+        limits: Lowest and highest position.
+
+    Examples:
+        >>> axis = Decades(0.002, 1)
+        >>> axis.limits, axis.ticks(lambda share: f"{100 * share:g} %").texts
+        ((-3.0, 0.0), ('0.1 %', '1 %', '10 %', '100 %'))
+    """
+
+    def __init__(self, low: float, high: float) -> None:
+        self._low = floor(log10(low))
+        self._high = max(ceil(log10(high)), self._low + 1)
+        self.limits = (float(self._low), float(self._high))
+
+    def place(self, values: ArrayLike) -> F64:
+        """Positions of `values`; what is too small for the axis goes to its lowest place."""
+        return np.asarray(np.log10(np.maximum(np.asarray(values, float), 10.0**self._low)))
+
+    def ticks(self, text: Callable[[float], str]) -> Ticks:
+        """A tick at powers of ten, no more than eight."""
+        powers = range(self._low, self._high + 1, ceil((self._high - self._low + 1) / 8))
+        return Ticks(tuple(map(float, powers)), tuple(text(10.0**power) for power in powers))
+
+
 class Linear:
     """A linear axis.
 
@@ -123,3 +150,7 @@ def fixed_ticks(values: Sequence[float]) -> Ticks:
     """
     rounded = [float(f"{value:.10g}") + 0.0 for value in values]
     return Ticks(tuple(rounded), tuple(f"{value:g}".replace("-", "−") for value in rounded))
+
+
+Scale = LogBytes | Decades | Linear
+"""Any of the axes."""

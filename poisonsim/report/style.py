@@ -59,6 +59,19 @@ SHIPPED = {
 }
 """Looks of the policies that ship with poisonsim."""
 
+TONES = {
+    "whole": ("#e3e8ed", "#2b333c"),
+    "moved": ("#8fd0b5", "#2c7a5c"),
+    "leaf1": ("#b7cdf7", "#31538f"),
+    "leaf2": ("#86abf3", "#4675c9"),
+    "leaf3": ("#3f6cdc", "#86b9f2"),
+    "leaf4": ("#1b2f75", "#d3e5ff"),
+    "kept": ("#e8b33a", "#d9a32f"),
+    "lost": ("#c62f20", "#f0503a"),
+    "unknown": ("#8a8f98", "#767d87"),
+}
+"""What became of a huge page, as its colour on white and on a dark page; the smaller the leaves, the stronger."""
+
 _OTHERS = (
     Style("teal", "#0b7285", "#4cc9dc", _DASHES[1], "X"),
     Style("crimson", "#a1182f", "#ff8f9c", _DASHES[2], "h"),

@@ -205,24 +205,23 @@ def _fixed(value: float, places: int) -> str:
     return minus(text) if float(text.replace(",", "")) else text.lstrip("-")
 
 
-def verdict(result: Result, policy: str, means: Mapping[str, Estimate]) -> str:
-    """What a policy does to guest and host by the end of the horizon, against the first policy of the run.
+def verdict(result: Result, policy: str, means: Mapping[str, Estimate], *, to: str) -> str:
+    """What a policy does to guest and host by the end of the horizon, against the policy `to`.
 
     Args:
         means: Mean of each deciding metric under this policy.
     """
-    reference = result.policies[0]
     guest, host = in_bytes(means["guest_lost_bytes"]), in_bytes(means["capacity_cost_bytes"])
     speed, lost = _speed(means["slowdown"]), as_probability(means["vm_lost"])
-    if policy == reference:
+    if policy == to:
         return (
             f"The guest loses {guest} of memory, the policy costs the host {host}, the VM runs {speed}, "
             f"and {lost} of VMs are lost."
         )
-    gaps = {name: Gap.of(result, policy, name) for name in means}
+    gaps = {name: Gap.of(result, policy, name, to=to) for name in means if name != "tlb_reach_loss"}
     loss = gaps["guest_lost_bytes"]
-    faster, slower = (f"{word} than under {reference}" for word in ("faster", "slower"))
-    instead = in_bytes(result.distribution(reference, "guest_lost_bytes").mean())
+    faster, slower = (f"{word} than under {to}" for word in ("faster", "slower"))
+    instead = in_bytes(result.distribution(to, "guest_lost_bytes").mean())
     clauses = [
         f"The guest loses {loss.sign}{guest} of memory"
         + (", the same" if loss.same else f" instead of {instead.value} {instead.unit}"),
@@ -283,9 +282,9 @@ class Gap:
     estimate: Estimate
 
     @classmethod
-    def of(cls, result: Result, policy: str, metric: str) -> Gap:
-        """How `policy` differs from the first policy of the run at the end of the horizon."""
-        return cls(metric, result.compare(policy, to=result.policies[0]).differences(metric).mean())
+    def of(cls, result: Result, policy: str, metric: str, *, to: str) -> Gap:
+        """How `policy` differs from the policy `to` at the end of the horizon."""
+        return cls(metric, result.compare(policy, to=to).differences(metric).mean())
 
     @property
     def same(self) -> bool:

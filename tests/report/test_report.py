@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
-import shutil
 import warnings
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,14 @@ import pytest
 from PIL import Image
 
 import poisonsim as ps
+from poisonsim.engine.store import REPORT_FILES
 from poisonsim.errors import FewTailTrials
 from poisonsim.policy import BACKING, KEEP, UNMAP, Policy, on
-from poisonsim.report import render, write_report
+from poisonsim.report import render, render_comparison, write_comparison, write_report
 from poisonsim.report.assumptions import numbers_in_use, settings
 from poisonsim.report.canvas import fixed_settings
-from poisonsim.report.figures import Frame, Mark, Spread, spread_apart, trade
+from poisonsim.report.figures import Mark, Spread, trade
+from poisonsim.report.labels import Frame, spread_apart
 from poisonsim.report.scales import Linear, LogBytes
 from poisonsim.report.style import MARKER_PATHS, SHIPPED, styles
 from poisonsim.results.result import Result
@@ -32,6 +32,12 @@ from poisonsim.results.words import Gap
 
 COMMAND = 'poisonsim run seed-1t --policy hgm2m --trials 2000 --seed 7 --set title="a & <b>"'
 POLICIES = ["unmap1g", "hgm4k", "hgm2m", "migrate1g"]
+SECTIONS = [
+    "verdict", "trade", "reach", "tables", "stage2", "tail", "fleet", "life", "differences", "convergence",
+    "policies", "faults", "assumptions", "reproduce",
+]  # fmt: skip
+FIGURES = ["convergence", "differences", "reach", "stage2", "tables", "tail", "trade"]
+PNGS = sorted(f"{name}.png" for name in [*FIGURES, "life"])
 DECIDING = ("guest_lost_bytes", "capacity_cost_bytes", "slowdown", "tlb_reach_loss", "vm_lost")
 Rendered = tuple[str, dict[str, bytes]]
 VOID = {"meta", "link", "br", "path", "line", "use"}
@@ -110,11 +116,13 @@ def test_sections_stand_in_their_order_and_every_figure_says_what_it_shows(
 ) -> None:
     page = Page(rendered[0])
     sections = [attrs["id"] for tag, attrs in page.tags if tag == "section"]
-    assert sections == ["verdict", "trade", "reach", "tables", "policies", "assumptions", "reproduce"]
+    assert sections == SECTIONS
     figures = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
-    assert len(figures) == 6  # three figures, each for a page and for a telephone
-    for attrs in figures:
-        assert all(label in attrs["aria-label"] for label in POLICIES)
+    assert len(figures) == 2 * len(FIGURES)  # each for a page and for a telephone
+    named = [attrs["aria-label"] for attrs in figures]
+    for words in named[:10]:  # those of paired differences and of convergence say what differs, or is not yet known
+        assert all(label in words for label in POLICIES)
+    assert all(named) and "nan" not in " ".join(named)
     ids = [attrs["id"] for attrs in page.having("id")]
     assert len(ids) == len(set(ids))
     assert rendered[0].index("1 TiB VM, 100 uniform errors in 5 years") < rendered[0].index('id="verdict"')
@@ -123,8 +131,10 @@ def test_sections_stand_in_their_order_and_every_figure_says_what_it_shows(
 def test_one_sentence_per_policy_compares_with_the_first(rendered: Rendered) -> None:
     text = Page(rendered[0]).text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{WORD JOINER}", "")
     assert "The guest loses 400 KiB of memory instead of 95.27 GiB; the policy costs the host 15.97 GiB" in text
-    assert text.count("slower than under unmap1g") == 3
-    assert text.count("of VMs are lost") == len(POLICIES)
+    assert text.count("slower than under unmap1g") == 2
+    assert text.count("of VMs are lost") == len(POLICIES) ** 2  # with each policy as the reference
+    shown = Page(re.sub(r"<p data-against[^>]* hidden>.*?</p>", "", rendered[0])).text
+    assert shown.count("of VMs are lost") == len(POLICIES)
 
 
 def test_page_needs_nothing_but_itself(rendered: Rendered) -> None:
@@ -159,7 +169,7 @@ def test_verdict_table_holds_the_summary_to_the_last_bit(result: Result, rendere
 
 
 def test_png_files_say_how_to_make_them_again(result: Result, rendered: Rendered) -> None:
-    assert sorted(rendered[1]) == ["reach.png", "tables.png", "trade.png"]
+    assert sorted(rendered[1]) == PNGS
     for data in rendered[1].values():
         texts = Image.open(io.BytesIO(data)).text  # type: ignore[attr-defined]
         assert texts["Command"] == COMMAND
@@ -190,13 +200,14 @@ def test_small_and_empty_runs_render(policies: list[str], errors: int, trials: i
     scenario = ps.Scenario(faults=ps.CountFaults(errors=errors))
     html, images = render(ps.run(scenario, policies=policies, trials=trials, seed=1), command="x")
     page = Page(html)
-    assert len(images) == 3
+    assert set(PNGS) - set(images) <= {"life.png", "differences.png"}
+    assert ("life.png" in images) == (errors > 0) and ("differences.png" in images) == (len(policies) > 1)
     assert "nan" not in page.text.lower()
     assert ("reference" in html.split("<main>")[1].split("<section")[1]) == (len(policies) > 1)
 
 
-def test_too_few_trials_leave_out_p99_and_say_so(file: Path) -> None:
-    page = Page(file.read_text())
+def test_too_few_trials_leave_out_p99_and_say_so(crowded: Result) -> None:
+    page = Page(render(crowded, command=COMMAND)[0])
     assert "p99 needs at least 1,000" in page.text
     assert not [c for c in page.having("data-value") if c["data-stat"] == "p99"]
     assert re.search(r"\d+ assumed values in use", page.text)
@@ -210,7 +221,8 @@ def test_write_report_leaves_whole_files_only_and_runs_no_policy_file(tmp_path: 
     mine.unlink()
     page = write_report(result, tmp_path / "new" / "folder", command="x")
     assert page.name == "report.html"
-    assert sorted(p.name for p in page.parent.iterdir()) == ["reach.png", "report.html", "tables.png", "trade.png"]
+    assert sorted(p.name for p in page.parent.iterdir()) == sorted({*PNGS, "report.html"} - {"differences.png"})
+    assert {*PNGS, "report.html"} <= set(REPORT_FILES)
     assert "Mine." in page.read_text() and "secret" not in page.read_text()
 
 
@@ -335,68 +347,21 @@ def _lab(rgb: Any) -> Any:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-# --- in a browser -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        pytest.skip("no chromium, chromium-browser or google-chrome on this machine")
-    with playwright.sync_playwright() as p:
-        running = p.chromium.launch(executable_path=path, args=["--headless", "--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory, crowded: Result) -> Path:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", FewTailTrials)  # the page tells; the caller is not told again
-        return write_report(crowded, tmp_path_factory.mktemp("report"), command=COMMAND)
-
-
-SHOWN = """series => [...document.querySelectorAll(`svg.wide [data-series="${series}"]`)]
-    .filter(part => getComputedStyle(part).display !== "none").length"""
-
-
-def test_browser_shows_the_page_and_toggles_policies(browser: Any, file: Path) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
-    page = context.new_page()
-    seen: list[str] = []
-    page.on("request", lambda request: seen.append(request.url))
-    page.on("console", lambda message: seen.append(f"console: {message.text}"))
-    page.on("pageerror", lambda error: seen.append(f"error: {error}"))
-    page.goto(file.as_uri())
-    assert page.title().startswith("1 TiB VM, 100 uniform errors")
-    assert page.evaluate(SHOWN, 1) > 5 and page.evaluate(SHOWN, 2) > 5
-    buttons = page.locator('button[data-toggle="1"]')
-    assert buttons.count() == 3
-    buttons.first.click()
-    assert [buttons.nth(i).get_attribute("aria-pressed") for i in range(3)] == ["false"] * 3
-    assert page.evaluate(SHOWN, 1) == 0 and page.evaluate(SHOWN, 2) > 5
-    buttons.last.focus()
-    page.keyboard.press("Space")
-    assert buttons.first.get_attribute("aria-pressed") == "true" and page.evaluate(SHOWN, 1) > 5
-    page.keyboard.press("Enter")
-    assert buttons.first.get_attribute("aria-pressed") == "false" and page.evaluate(SHOWN, 1) == 0
-    assert seen == [file.as_uri()]
-    context.close()
-
-
-def test_browser_needs_no_sideways_scrolling_and_figures_follow_the_theme(browser: Any, file: Path) -> None:
-    context = browser.new_context(offline=True, java_script_enabled=False)
-    page = context.new_page()
-    page.goto(file.as_uri())
-    for width, scheme in itertools.product((390, 1280), ("light", "dark")):
-        page.set_viewport_size({"width": width, "height": 800})
-        page.emulate_media(color_scheme=scheme)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        shown, hidden = ("narrow", "wide") if width < 700 else ("wide", "narrow")
-        assert page.locator(f"svg.{shown}").first.is_visible() and not page.locator(f"svg.{hidden}").first.is_visible()
-        fill = page.evaluate(f"getComputedStyle(document.querySelector('svg.{shown} text')).fill")
-        assert fill == page.evaluate("getComputedStyle(document.body).color")
-        assert (sum(map(int, re.findall(r"\d+", fill)[:3])) > 380) == (scheme == "dark")
-    assert page.locator("button[data-toggle]").first.is_disabled()  # without its script the page only lists policies
-    context.close()
+def test_several_runs_make_one_page(tmp_path: Path) -> None:
+    results = {}
+    for name, errors in (("few", 5), ("many", 20)):
+        scenario = ps.load_scenario("seed-1t", overrides=[f"faults.errors={errors}"])
+        results[name] = ps.run(scenario, policies=["unmap1g", Lazy, "hgm2m"][: 2 + (name == "few")], trials=60, seed=1)
+    runs = [(name, result, f"poisonsim run {name}") for name, result in results.items()]
+    html = write_comparison(runs, tmp_path / "new" / "page.html").read_text()
+    assert html == render_comparison(runs)
+    page = Page(html)
+    assert [tag for tag, _ in page.tags].count("script") == 0 and Lazy.name in page.text
+    ids = [attrs["id"] for attrs in page.having("id")]
+    assert len(ids) == len(set(ids)) and {"what-differs", "verdict", "trade-0", "trade-1"} <= set(ids)
+    assert "faults.errors" in page.text and "vm.memory" not in page.text
+    cells = page.having("data-value")
+    assert len(cells) == (3 + 2) * 5
+    for cell in cells:
+        own = results[cell["data-run"]].distribution(cell["data-policy"], cell["data-metric"])
+        assert float(cell["data-value"]) == pytest.approx(own.mean().best)

@@ -1,0 +1,96 @@
+"""Several runs in one page: what differs between them, and what every policy does in each."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from poisonsim.engine.store import write_whole
+from poisonsim.errors import PoisonsimWarning
+from poisonsim.report.assumptions import settings
+from poisonsim.report.canvas import fixed_settings
+from poisonsim.report.page import PolicyText, colours_of, environment, facts_of, policy_text, title_of
+from poisonsim.report.picture import Pen, Picture
+from poisonsim.report.plots import trade_picture
+from poisonsim.report.style import Style, styles
+from poisonsim.report.verdict import HEADINGS, Row, rows_of
+from poisonsim.results.hits import rarely_hit
+from poisonsim.results.result import Result
+
+
+@dataclass(frozen=True)
+class RunText:
+    """One run on the page."""
+
+    name: str
+    title: str
+    command: str
+    facts: list[tuple[str, str]]
+    policies: list[PolicyText]
+    rows: list[Row]
+    trade: Picture
+
+
+def write_comparison(runs: Sequence[tuple[str, Result, str]], path: Path) -> Path:
+    """Writes one page about several runs; returns its path.
+
+    Args:
+        runs: Name of each run, its result, and the command that computes it again.
+
+    Raises:
+        RunFolderError: The page cannot be written.
+    """
+    write_whole(path, render_comparison(runs).encode())
+    return path
+
+
+def render_comparison(runs: Sequence[tuple[str, Result, str]]) -> str:
+    """One page about several runs, as text; the same bytes every time.
+
+    Args:
+        runs: Name of each run, its result, and the command that computes it again.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> few, more = (ps.load_scenario("seed-1t", overrides=[f"faults.errors={n}"]) for n in (10, 20))
+        >>> results = [ps.run(scenario, policies=["unmap1g"], trials=50) for scenario in (few, more)]
+        >>> html = render_comparison([("few", results[0], ""), ("more", results[1], "")])
+        >>> "faults.errors" in html, "horizon.years" in html
+        (True, False)
+    """
+    labels = list(dict.fromkeys(label for _, result, _ in runs for label in result.policies))
+    looks = dict(zip(labels, styles(labels), strict=True))
+    with fixed_settings():
+        shown = [_run(i, *run, looks) for i, run in enumerate(runs)]
+    values = [{setting.key: setting.value for setting in settings(result.plan.scenario)} for _, result, _ in runs]
+    keys = dict.fromkeys(key for own in values for key in own)
+    rows = [(key, [own.get(key, "–") for own in values]) for key in keys]
+    return (
+        environment()
+        .get_template("several.html")
+        .render(
+            runs=shown,
+            colours=colours_of(list(looks.values())),
+            headings=list(HEADINGS.values()),
+            differing=[(key, row) for key, row in rows if len(set(row)) > 1],
+        )
+    )
+
+
+def _run(place: int, name: str, result: Result, command: str, every_look: dict[str, Style]) -> RunText:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PoisonsimWarning)
+        summary = result.summary()
+    at_horizon = summary[summary["year"] == result.years[-1]].set_index(["policy", "metric"])
+    looks = [every_look[label] for label in result.policies]
+    return RunText(
+        name,
+        title_of(result.plan.scenario),
+        command,
+        facts_of(result),
+        [policy_text(f"{place}-{p}", *own) for p, own in enumerate(zip(result.plan.policies, looks, strict=True))],
+        rows_of(result, at_horizon),
+        trade_picture(result, looks, at_horizon, Pen(looks, "", {}), rarely_hit(result), f"trade-{place}"),
+    )

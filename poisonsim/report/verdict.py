@@ -1,0 +1,115 @@
+"""The verdict: what each policy does in one sentence, and the five metrics that decide, with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from poisonsim.results.result import Result
+from poisonsim.results.statistics import Estimate
+from poisonsim.results.words import Shown, as_probability, fallback_sentence, in_bytes, in_percent, verdict
+
+HEADINGS = {
+    "guest_lost_bytes": "Guest memory lost",
+    "capacity_cost_bytes": "Host memory it costs",
+    "slowdown": "Slowdown",
+    "tlb_reach_loss": "TLB reach lost",
+    "vm_lost": "VMs lost",
+}
+"""Metrics of the verdict, in table order, and what their columns are called."""
+
+DECIDING = tuple(HEADINGS)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one policy in the verdict's table.
+
+    Attributes:
+        raw: The mean exactly as in `summary.csv`.
+        p99, raw_p99: The value that 1 % of VMs exceed; empty and None where too few trials lie beyond it.
+        band: What the mean becomes with the lowest and the highest published walk cost; slowdown only.
+        least: Whether no policy of the run does better, as far as the paired differences tell.
+    """
+
+    metric: str
+    mean: Shown
+    raw: float
+    p99: str
+    raw_p99: float | None
+    band: str
+    least: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One policy in the verdict.
+
+    Attributes:
+        sentences: What it does, against each policy of the run as reference.
+        remark: What it could not do, and why; may be empty.
+    """
+
+    sentences: tuple[str, ...]
+    remark: str
+    cells: tuple[Cell, ...]
+
+
+def rows_of(result: Result, at_horizon: pd.DataFrame) -> list[Row]:
+    """The verdict on each policy.
+
+    Args:
+        at_horizon: The summary at the end of the horizon, by policy and metric.
+    """
+    estimates = {
+        policy: {name: _mean(at_horizon.loc[(policy, name)]) for name in DECIDING} for policy in result.policies
+    }
+    least = {name: _least(result, name, {p: means[name] for p, means in estimates.items()}) for name in DECIDING}
+    rows = []
+    for policy in result.policies:
+        cells = tuple(_cell(policy, name, at_horizon, policy in least[name]) for name in DECIDING)
+        sentences = tuple(verdict(result, policy, estimates[policy], to=to) for to in result.policies)
+        remark = fallback_sentence(result, policy)
+        rows.append(Row(sentences, f"{remark}." if remark else "", cells))
+    return rows
+
+
+def shown(metric: str, estimate: Estimate) -> Shown:
+    """An estimate of one of the deciding metrics as text; a slowdown as what it adds to the run time."""
+    if metric == "slowdown":
+        return in_percent(Estimate(estimate.low - 1, estimate.best - 1, estimate.high - 1, "1"))
+    if metric == "vm_lost":
+        return as_probability(estimate)
+    return in_bytes(estimate) if metric.endswith("_bytes") else in_percent(estimate)
+
+
+def _cell(policy: str, metric: str, at_horizon: pd.DataFrame, least: bool) -> Cell:
+    row = at_horizon.loc[(policy, metric)]
+    p99, raw_p99, band = "", None, ""
+    if metric != "vm_lost" and pd.notna(row["p99"]):
+        raw_p99 = float(row["p99"])
+        value = shown(metric, Estimate(raw_p99, raw_p99, raw_p99, row["unit"]))
+        p99 = f"{value.value} {value.unit}"
+    if metric == "slowdown":
+        ends = [float(at_horizon.loc[(policy, name), "mean"]) for name in ("slowdown_low", "slowdown_high")]
+        low, high = (shown(metric, Estimate(end, end, end, "1")).value for end in ends)
+        band = "" if low == high else f"{low} to {high}"
+    return Cell(metric, shown(metric, _mean(row)), float(row["mean"]), p99, raw_p99, band, least)
+
+
+def _mean(row: pd.Series) -> Estimate:
+    return Estimate(float(row["mean_low"]), float(row["mean"]), float(row["mean_high"]), str(row["unit"]))
+
+
+def _least(result: Result, metric: str, means: Mapping[str, Estimate]) -> set[str]:
+    """Policies with the lowest mean, as far as digits shown and paired differences tell; none where that is all."""
+    best = min(means, key=lambda policy: means[policy].best)
+    least = str(shown(metric, means[best]))
+    found = {policy for policy, mean in means.items() if str(shown(metric, mean)) == least}
+    for policy in means.keys() - found:
+        difference = result.compare(policy, to=best).differences(metric).mean()
+        if difference.low <= 0 <= difference.high:
+            found.add(policy)
+    return found if len(found) < len(means) else set()
