@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from poisonsim.errors import ScenarioError as ScenarioError
     from poisonsim.memory import split_cost as split_cost
     from poisonsim.policy import Policy as Policy
+    from poisonsim.results.compare_runs import compare as compare
     from poisonsim.results.result import Result as Result
     from poisonsim.results.runs import open_run as open_run
     from poisonsim.results.runs import run as run
     from poisonsim.results.statistics import Estimate as Estimate
     from poisonsim.results.sweep import Sweep as Sweep
+    from poisonsim.results.sweep import open_sweep as open_sweep
     from poisonsim.results.sweep import sweep as sweep
     from poisonsim.scenario import CountFaults as CountFaults
     from poisonsim.scenario import FieldFaults as FieldFaults
@@ -45,10 +47,11 @@ _HOME = {
     "poisonsim.errors": ("MetricError", "PoisonsimError", "PolicyError", "RunFolderError", "ScenarioError"),
     "poisonsim.memory": ("split_cost",),
     "poisonsim.policy": ("Policy",),
+    "poisonsim.results.compare_runs": ("compare",),
     "poisonsim.results.result": ("Result",),
     "poisonsim.results.runs": ("open_run", "run"),
     "poisonsim.results.statistics": ("Estimate",),
-    "poisonsim.results.sweep": ("Sweep", "sweep"),
+    "poisonsim.results.sweep": ("Sweep", "open_sweep", "sweep"),
     "poisonsim.scenario": (
         "CountFaults", "FieldFaults", "Horizon", "Host", "RateFaults", "Scenario", "Vm", "Workload", "load_scenario",
     ),

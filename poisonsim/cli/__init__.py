@@ -8,8 +8,8 @@ import traceback
 
 import typer
 
-from poisonsim.cli import calibrate, catalog, life, policies, report, run, sweep, verify
-from poisonsim.cli.common import forget_stdout
+from poisonsim.cli import calibrate, catalog, compare, life, policies, report, run, sweep, verify
+from poisonsim.cli.common import examples, forget_stdout
 
 app = typer.Typer(
     name="poisonsim",
@@ -19,12 +19,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 ok, 1 a bug of ours, 2 wrong usage or input, 3 a check did not hold, 130 interrupted.",
 )
-app.command("run", epilog=run.EXAMPLES)(run.run_command)
-app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep_command)
-app.command("report")(report.report_command)
-app.command("life")(life.life_command)
-app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate_command)
-app.command("verify", epilog=verify.EXAMPLES)(verify.verify_command)
+app.command("run", epilog=examples(*run.EXAMPLES))(run.run_command)
+app.command("compare", epilog=examples(*compare.EXAMPLES))(compare.compare_command)
+app.command("sweep", epilog=examples(*sweep.EXAMPLES))(sweep.sweep_command)
+app.command("report", epilog=examples(*report.EXAMPLES))(report.report_command)
+app.command("life", epilog=examples(*life.EXAMPLES))(life.life_command)
+app.command("calibrate", epilog=examples(*calibrate.EXAMPLES))(calibrate.calibrate_command)
+app.command("verify", epilog=examples(*verify.EXAMPLES))(verify.verify_command)
 app.add_typer(policies.app, name="policies")
 app.add_typer(catalog.app, name="catalog")
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from poisonsim.translation.calibrate.session import Calibration
 
 EXAMPLES = (
-    "Examples:  poisonsim calibrate --quick  |  poisonsim calibrate --reserve --out mine.toml  |  "
-    "poisonsim run --set host.cpu=./mine.toml"
+    "poisonsim calibrate --quick",
+    "poisonsim calibrate --reserve --out mine.toml",
+    "poisonsim run --set host.cpu=./mine.toml",
 )
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from poisonsim.cli.common import print_json, print_table, user_errors
+from poisonsim.cli import complete
+from poisonsim.cli.common import examples, one_output, print_json, print_rows, print_table, user_errors
 
 if TYPE_CHECKING:
     from poisonsim.catalog.entries import Entry
@@ -25,29 +26,46 @@ _LEAST_SOURCE = 30
 """Characters of a source below which it is not shortened, however narrow the terminal."""
 
 
-@app.command("list")
+@app.command("list", epilog=examples("poisonsim catalog list", "poisonsim catalog list --json"))
 @user_errors
-def list_command(as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout.")) -> None:
+def list_command(
+    as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout, nothing else there."),
+    as_csv: bool = typer.Option(False, "--csv", help="Print CSV on stdout, nothing else there."),
+) -> None:
     """Every entry of the catalogue."""
     from poisonsim import catalog
 
+    one_output({"--json": as_json, "--csv": as_csv})
     entries = [
         (kind, name, str(catalog.load(kind, name).get("title", "")))
         for kind in catalog.KINDS
         for name in catalog.names(kind)
     ]
-    if as_json:
-        print_json({"catalog": [{"kind": k, "name": n, "title": t} for k, n, t in entries]})
+    if as_json or as_csv:
+        rows = [{"kind": k, "name": n, "title": t} for k, n, t in entries]
+        print_json({"catalog": rows}) if as_json else print_rows(rows)
         return
     print_table(["kind", "name", "title"], [list(entry) for entry in entries], right=9)
     typer.echo(f"\n{_OWN.format('NAME')}, edit it, and name the file where the name stood")
 
 
-@app.command("show")
+@app.command(
+    "show",
+    epilog=examples(
+        "poisonsim catalog show ddr4-alibaba",
+        "poisonsim catalog show cloud-1t-ddr4 --all",
+        "poisonsim catalog show sapphire-rapids --csv",
+    ),
+)
 @user_errors
 def show_command(
-    name: str = typer.Argument(..., help="Name of an entry, as `catalog list` prints it, or a TOML file of your own."),
+    name: str = typer.Argument(
+        ...,
+        autocompletion=complete.entries,
+        help="Name of an entry, as `catalog list` prints it, or a TOML file of your own.",
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout, nothing left out."),
+    as_csv: bool = typer.Option(False, "--csv", help="Print every number with its source as CSV on stdout."),
     as_toml: bool = typer.Option(False, "--toml", help="Print the TOML file as it is, to make one of your own from."),
     all_numbers: bool = typer.Option(False, "--all", help="For a scenario: also every number that a run would use."),
 ) -> None:
@@ -59,13 +77,14 @@ def show_command(
     """
     from poisonsim.catalog import KINDS
     from poisonsim.catalog.entries import of_file, shipped
-    from poisonsim.errors import ScenarioError
 
-    if as_json + as_toml + all_numbers > 1:
-        raise ScenarioError("--json, --toml and --all exclude each other; give one of them")
+    one_output({"--json": as_json, "--csv": as_csv, "--toml": as_toml, "--all": all_numbers})
     entry = of_file(name) if name.endswith(".toml") else shipped(name)
     if as_toml:
         typer.echo(entry.text, nl=False)
+        return
+    if as_csv:
+        print_rows([line.number._asdict() for line in entry.listed])
         return
     if entry.kind == "scenarios":
         _show_scenario(entry, as_json, all_numbers)

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import csv
 import functools
+import io
 import json
 import os
+import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
-from poisonsim.errors import PoisonsimError, PoisonsimWarning
+from poisonsim.errors import PoisonsimError, PoisonsimWarning, ScenarioError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+INTERRUPTED = 130
+WIDTH = 118
+"""Characters of a line of text, so that it fits beside other windows."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's help: commands to try, one on a line."""
+    return "\n\n".join(["Examples:", *commands])
 
 
 def user_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -31,13 +46,25 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
                 typer.echo(f"error: {problem}", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            typer.echo("interrupted; finished blocks are kept, run the same command again to go on", err=True)
-            raise typer.Exit(130) from None
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:  # the reader of our output has gone, as `head` does
             forget_stdout()
             raise typer.Exit(0) from None
 
+    if command.__doc__:  # the help keeps line breaks within a paragraph
+        wrapped.__doc__ = "\n\n".join(" ".join(part.split()) for part in command.__doc__.split("\n\n"))
     return wrapped
+
+
+@contextmanager
+def going_on(kept: str) -> Iterator[None]:
+    """On Ctrl-C says what is kept, and prints the very command that goes on from there; exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; {kept}; go on with:\n  {shlex.join(['poisonsim', *sys.argv[1:]])}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def forget_stdout() -> None:
@@ -61,6 +88,31 @@ def collected_warnings() -> Iterator[None]:
 def print_json(data: Mapping[str, Any]) -> None:
     """`data` as JSON on stdout, and nothing else there."""
     typer.echo(json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False))
+
+
+def print_csv(frame: pd.DataFrame) -> None:
+    """`frame` as CSV on stdout, and nothing else there."""
+    typer.echo(frame.to_csv(index=False), nl=False)
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of the same keys as CSV on stdout, and nothing else there."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    typer.echo(text.getvalue(), nl=False)
+
+
+def one_output(given: Mapping[str, bool]) -> None:
+    """Refuses more than one of the options that say what is printed.
+
+    Raises:
+        ScenarioError: Two of them are given.
+    """
+    chosen = [name for name, is_given in given.items() if is_given]
+    if len(chosen) > 1:
+        raise ScenarioError(f"{' and '.join(chosen)} exclude each other; give one of them")
 
 
 def print_table(header: list[str], rows: list[list[str]], *, right: int = 1) -> None:

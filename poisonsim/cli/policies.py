@@ -7,7 +7,8 @@ from pathlib import Path
 
 import typer
 
-from poisonsim.cli.common import print_json, print_table, user_errors
+from poisonsim.cli import complete
+from poisonsim.cli.common import examples, one_output, print_json, print_rows, print_table, user_errors
 
 app = typer.Typer(help="List, show, check and start policies.", no_args_is_help=True)
 
@@ -27,39 +28,51 @@ class {class_name}(Policy):
 '''
 
 
-@app.command("list")
+@app.command("list", epilog=examples("poisonsim policies list", "poisonsim policies list --csv"))
 @user_errors
-def list_command(as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout.")) -> None:
+def list_command(
+    as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout, nothing else there."),
+    as_csv: bool = typer.Option(False, "--csv", help="Print CSV on stdout, nothing else there."),
+) -> None:
     """Name, status and summary of every policy that is shipped or installed."""
     from poisonsim.policy import all_policies
 
+    one_output({"--json": as_json, "--csv": as_csv})
     sources, problems = all_policies()
     for problem in problems:
         typer.echo(f"warning: {problem}", err=True)
-    if as_json:
-        print_json(
+    if as_json or as_csv:
+        rows = [
             {
-                "policies": [
-                    {
-                        "name": s.name,
-                        "status": s.note("Status"),
-                        "needs": s.note("Needs"),
-                        "summary": s.summary,
-                        "origin": s.origin,
-                    }
-                    for s in sources
-                ]
+                "name": s.name,
+                "status": s.note("Status"),
+                "needs": s.note("Needs"),
+                "summary": s.summary,
+                "origin": s.origin,
             }
-        )
+            for s in sources
+        ]
+        print_json({"policies": rows}) if as_json else print_rows(rows)
         return
     print_table(["policy", "status", "summary"], [[s.name, s.note("Status"), s.summary] for s in sources], right=9)
 
 
-@app.command("show")
+@app.command(
+    "show",
+    epilog=examples(
+        "poisonsim policies show hgm2m", "poisonsim policies show migrate1g --scenario cloud-1t-ddr4 --json"
+    ),
+)
 @user_errors
 def show_command(
-    name: str = typer.Argument(..., metavar="NAME|FILE.py", help="Policy to show."),
-    scenario: str = typer.Option("seed-1t", "--scenario", help="Scenario whose leaf sizes and spares it is shown for."),
+    name: str = typer.Argument(..., metavar="NAME|FILE.py", autocompletion=complete.policies, help="Policy to show."),
+    scenario: str = typer.Option(
+        "seed-1t",
+        "--scenario",
+        autocompletion=complete.scenarios,
+        help="Scenario whose leaf sizes and spares it is shown for.",
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout, nothing else there."),
 ) -> None:
     """What a policy does, its parameters, its rules and where its mechanism is described."""
     import inspect
@@ -76,6 +89,32 @@ def show_command(
     policy = load_policy(name)
     plan = make_plan(resolved, [policy], seed=1, any_host=True)
     (compiled,) = plan.policies
+    values = resolve_params(policy, resolved.host.spares)
+    behind = numbers_behind(compiled, resolved)
+    if as_json:
+        print_json(
+            {
+                "name": source.name,
+                "origin": source.origin,
+                "description": inspect.getdoc(source.cls) or "",
+                "status": source.note("Status"),
+                "needs": source.note("Needs"),
+                "scenario": scenario,
+                "shared": compiled.shared,
+                "uses_hgm": compiled.uses_hgm,
+                "acts_on_corrected_errors": compiled.acts_on_ces,
+                "stage2_only": compiled.stage2_only,
+                "rules": list(compiled.text),
+                "ladder": state_ladder(compiled, plan.ladder.sizes),
+                "parameters": [
+                    {"name": p.name, "value": values[p.name], "low": p.allowed.low, "high": p.allowed.high}
+                    for p in source.cls.parameters().values()
+                ],
+                "numbers": [{"key": row.key, "value": row.value, "quality": row.quality} for row in behind],
+                "digest": compiled.digest,
+            }
+        )
+        return
     typer.echo(f"{source.name}  ({source.origin})\n\n{inspect.getdoc(source.cls) or 'no description'}\n")
     if (
         set(compiled.rows[:, -2].tolist()) & {Act.UNMAP, Act.MIGRATE, Act.OFFLINE, Act.RESTART}
@@ -105,7 +144,6 @@ def show_command(
     typer.echo("\ncounters a guard may compare:")
     for counter, meaning in COUNTERS.items():
         typer.echo(f"  {counter:<15} {meaning}")
-    values = resolve_params(policy, resolved.host.spares)
     if values:
         typer.echo("\nparameters:")
         for parameter in source.cls.parameters().values():
@@ -113,7 +151,6 @@ def show_command(
             typer.echo(
                 f"  {parameter.name} = {values[parameter.name]}  ({allowed}; set with {name}:{parameter.name}=N)"
             )
-    behind = numbers_behind(compiled, resolved)
     if behind:
         typer.echo(f"\nnumbers the model takes for it ({scenario}; sources: poisonsim catalog show {scenario} --all):")
         width = max(len(row.key) for row in behind)
@@ -122,11 +159,18 @@ def show_command(
     typer.echo(f"\ndigest {compiled.digest[:12]}")
 
 
-@app.command("check")
+@app.command("check", epilog=examples("poisonsim policies check hgm2m", "poisonsim policies check migrate1g:spares=8"))
 @user_errors
 def check_command(
-    names: list[str] = typer.Argument(..., metavar="NAME|FILE.py...", help="Policies to check."),
-    scenario: str = typer.Option("seed-1t", "--scenario", help="Scenario whose leaf sizes they are checked against."),
+    names: list[str] = typer.Argument(
+        ..., metavar="NAME|FILE.py...", autocompletion=complete.policies, help="Policies to check."
+    ),
+    scenario: str = typer.Option(
+        "seed-1t",
+        "--scenario",
+        autocompletion=complete.scenarios,
+        help="Scenario whose leaf sizes they are checked against.",
+    ),
 ) -> None:
     """Load policies, run every static check and a few trials; exit code 2 if one fails."""
     from poisonsim.engine.block import run_block
@@ -139,7 +183,7 @@ def check_command(
         typer.echo(f"{policy.label}: ok; {'; '.join(policy.text)}")
 
 
-@app.command("new")
+@app.command("new", epilog=examples("poisonsim policies new my-policy"))
 @user_errors
 def new_command(
     name: str = typer.Argument(..., help="Name of the new policy, such as my-policy."),

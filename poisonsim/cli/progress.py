@@ -18,23 +18,24 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextmanager
-def progress(plan: Plan, *, quiet: bool) -> Iterator[Progress | None]:
-    """A callback for `run` that shows how far it is and what it has found."""
-    if quiet:
-        yield None
-        return
-    with progress_with(lambda tally: current_estimate(plan, tally)) as callback:
+def progress(plan: Plan, *, at_most: bool = False) -> Iterator[Progress]:
+    """A callback for `run` that shows how far it is and what it has found.
+
+    Args:
+        at_most: Whether it may stop before all its trials, so that nobody knows how long it takes.
+    """
+    with progress_with(lambda tally: current_estimate(plan, tally), at_most=at_most) as callback:
         yield callback
 
 
 @contextmanager
-def progress_with(estimate: Callable[[Tally], str]) -> Iterator[Progress]:
+def progress_with(estimate: Callable[[Tally], str], *, at_most: bool = False) -> Iterator[Progress]:
     """As `progress`, for what `estimate` makes of the tally so far."""
     if sys.stderr.isatty():
-        with _bar(estimate) as callback:
+        with _bar(estimate, at_most) as callback:
             yield callback
     else:
-        yield _lines(estimate)
+        yield _lines(estimate, at_most)
 
 
 def current_estimate(plan: Plan, tally: Tally) -> str:
@@ -48,7 +49,7 @@ def current_estimate(plan: Plan, tally: Tally) -> str:
     return f"{plan.policies[-1].label}: {what} guest lost {format_bytes(known * plan.ladder.base_bytes)}"
 
 
-def _lines(estimate: Callable[[Tally], str]) -> Progress:
+def _lines(estimate: Callable[[Tally], str], at_most: bool) -> Progress:
     started = last = time.monotonic()
 
     def show(done: int, wanted: int, tally: Callable[[], Tally]) -> None:
@@ -57,18 +58,25 @@ def _lines(estimate: Callable[[Tally], str]) -> Progress:
         if now - last >= _SECONDS_BETWEEN_LINES and done < wanted:
             last = now
             left = (now - started) / done * (wanted - done)
-            print(f"{done:,}/{wanted:,} trials, {left:.0f} s left, {estimate(tally())}", file=sys.stderr)
+            far = (
+                f"{done:,} of at most {wanted:,} trials"
+                if at_most
+                else f"{done:,}/{wanted:,} trials, {left:.0f} s left"
+            )
+            print(f"{far}, {estimate(tally())}", file=sys.stderr)
 
     return show
 
 
 @contextmanager
-def _bar(estimate: Callable[[Tally], str]) -> Iterator[Progress]:
+def _bar(estimate: Callable[[Tally], str], at_most: bool) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    columns = [BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")]
+    if not at_most:
+        columns.append(TimeRemainingColumn())
     last = 0.0
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)

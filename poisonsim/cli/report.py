@@ -8,6 +8,8 @@ import typer
 
 from poisonsim.cli.common import collected_warnings, user_errors
 
+EXAMPLES = ("poisonsim report reports/mine",)
+
 
 @user_errors
 def report_command(

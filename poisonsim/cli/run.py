@@ -3,46 +3,74 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from poisonsim.cli.common import collected_warnings, print_json, user_errors
+from poisonsim.cli import complete
+from poisonsim.cli.common import collected_warnings, going_on, one_output, print_csv, print_json, user_errors
 
 if TYPE_CHECKING:
     from poisonsim.engine.plan import Plan
+    from poisonsim.results.conditions import Condition, Verdict, Width
+    from poisonsim.results.result import Result
     from poisonsim.scenario import ResolvedScenario
 
 REFERENCE = "unmap1g"
 DEFAULT_POLICIES = [REFERENCE, "hgm4k", "hgm2m", "migrate1g"]
+FAILED = 3
+"""Exit code where a `--fail-if` holds."""
 EXAMPLES = (
-    "Examples:  poisonsim run --policy hgm2m  |  "
-    "poisonsim run cloud-1t-ddr4 --policy unmap1g --policy hgm2m --years 3  |  "
-    "poisonsim run fleet.toml --policy migrate1g:spares=8 --set host.cpu=zen5 --json"
+    "poisonsim run --policy hgm2m",
+    "poisonsim run cloud-1t-ddr4 --policy unmap1g --policy hgm2m --years 3",
+    "poisonsim run fleet.toml --policy migrate1g:spares=8 --set host.cpu=zen5 --json",
+    "poisonsim run --policy hgm2m --until 'p99(slowdown) within 1%' --fail-if 'p99(slowdown) > 1.02'",
 )
 
 
 @user_errors
 def run_command(
-    scenario: str = typer.Argument("seed-1t", help="Scenario: a name from `poisonsim catalog list`, or a TOML file."),
+    scenario: str = typer.Argument(
+        "seed-1t", metavar="SCENARIO", autocompletion=complete.scenarios,
+        help="Scenario: a name from `poisonsim catalog list`, or a TOML file.",
+    ),
     policy: list[str] = typer.Option(
-        [], "--policy", "-p", metavar="NAME[:PARAM=N]|FILE.py",
+        [], "--policy", "-p", metavar="NAME[:PARAM=N]|FILE.py", autocompletion=complete.policies,
         help="Policy to simulate; repeat for more. The status quo, unmap1g, runs beside them. Default: four of them.",
     ),
     trials: int = typer.Option(
-        None, "--trials", "-n", min=1, help="VM lifetimes. Default: as many as let about 20,000 see an error."
+        None, "--trials", "-n", min=1, metavar="N", show_default=False,
+        help="VM lifetimes, with --until the most. Default: as many as let about 20,000 see an error; with --until 50 "
+        "times as many.",
     ),
-    seed: int = typer.Option(1, "--seed", min=0, help="Same seed, same result, on any number of threads."),
+    until: str = typer.Option(
+        None, "--until", metavar="CONDITION", show_default=False,
+        help="Go on until an interval (95 %) is this narrow to each side: 'p99(guest_lost_bytes) within 5%', or within "
+        "an amount. Default: run all --trials.",
+    ),
+    fail_if: list[str] = typer.Option(
+        [], "--fail-if", metavar="CONDITION", show_default=False,
+        help="Exit with code 3 if this holds at the end, such as 'p99(slowdown) > 1.02'. Default: never. Asked of "
+        "every --policy, or of one that it names: 'hgm2m: P(guest_lost_bytes > 8GiB) > 1%'. Repeat for more.",
+    ),
+    seed: int = typer.Option(1, "--seed", min=0, metavar="N", help="Same seed, same result, on any number of threads."),
     years: str = typer.Option(
         None, "--years", metavar="TIME", help="Horizon, such as 5 or 18months. Default: the scenario's."
     ),
     settings: list[str] = typer.Option(
-        [], "--set", metavar="KEY=VALUE", help="Override a scenario key, such as host.cpu=zen5; repeat for more."
+        [], "--set", metavar="KEY=VALUE", autocompletion=complete.settings,
+        help="Override a scenario key, such as host.cpu=zen5; repeat for more."
     ),
-    threads: int = typer.Option(None, "--threads", min=1, help="Worker threads. Default: one per core."),
-    out: Path = typer.Option(None, "--out", "-o", help="Run folder. Default: reports/<scenario>-<run id>."),
-    vms: int = typer.Option(10_000, "--vms", min=1, help="Size of the fleet that the last lines speak of."),
+    threads: int = typer.Option(None, "--threads", min=1, metavar="N", help="Worker threads. Default: one per core."),
+    out: Path = typer.Option(
+        None, "--out", "-o", metavar="FOLDER", help="Run folder. Default: reports/<scenario>-<run id>."
+    ),
+    vms: int = typer.Option(
+        10_000, "--vms", min=1, metavar="N", help="Size of the fleet that the last lines speak of."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON on stdout, nothing else there."),
     as_csv: bool = typer.Option(False, "--csv", help="Print the summary as CSV on stdout, nothing else there."),
     dry_run: bool = typer.Option(
@@ -50,37 +78,45 @@ def run_command(
     ),
     no_report: bool = typer.Option(False, "--no-report", help="Leave out report.html and its pictures."),
 ) -> None:  # fmt: skip
-    """Simulate VM lifetimes under each policy and compare what they cost, on the same memory errors."""
+    """Simulate VM lifetimes under each policy and compare what they cost, on the same memory errors.
+
+    Conditions are of mean, p50, p95 or p99 of a metric, or of the probability P(METRIC OP VALUE) of a threshold. They
+    are judged by the best estimate; where its interval spans the bound, that is said.
+    """
     from poisonsim.cli.dry_run import print_dry_run
     from poisonsim.cli.progress import progress
     from poisonsim.cli.tables import print_result
     from poisonsim.engine.store import remove_report
-    from poisonsim.errors import ScenarioError
-    from poisonsim.results.runs import default_trials, execute, plan_run
+    from poisonsim.results.runs import default_trials, execute, most_trials, plan_run
     from poisonsim.scenario import resolve_scenario
 
-    if as_json and as_csv or dry_run and (as_json or as_csv):
-        raise ScenarioError("--json, --csv and --dry-run exclude each other; give one of them")
+    one_output({"--json": as_json, "--csv": as_csv, "--dry-run": dry_run})
     resolved = resolve_scenario(scenario, overrides=settings, years=years)
     chosen = policy or DEFAULT_POLICIES
     if REFERENCE not in chosen:
         chosen = [REFERENCE, *chosen]
     plan = plan_run(resolved.scenario, policies=chosen, seed=seed)
-    wanted = trials or default_trials(resolved.scenario)
+    asked = plan.labels[1 if chosen != (policy or DEFAULT_POLICIES) else 0 :]
+    width = None if until is None else _width(plan, until, asked)
+    wanted = trials or default_trials(resolved.scenario) if width is None else most_trials(plan, trials)
+    conditions = _conditions(plan, fail_if, asked, wanted)
     if dry_run:
         print_dry_run(resolved, plan, wanted, threads)
         return
     folder = out or Path("reports") / f"{resolved.name}-{plan.run_id[:12]}"
-    command = command_line(scenario, plan, wanted, settings, years)
+    command = partial(command_line, scenario, plan, settings, years)
     quiet = as_json or as_csv
     _note_pinned_mappings(resolved, plan)
     with collected_warnings():
-        with progress(plan, quiet=False) as callback:
-            result = execute(plan, trials=wanted, threads=threads, out=folder, progress=callback, command=command)
+        kept, at_most = f"finished blocks are kept in {folder}", width is not None
+        with going_on(kept), progress(plan, at_most=at_most) as callback:
+            result = execute(
+                plan, trials=wanted, threads=threads, out=folder, progress=callback, command=command, until=width
+            )
         if as_json:
             print_json(result.to_dict())
         elif as_csv:
-            typer.echo(result.summary().to_csv(index=False), nl=False)
+            print_csv(result.summary())
         else:
             print_result(result, resolved, vms=vms)
         if no_report:
@@ -88,14 +124,75 @@ def run_command(
         else:
             from poisonsim.report import write_report
 
-            write_report(result, folder, command=command)
+            write_report(result, folder, command=command(result.n_trials))
     typer.echo(f"\nrun folder  {folder}", err=quiet)
     if not no_report:
         typer.echo(f"open        {folder / 'report.html'}", err=quiet)
     typer.echo(f"next        poisonsim policies show {_without_parameters(plan.policies[-1].spec)}", err=quiet)
+    failed = [_print_verdicts(condition.verdicts(result)) for condition in conditions]
+    problem = "" if width is None else _print_width(result, width, wanted)
+    if any(failed):
+        raise typer.Exit(FAILED)
+    if problem:
+        raise typer.Exit(2)
 
 
-def command_line(scenario: str, plan: Plan, trials: int, settings: list[str], years: str | None) -> str:
+def _conditions(plan: Plan, texts: Sequence[str], asked: Sequence[str], trials: int) -> list[Condition]:
+    """What `--fail-if` asks, checked before any trial runs."""
+    from poisonsim.errors import MetricError
+    from poisonsim.results.conditions import check_trials, parse_condition
+    from poisonsim.results.metrics import metrics_for
+
+    found, problems = [], []
+    for text in texts:
+        try:
+            condition = parse_condition(text, metrics_for(plan.ladder.sizes), plan.labels, asked)
+            check_trials(condition.quantity, plan, trials)
+            found.append(condition)
+        except MetricError as error:
+            problems += [f"--fail-if {problem}" for problem in error.problems]
+    if problems:
+        raise MetricError(problems)
+    return found
+
+
+def _width(plan: Plan, text: str, asked: Sequence[str]) -> Width:
+    """What `--until` asks, of the policies that were asked for."""
+    from poisonsim.errors import MetricError
+    from poisonsim.results.until import width_of
+
+    try:
+        return width_of(plan, text, asked)
+    except MetricError as error:
+        raise MetricError([f"--until {problem}" for problem in error.problems]) from None
+
+
+def _print_verdicts(verdicts: Sequence[Verdict]) -> bool:
+    """Says under which policies a condition holds, and where it may as well not; whether it does under any."""
+    for verdict in verdicts:
+        if verdict.holds or not verdict.clear:
+            typer.echo(f"{'failed: ' if verdict.holds else 'note: '}{verdict}", err=True)
+    return any(verdict.holds for verdict in verdicts)
+
+
+def _print_width(result: Result, width: Width, most: int) -> str:
+    """Says how many trials it took, or what stood in the way; returns what no number of them would mend."""
+    if width.reached(result):
+        typer.echo(f"reached: {width.text} after {result.n_trials:,} trials; {width.describe(result)}", err=True)
+        return ""
+    if problem := width.problem(result):
+        typer.echo(f"error: --until: {problem}", err=True)
+        return problem
+    wanted = width.trials_wanted(result)
+    more = f"about {float(f'{wanted:.2g}'):,.0f} would do: raise --trials"
+    if wanted > result.plan.most_trials:
+        more = "raise --trials, or ask for less"
+    told = f"not reached: {width.text} within {most:,} trials; {width.describe(result)}"
+    typer.echo(f"warning: {told}; {more}", err=True)
+    return ""
+
+
+def command_line(scenario: str, plan: Plan, settings: list[str], years: str | None, trials: int) -> str:
     """The command that computes this run again, on any machine and number of threads."""
     words = ["poisonsim", "run", scenario]
     for policy in plan.policies:

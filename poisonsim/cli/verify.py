@@ -17,9 +17,11 @@ DIFFERS = 3
 """Exit code when a check does not hold: neither a usage error nor, of itself, a bug."""
 
 EXAMPLES = (
-    "Examples:  poisonsim verify --kernel  |  sudo poisonsim verify --kernel --reserve  |  "
-    "poisonsim verify --model --cpu zen4  |  poisonsim verify --published  ||  "
-    "Exit codes: 0 all that could be checked agree, 3 something differs."
+    "poisonsim verify --kernel",
+    "sudo poisonsim verify --kernel --reserve",
+    "poisonsim verify --model --cpu zen4",
+    "poisonsim verify --published",
+    "Exit codes: 0 all that could be checked agree, 3 something differs.",
 )
 
 

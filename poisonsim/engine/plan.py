@@ -91,6 +91,11 @@ class Plan:
     ladder: Ladder
     policies: tuple[CompiledPolicy, ...]
 
+    @property
+    def labels(self) -> list[str]:
+        """Labels of the policies."""
+        return [policy.label for policy in self.policies]
+
     @cached_property
     def strata(self) -> Strata:
         """How trials are shared out over numbers of incidents."""

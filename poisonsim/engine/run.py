@@ -13,6 +13,7 @@ from poisonsim.engine.plan import Plan
 from poisonsim.engine.store import read_block, write_block
 
 Progress = Callable[[int, int, Callable[[], Tally]], None]
+Stop = Callable[[int, Callable[[], Tally]], bool]
 
 
 def simulate_plan(
@@ -23,8 +24,9 @@ def simulate_plan(
     executor: Executor | None = None,
     folder: Path | None = None,
     progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> Tally:
-    """The tally of the first `trials` trials of `plan`.
+    """The tally of the first `trials` trials of `plan`, or of as many whole blocks as `stop` wants.
 
     Blocks already in `folder` are read, not computed; new ones are written there. Which thread computes a block
     never changes a value, and blocks are added up in order.
@@ -33,6 +35,9 @@ def simulate_plan(
         threads: Worker threads; default one per core.
         executor: Any executor to use instead; it is not shut down.
         progress: Called after each block with trials done, trials wanted, and a function that gives the tally so far.
+        stop: Called after each block with the number of blocks added up, which are the first ones in order, and a
+            function that gives their tally; true ends the run there. Blocks that were computed ahead are dropped, so
+            that neither the result nor the folder depends on how many threads there were.
 
     Raises:
         PolicyError: A policy's `decide` answered what cannot be done.
@@ -41,10 +46,12 @@ def simulate_plan(
     merger = Merger(len(plan.policies), len(year_points(plan)))
     own = None if executor is not None else ThreadPoolExecutor(threads or os.cpu_count() or 1, "poisonsim")
     try:
-        for block in _in_order(plan, trials, executor or own, folder):
+        for n_blocks, block in enumerate(_in_order(plan, trials, executor or own, folder, ahead=stop is None), 1):
             merger.add(block)
             if progress is not None:
                 progress(merger.n_trials, trials, merger.tally)
+            if stop is not None and stop(n_blocks, merger.tally):
+                break
     finally:
         if own is not None:
             own.shutdown(wait=True, cancel_futures=True)
@@ -57,37 +64,53 @@ def block_sizes(plan: Plan, trials: int) -> list[int]:
     return [plan.block_trials] * full + ([rest] if rest else [])
 
 
-def _in_order(plan: Plan, trials: int, executor: Executor | None, folder: Path | None) -> Iterator[Block]:
-    """Every block in order, with only a few computed ahead of the one that is due, so that memory stays flat."""
+def _in_order(
+    plan: Plan, trials: int, executor: Executor | None, folder: Path | None, *, ahead: bool
+) -> Iterator[Block]:
+    """Every block in order, with only a few computed ahead of the one that is due, so that memory stays flat.
+
+    Args:
+        ahead: Write blocks as soon as they are computed; else only once all before them have been taken.
+    """
     assert executor is not None
     sizes = block_sizes(plan, trials)
-    ahead = 2 * (os.cpu_count() or 1) + 2
+    most_ahead = 2 * (os.cpu_count() or 1) + 2
     pending: dict[Future[Block], int] = {}
     ready: dict[int, Block] = {}
     submitted = due = 0
     try:
         while due < len(sizes):
-            while submitted < min(due + ahead, len(sizes)):
-                future = executor.submit(_block, plan, submitted, sizes[submitted], folder)
+            while submitted < min(due + most_ahead, len(sizes)):
+                future = executor.submit(_block, plan, submitted, sizes[submitted], folder, ahead)
                 pending[future] = submitted
                 submitted += 1
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 ready[pending.pop(future)] = future.result()
             while due in ready:
-                yield ready.pop(due)
+                block = ready.pop(due)
+                if folder is not None and not ahead:
+                    _keep(plan, block, folder)
+                yield block
                 due += 1
     finally:
         for future in pending:
             future.cancel()
 
 
-def _block(plan: Plan, index: int, n_trials: int, folder: Path | None) -> Block:
-    """One block from the folder if it is there and covers the same trials, else computed; the longer one is kept."""
+def _block(plan: Plan, index: int, n_trials: int, folder: Path | None, write: bool) -> Block:
+    """One block from the folder if it is there and covers the same trials, else computed."""
     stored = read_block(folder, plan.run_id, index) if folder is not None else None
     if stored is not None and stored.n_trials == n_trials:
         return stored
     block = run_block(plan, index, n_trials)
-    if folder is not None and (stored is None or stored.n_trials < n_trials):
-        write_block(folder, plan.run_id, block)
+    if folder is not None and write:
+        _keep(plan, block, folder)
     return block
+
+
+def _keep(plan: Plan, block: Block, folder: Path) -> None:
+    """Writes a block, unless the folder holds it already, or a longer one."""
+    stored = read_block(folder, plan.run_id, block.index)
+    if stored is None or stored.n_trials < block.n_trials:
+        write_block(folder, plan.run_id, block)

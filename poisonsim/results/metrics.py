@@ -6,12 +6,16 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from poisonsim.errors import MetricError, did_you_mean
 from poisonsim.units import parse_bytes
+
+if TYPE_CHECKING:
+    from poisonsim.results.statistics import Distribution, Estimate
 
 
 @dataclass(frozen=True)
@@ -213,3 +217,17 @@ def parse_threshold(text: str, metrics: tuple[Metric, ...]) -> Threshold:
             f"'{text}': {error}; {name} takes {allowed.get(metric.unit, f'a number of {metric.unit}')}"
         ) from None
     return Threshold(metric, symbol, value)
+
+
+def mean_of(metric: Metric, distribution: Distribution) -> Estimate:
+    """Mean of a metric's values; of a 0/1 metric that has no others, the probability of 1.
+
+    Examples:
+        >>> from poisonsim.results.statistics import Distribution
+        >>> lost = known_metric("vm_lost", metrics_for(("1G", "4K")))
+        >>> print(mean_of(lost, Distribution.of(np.array([0.0, 1.0]), np.array([990, 10]))))
+        0.01 (0.0048–0.018)
+    """
+    if metric.kind == "flag" and set(distribution.values) <= {0.0, 1.0}:
+        return distribution.share(distribution.values == 1)
+    return distribution.mean(metric.unit)

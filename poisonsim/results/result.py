@@ -18,7 +18,7 @@ from poisonsim.engine.state import ERRORS, STRATUM
 from poisonsim.errors import FewTailTrials, MetricError, did_you_mean
 from poisonsim.results.compare import Comparison
 from poisonsim.results.fleet import Fleet
-from poisonsim.results.metrics import Metric, known_metric, parse_threshold
+from poisonsim.results.metrics import Metric, known_metric, mean_of, parse_threshold
 from poisonsim.results.paths import StateIndex, histories, life_trials, time_averages
 from poisonsim.results.statistics import Distribution, Estimate, is_reported, trials_needed, without_empty
 from poisonsim.results.values import Valuer
@@ -196,6 +196,20 @@ class Result:
         """Values of a metric over all trials of one policy, with how many trials of each stratum have each."""
         return self._distribution(self._policy(policy), self._column(metric), self._point_of(year))
 
+    def mean(self, policy: str, metric: str, year: float | None = None) -> Estimate:
+        """Mean of a metric over all trials, with its interval; of a 0/1 metric the probability, with its exact one.
+
+        Raises:
+            MetricError: No such policy or metric, or a year that is not on the grid.
+
+        Examples:
+            >>> import poisonsim as ps
+            >>> print(ps.run("seed-1t-distinct", policies=["hgm2m"], trials=100).mean("hgm2m", "errors"))
+            100 UEs
+        """
+        known = known_metric(metric, self.metrics)
+        return mean_of(known, self.distribution(policy, metric, year))
+
     def when_hit(self, policy: str, metric: str, year: float | None = None) -> Distribution:
         """As `distribution`, over VMs that have seen at least one UE by then; the mean has a delta-method interval.
 
@@ -326,10 +340,7 @@ class Result:
 
     @staticmethod
     def _row(metric: Metric, distribution: Distribution) -> dict[str, float]:
-        if metric.kind == "flag" and len(distribution.values) <= 2 and set(distribution.values) <= {0.0, 1.0}:
-            mean = distribution.share(distribution.values == 1)
-        else:
-            mean = distribution.mean()
+        mean = mean_of(metric, distribution)
         row = {"mean": mean.best, "mean_low": mean.low, "mean_high": mean.high}
         quantiles = {name: distribution.quantile(q) for name, q in QUANTILES.items()}
         row |= {name: np.nan if e is None else e.best for name, e in quantiles.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from importlib.metadata import version
 from math import log10
@@ -18,7 +18,9 @@ from poisonsim.engine.store import SCHEMA, read_block, read_manifest, write_json
 from poisonsim.errors import PolicyError, RunFolderError, ScenarioError
 from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.policy import Policy
+from poisonsim.results.conditions import Width, check_trials
 from poisonsim.results.result import Result
+from poisonsim.results.until import MOST_TIMES, stop_rule, width_of
 from poisonsim.scenario import Scenario, load_scenario
 
 DEFAULT_SEED = 1
@@ -36,6 +38,7 @@ def run(
     out: str | Path | None = None,
     progress: Progress | None = None,
     command: str = "",
+    until: str | None = None,
 ) -> Result:
     """Simulates `trials` VM lifetimes under each policy, on identical error histories.
 
@@ -49,10 +52,13 @@ def run(
         out: Run folder to write, and to continue where it holds blocks of this run already.
         progress: Called after each block; see `poisonsim.engine.run.simulate_plan`.
         command: How to make this run again, kept in the run folder and shown in its report.
+        until: Stop once an interval is this narrow, such as `"p99(guest_lost_bytes) within 5%"`; `trials` is then the
+            most, 50 times its default. See `poisonsim.results.conditions.parse_width`.
 
     Raises:
         ScenarioError: The scenario, or an argument, cannot be used.
         PolicyError: All problems of all policies, before any trial runs.
+        MetricError: `until` means nothing, or cannot be told from so few trials.
         RunFolderError: `out` cannot be written, or holds another run.
 
     Examples:
@@ -62,7 +68,11 @@ def run(
         0.0
     """
     plan = plan_run(scenario_of(scenario), policies=policies, seed=seed)
-    return execute(plan, trials=trials, threads=threads, executor=executor, out=out, progress=progress, command=command)
+    width = None if until is None else width_of(plan, until)
+    return execute(
+        plan, trials=trials, threads=threads, executor=executor, out=out, progress=progress,
+        command=lambda _: command, until=width,
+    )  # fmt: skip
 
 
 def scenario_of(scenario: Scenario | str | Path) -> Scenario:
@@ -86,22 +96,37 @@ def execute(
     executor: Executor | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
-    command: str = "",
+    command: Callable[[int], str] = lambda trials: "",
+    until: Width | None = None,
 ) -> Result:
     """As `run`, for a plan that `plan_run` has checked.
 
+    Args:
+        command: Gives how to make this run again with so many trials.
+        until: Made by `width_of`.
+
     Raises:
         ScenarioError: `trials` or `threads` cannot be used.
+        MetricError: `until` cannot be told from so few trials.
         RunFolderError: `out` cannot be written, or holds another run.
     """
+    if until is not None:
+        trials = most_trials(plan, trials)
     trials = trials_of(plan, trials, threads)
+    if until is not None:
+        check_trials(until.quantity, plan, trials)
     folder = None if out is None else Path(out)
     if folder is not None:
         _claim_folder(folder, plan)
-        write_json(folder / "run.json", manifest_of(plan, trials, command))
-    tally = simulate_plan(plan, trials=trials, threads=threads, executor=executor, folder=folder, progress=progress)
+        write_json(folder / "run.json", manifest_of(plan, trials, command(trials)))
+    stop = None if until is None else stop_rule(plan, until)
+    tally = simulate_plan(
+        plan, trials=trials, threads=threads, executor=executor, folder=folder, progress=progress, stop=stop
+    )
     result = Result(plan, tally)
     if folder is not None:
+        if result.n_trials != trials:
+            write_json(folder / "run.json", manifest_of(plan, result.n_trials, command(result.n_trials)))
         write_whole(folder / "summary.csv", result.summary().to_csv(index=False).encode())
     return result
 
@@ -125,6 +150,16 @@ def trials_of(plan: Plan, trials: int | None, threads: int | None = None) -> int
     if problems:
         raise ScenarioError(problems)
     return trials
+
+
+def most_trials(plan: Plan, trials: int | None) -> int:
+    """The most trials of a run that stops by itself: as many as were given, or 50 times the default.
+
+    Examples:
+        >>> most_trials(plan_run(Scenario(), policies=["hgm2m"]), None)
+        1000000
+    """
+    return min(MOST_TIMES * default_trials(plan.scenario), plan.most_trials) if trials is None else trials
 
 
 def plan_run(scenario: Scenario, *, policies: Iterable[str | Policy | type[Policy]], seed: int = DEFAULT_SEED) -> Plan:
@@ -212,10 +247,11 @@ def open_run(folder: str | Path) -> Result:
         else:
             merger.add(block)
     if missing:
+        whole = folder.parent.parent if folder.parent.name == "points" else folder  # a point belongs to a sweep
         raise RunFolderError(
             f"{folder}: blocks {', '.join(missing[:10])} are missing or damaged; "
             "run the same command again, it computes only those: "
-            f"{manifest.get('command') or 'poisonsim.run(...)'} --out {folder}"
+            f"{manifest.get('command') or 'poisonsim.run(...)'} --out {whole}"
         )
     return Result(plan, merger.tally())
 

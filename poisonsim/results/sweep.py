@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from itertools import product
 from math import isnan
 from pathlib import Path
@@ -15,14 +16,12 @@ import pandas as pd
 
 from poisonsim.engine.merge import Tally
 from poisonsim.engine.plan import Plan
-from poisonsim.engine.state import ERRORS
-from poisonsim.errors import PoisonsimError, PolicyError, ScenarioError
-from poisonsim.faults.arrivals import arrivals_of
+from poisonsim.errors import PoisonsimError, PolicyError, RunFolderError, ScenarioError
 from poisonsim.policy import Policy, load_policies
 from poisonsim.results.result import Result
-from poisonsim.results.runs import DEFAULT_SEED, execute, plan_run, policies_of, scenario_of, trials_of
-from poisonsim.results.statistics import TAIL_TRIALS
-from poisonsim.results.sweep_grid import Settings, places, settings_text, spelled, values_of
+from poisonsim.results.runs import DEFAULT_SEED, execute, open_run, plan_run, policies_of, scenario_of, trials_of
+from poisonsim.results.sweep_folder import SweepFolder
+from poisonsim.results.sweep_grid import Settings, at_point, is_parameter, places, settings_text, spelled, values_of
 from poisonsim.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -70,11 +69,19 @@ class SweepPlan:
         scenario: What is the same at every point, and the swept keys as they were.
         over: Values of each swept key.
         points: Every point, the last key changing fastest.
+        policies: Labels of the policies as they were asked for, without swept parameters.
     """
 
     scenario: Scenario
     over: Mapping[str, tuple[object, ...]]
     points: tuple[PlannedPoint, ...]
+    policies: tuple[str, ...]
+
+    @property
+    def sweep_id(self) -> str:
+        """SHA-256 over all that can change a result at any point; trials, threads and progress are not in it."""
+        identity = [[settings_text(settings), plan.run_id] for settings, plan in self.points]
+        return sha256(json.dumps(identity).encode()).hexdigest()
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,6 +92,8 @@ class Sweep:
         scenario: What is the same at every point, and the swept keys as they were.
         over: Values of each swept key.
         points: `(settings, result)` of every point, the last key changing fastest.
+        policies: Labels of the policies as they were asked for. Where a parameter is swept, a result's own labels have
+            its value; they come in the same order.
 
     Examples:
         >>> import poisonsim as ps
@@ -98,11 +107,7 @@ class Sweep:
     scenario: Scenario
     over: Mapping[str, tuple[object, ...]]
     points: tuple[SweepPoint, ...]
-
-    @property
-    def policies(self) -> tuple[str, ...]:
-        """Labels of the policies, in the order they were asked for."""
-        return self.points[0].result.policies
+    policies: tuple[str, ...]
 
     def summary(self) -> pd.DataFrame:
         """One row per point, policy, metric and year.
@@ -110,6 +115,7 @@ class Sweep:
         Returns:
             A column for each swept key, then those of `Result.summary()`: policy, metric, unit, year, mean, mean_low,
             mean_high, p50, p95, p99, p99_low, p99_high. A value that is a table is text, as in TOML.
+            Policies are called what they are in `policies`.
 
         Examples:
             >>> import poisonsim as ps
@@ -122,6 +128,7 @@ class Sweep:
         frames = []
         for settings, result in self.points:
             frame = result.summary()
+            frame["policy"] = frame["policy"].map(dict(zip(result.policies, self.policies, strict=True)))
             for place, (key, value) in enumerate(settings.items()):
                 frame.insert(place, key, spelled(value) if isinstance(value, Mapping) else value)
             frames.append(frame)
@@ -157,23 +164,27 @@ def sweep(
     threads: int | None = None,
     executor: Executor | None = None,
     progress: SweepProgress | None = None,
+    out: str | Path | None = None,
 ) -> Sweep:
     """Simulates each policy at every point of a grid of scenario values, all with the same seed.
 
-    Points that differ in none but `VALUED_KEYS`, such as `host.cpu`, are simulated once. No run folder is
-    written.
+    Points that differ in none but `VALUED_KEYS`, such as `host.cpu`, are simulated once.
 
     Args:
         scenario: A scenario, or the name or path of one.
-        over: Values of each dotted key, as `--set` takes them; None for all of a key with a closed set of values.
+        over: Values of each dotted key, as `--set` takes them, or of a policy's parameter, such as
+            `"migrate1g:spares"`; None for all of a key with a closed set of values.
         policies: Names (`"hgm2m"`, `"migrate1g:spares=8"`), files (`"./mine.py"`), classes or instances.
         trials: VM lifetimes at each point; default as many as let about 20,000 VMs see an error there.
         seed: Same seed, same result, whatever the number of threads; that of every point.
         threads: Worker threads; default one per core.
         executor: Any `concurrent.futures.Executor` to use instead of threads.
         progress: Called after each block; see `SweepProgress`.
+        out: Sweep folder to write, and to continue where it holds points of this sweep already: a run folder per
+            simulated point, and `sweep.csv`, the summary.
 
     Raises:
+        RunFolderError: `out` cannot be written, or holds another sweep.
         ScenarioError: The scenario, a key, a value at some point, or an argument cannot be used; or the grid has more
             than 400 points.
         PolicyError: All problems of all policies at all points, before any trial runs.
@@ -188,7 +199,7 @@ def sweep(
         kept False
     """
     plan = plan_sweep(scenario, over=over, policies=policies, seed=seed)
-    return execute_sweep(plan, trials=trials, threads=threads, executor=executor, progress=progress)
+    return execute_sweep(plan, trials=trials, threads=threads, executor=executor, progress=progress, out=out)
 
 
 def plan_sweep(
@@ -204,28 +215,28 @@ def plan_sweep(
         ScenarioError, PolicyError: As `sweep`.
     """
     scenario = scenario_of(scenario)
-    values = values_of(scenario, over)
     loaded = load_policies(policies_of(policies))
+    values = values_of(scenario, over, loaded)
     points: list[PlannedPoint] = []
     grid: list[Settings] = [dict(zip(values, point, strict=True)) for point in product(*values.values())]
     refused: dict[type[PoisonsimError], dict[str, list[Settings]]] = {ScenarioError: {}, PolicyError: {}}
     for settings in grid:
         try:
-            at_point = scenario.replace(settings)
+            there = scenario.replace({key: value for key, value in settings.items() if not is_parameter(key)})
         except ScenarioError as error:
             for problem in error.problems:
                 where = "--over " if problem.partition(":")[0] in settings else ""
                 refused[ScenarioError].setdefault(f"{where}{problem}", []).append(settings)
             continue
         try:
-            points.append(PlannedPoint(settings, plan_run(at_point, policies=loaded, seed=seed)))
+            points.append(PlannedPoint(settings, plan_run(there, policies=at_point(loaded, settings), seed=seed)))
         except PolicyError as error:
             for problem in error.problems:
                 refused[PolicyError].setdefault(problem, []).append(settings)
     for kind, problems in refused.items():
         if problems:
             raise kind([f"{problem}; {places(at, len(grid))}" for problem, at in problems.items()])
-    return SweepPlan(scenario, values, tuple(points))
+    return SweepPlan(scenario, values, tuple(points), tuple(policy.label for policy in loaded))
 
 
 def execute_sweep(
@@ -235,11 +246,17 @@ def execute_sweep(
     threads: int | None = None,
     executor: Executor | None = None,
     progress: SweepProgress | None = None,
+    out: str | Path | None = None,
+    command: str = "",
 ) -> Sweep:
     """As `sweep`, for points that `plan_sweep` has checked.
 
+    Args:
+        command: How to make this sweep again, kept in its folder and in the run folders of its points.
+
     Raises:
         ScenarioError: `trials` or `threads` cannot be used.
+        RunFolderError: `out` cannot be written, or holds another sweep.
     """
     keys = [_states_key(point.plan) for point in plan.points]
     distinct = dict(zip(reversed(keys), reversed(plan.points), strict=True))  # the first point of each key stays
@@ -247,8 +264,15 @@ def execute_sweep(
     for key in dict.fromkeys(keys):
         with _told_where(distinct[key].settings):
             wanted[key] = trials_of(distinct[key].plan, trials, threads)
+    folder = None if out is None else SweepFolder(Path(out))
+    if folder is not None:
+        rows = [
+            (point.settings, distinct[key].plan.run_id, wanted[key])
+            for key, point in zip(keys, plan.points, strict=True)
+        ]
+        folder.begin(plan, rows, command)
     total, before = sum(wanted.values()), 0
-    tallies: dict[str, Tally] = {}
+    results: dict[str, Result] = {}
     for key, n_trials in wanted.items():
         point = distinct[key]
 
@@ -259,38 +283,56 @@ def execute_sweep(
                 progress(before + done, total, point, tally)
 
         with _told_where(point.settings):
-            found = execute(point.plan, trials=n_trials, threads=threads, executor=executor, progress=show)
-        tallies[key], before = found.tally, before + n_trials
-    points = (
-        SweepPoint(settings, Result(run, tallies[key])) for key, (settings, run) in zip(keys, plan.points, strict=True)
-    )
-    return Sweep(plan.scenario, plan.over, tuple(points))
+            results[key] = execute(
+                point.plan, trials=n_trials, threads=threads, executor=executor, progress=show,
+                out=None if folder is None else folder.point(point.plan.run_id), command=lambda _: command,
+            )  # fmt: skip
+        before += n_trials
+    points = [
+        SweepPoint(settings, results[key] if run is distinct[key].plan else Result(run, results[key].tally))
+        for key, (settings, run) in zip(keys, plan.points, strict=True)
+    ]
+    found = Sweep(plan.scenario, plan.over, tuple(points), plan.policies)
+    if folder is not None:
+        folder.finish(found)
+    return found
 
 
-def clearly_lowest(result: Result, metric: str, year: float | None = None) -> tuple[str, ...]:
-    """Policies whose mean of a metric is lower than that of all others, paired trial by trial, at 95 % each.
+def open_sweep(folder: str | Path) -> Sweep:
+    """The sweep in a folder that `sweep(..., out=…)` or the command line wrote.
 
-    Those that never differ are lowest together. None where a difference is not clear, or fewer than 10 trials saw a UE.
+    Raises:
+        RunFolderError: No sweep folder, written by another version, edited, or with points missing or damaged.
 
     Examples:
-        >>> import poisonsim as ps
-        >>> res = ps.run("seed-1t-distinct", policies=["unmap1g", "hgm4k", "hgm2m"], trials=1000)
-        >>> clearly_lowest(res, "guest_lost_bytes"), clearly_lowest(res, "capacity_cost_bytes")
-        (('hgm4k', 'hgm2m'), ('hgm2m',))
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     made = sweep("seed-1t", over={"host.spares": [0, 4]}, policies=["hgm2m"], trials=1000, out=f"{place}/a")
+        ...     print(open_sweep(f"{place}/a"))
+        <poisonsim sweep: 2 points over host.spares; hgm2m>
     """
-    errors = result.tally.states[0][:, ERRORS] > 0
-    n_hit = int(result.tally.counts[0][errors, -1].sum())
-    if arrivals_of(result.plan.scenario).mean > 0 and n_hit < TAIL_TRIALS:
-        return ()
-    lowest = min(result.policies, key=lambda policy: result.distribution(policy, metric, year).mean().best)
-    together = {lowest}
-    for other in set(result.policies) - together:
-        difference = result.compare(other, to=lowest).differences(metric, year).mean()
-        if difference.low == difference.high == 0:
-            together.add(other)
-        elif difference.low <= 0:
-            return ()
-    return tuple(policy for policy in result.policies if policy in together)
+    manifest = SweepFolder(Path(folder)).read()
+    runs: dict[str, Result] = {}
+    points: list[SweepPoint] = []
+    try:
+        scenario = Scenario.from_dict(manifest["scenario"])
+        for point in manifest["points"]:
+            settings, run = point["settings"], point["run"]
+            result = runs[run] if run in runs else open_run(Path(folder) / run)
+            runs[run] = result
+            there = scenario.replace({key: value for key, value in settings.items() if not is_parameter(key)})
+            if there != result.plan.scenario:  # it is of another point, and its states are valued anew
+                result = Result(replace(result.plan, scenario=there), result.tally)
+            points.append(SweepPoint(settings, result))
+    except (ScenarioError, TypeError, ValueError, AttributeError) as error:
+        raise RunFolderError(f"{folder}: is not as it was written ({error}); run the command again") from None
+    over = {key: tuple(values) for key, values in manifest["over"].items()}
+    planned = tuple(PlannedPoint(settings, result.plan) for settings, result in points)
+    if SweepPlan(scenario, over, planned, tuple(manifest["policies"])).sweep_id != manifest["sweep_id"]:
+        raise RunFolderError(
+            f"{folder}: does not match its id (edited, or written by another version); run the command again"
+        )
+    return Sweep(scenario, over, tuple(points), tuple(manifest["policies"]))
 
 
 def _states_key(plan: Plan) -> str:

@@ -10,9 +10,10 @@ from typing import Literal, TypeAlias, get_args, get_origin
 import numpy as np
 
 from poisonsim import catalog
-from poisonsim.errors import ScenarioError
+from poisonsim.errors import ScenarioError, did_you_mean
 from poisonsim.faults.laws import load_laws
 from poisonsim.memory import backings
+from poisonsim.policy import Policy
 from poisonsim.scenario import FieldFaults, Scenario
 from poisonsim.scenario_checks import GUEST_PAGES, SECTIONS, all_keys, family, keys_of, unknown_key
 from poisonsim.scenario_file import toml_value
@@ -30,8 +31,12 @@ _CATALOGUES = {
 }  # fmt: skip
 
 
-def values_of(scenario: Scenario, over: Mapping[str, Iterable[object] | None]) -> dict[str, tuple[object, ...]]:
+def values_of(
+    scenario: Scenario, over: Mapping[str, Iterable[object] | None], policies: Sequence[Policy] = ()
+) -> dict[str, tuple[object, ...]]:
     """The values of each swept key, checked as far as one can without the other keys.
+
+    A key is a dotted key of the scenario, or a parameter of one of `policies`, such as `migrate1g:spares`.
 
     Raises:
         ScenarioError: No key, an unknown one, one without values, a value twice, or too many points; all are listed.
@@ -39,6 +44,9 @@ def values_of(scenario: Scenario, over: Mapping[str, Iterable[object] | None]) -
     Examples:
         >>> values_of(Scenario(), {"host.spares": ["0", 4], "host.hvo": None})
         {'host.spares': (0, 4), 'host.hvo': (True, False)}
+        >>> from poisonsim.policy import load_policy
+        >>> values_of(Scenario(), {"migrate1g:spares": ["0", 4]}, [load_policy("migrate1g")])
+        {'migrate1g:spares': (0, 4)}
     """
     if not isinstance(over, Mapping):
         raise ScenarioError(f"over = {shown(over)} is not a table of keys; write one such as {{'host.spares': [0, 4]}}")
@@ -55,7 +63,10 @@ def values_of(scenario: Scenario, over: Mapping[str, Iterable[object] | None]) -
         if key == "title":
             problems.append("--over title: changes no result; sweep another key")
             continue
-        if key not in known:
+        if problem := _parameter_problem(key, policies) if is_parameter(key) else "":
+            problems.append(problem)
+            continue
+        if not is_parameter(key) and key not in known:
             problems.append(f"--over {key}: {unknown_key('', str(key), known)}")
             continue
         try:
@@ -72,6 +83,38 @@ def values_of(scenario: Scenario, over: Mapping[str, Iterable[object] | None]) -
     if problems:
         raise ScenarioError(problems)
     return values
+
+
+def is_parameter(key: object) -> bool:
+    """Whether a swept key is a parameter of a policy, not a key of the scenario.
+
+    Examples:
+        >>> is_parameter("migrate1g:spares"), is_parameter("host.spares")
+        (True, False)
+    """
+    return ":" in str(key)
+
+
+def at_point(policies: Sequence[Policy], settings: Settings) -> list[Policy]:
+    """The policies with the parameters that a point gives them.
+
+    Raises:
+        PolicyError: A value that a parameter cannot have.
+
+    Examples:
+        >>> from poisonsim.policy import load_policy
+        >>> at_point([load_policy("unmap1g"), load_policy("migrate1g")], {"migrate1g:spares": 8, "host.spares": 1})
+        [<policy unmap1g>, <policy migrate1g:spares=8>]
+    """
+    found = []
+    for policy in policies:
+        given = {
+            parameter: value
+            for (name, parameter), value in ((_parts(key), value) for key, value in settings.items())
+            if name == policy.name
+        }
+        found.append(_with_parameters(policy, given) if given else policy)
+    return found
 
 
 def closed_values(scenario: Scenario, key: str) -> tuple[object, ...]:
@@ -141,9 +184,44 @@ def places(where: Sequence[Settings], n_points: int) -> str:
     return f"at {settings_text(where[0])}{more}"
 
 
+def _parts(key: str) -> tuple[str, str]:
+    name, _, parameter = key.rpartition(":")
+    return name, parameter
+
+
+def _with_parameters(policy: Policy, given: Mapping[str, object]) -> Policy:
+    """A policy of the same class with more parameters, and how the command line spells it."""
+    params = {**policy.params, **given}
+    changed = type(policy)(**params)  # type: ignore[arg-type]
+    if policy.spec:
+        head, colon, tail = policy.spec.rpartition(":")
+        base = head if colon and "=" in tail else policy.spec
+        changed.spec = f"{base}:{','.join(f'{name}={value}' for name, value in params.items())}"
+    return changed
+
+
+def _parameter_problem(key: str, policies: Sequence[Policy]) -> str:
+    """Why a parameter of a policy cannot be swept; empty where it can."""
+    name, parameter = _parts(key)
+    names = [policy.name for policy in policies]
+    if name not in names:
+        close = did_you_mean(name, names)
+        return f"--over {key}: no policy of the sweep is called {name!r}{close}; add it with --policy {name}"
+    for policy in policies:
+        known = type(policy).parameters()
+        if policy.name == name and parameter not in known:
+            close = did_you_mean(parameter, known)
+            return f"--over {key}: {name} has no parameter {parameter!r}{close}; it has {', '.join(known) or 'none'}"
+        if policy.name == name and parameter in policy.params:
+            return f"--over {key}: is swept, but --policy {policy.label} holds it still; drop one of them"
+    return ""
+
+
 def _own_values(scenario: Scenario, key: str, given: Iterable[object] | None) -> tuple[object, ...]:
     """The values given for one key, as plain data, or all that it can have."""
     if given is None:
+        if is_parameter(key):
+            raise ScenarioError(f"--over {key}: has no closed set of values; name them, as in {key}=0,4")
         if found := closed_values(scenario, key):
             return found
         table, _, last = key.partition(".")

@@ -34,7 +34,9 @@ COMMANDS = [
     (),
     ("run",),
     ("sweep",),
+    ("compare",),
     ("report",),
+    ("life",),
     ("policies",),
     ("policies", "list"),
     ("policies", "show"),
@@ -279,6 +281,42 @@ def test_policies_show(cli: Cli) -> None:
     assert "dissolved (private mapping)" in cli("policies", "show", "unmap1g-private").stdout
 
 
+def test_policies_show_as_data(cli: Cli) -> None:
+    data = json.loads(cli("policies", "show", "migrate1g", "--json").stdout)
+    assert data["rules"] == ["on(BACKING): MIGRATE", "on(BACKING): UNMAP"]
+    assert data["parameters"] == [{"name": "spares", "value": 4, "low": 0, "high": 65536}]
+    assert (data["shared"], data["uses_hgm"], len(data["digest"])) == (True, False, 64)
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [(("policies", "list"), "policies"), (("catalog", "list"), "catalog")],
+    ids=["policies", "catalog"],
+)
+def test_a_list_as_csv_has_the_rows_of_the_json(cli: Cli, command: tuple[str, ...], key: str) -> None:
+    rows = list(csv.DictReader(io.StringIO(cli(*command, "--csv").stdout)))
+    assert rows == json.loads(cli(*command, "--json").stdout)[key]
+    assert "exclude each other" in cli(*command, "--csv", "--json").stderr
+
+
+def test_the_numbers_of_an_entry_as_csv(cli: Cli) -> None:
+    for name in ("ddr4-alibaba", "cloud-1t-ddr4", "sapphire-rapids"):
+        rows = list(csv.DictReader(io.StringIO(cli("catalog", "show", name, "--csv").stdout)))
+        numbers = json.loads(cli("catalog", "show", name, "--json").stdout)["numbers"]
+        assert [row["key"] for row in rows] == [number["key"] for number in numbers] and all(
+            row["source"] for row in rows
+        )
+
+
+def test_a_life_as_csv_adds_up(cli: Cli) -> None:
+    cli("run", "--policy", "hgm2m", *QUICK, "--out", "out")
+    rows = list(csv.DictReader(io.StringIO(cli("life", "out", "--trial", 3, "--csv").stdout)))
+    data = json.loads(cli("life", "out", "--trial", 3, "--json").stdout)
+    assert int(rows[-1]["step"]) == len(data["steps"])
+    added = sum(float(row["change"]) for row in rows if row["metric"] == "table_bytes")
+    assert added == data["end"]["table_bytes"] - data["start"]["table_bytes"] > 0
+
+
 def test_policies_check(cli: Cli) -> None:
     result = cli("policies", "check", "hgm2m", "migrate1g:spares=3")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -348,21 +386,48 @@ def test_help_names_the_default_of_every_option_that_takes_a_value(cli: Cli, pat
 
 def test_every_command_is_in_the_help(cli: Cli) -> None:
     top = cli("--help").stdout
-    assert all(name in top for name in ("run", "sweep", "report", "policies", "catalog", "--version"))
+    assert all(
+        name in top for name in ("run", "compare", "sweep", "report", "life", "policies", "catalog", "--version")
+    )
     assert "Exit codes: 0 ok, 1 a bug of ours, 2 wrong usage or input" in " ".join(top.split())
 
 
 def test_the_examples_in_the_help_of_run_are_commands(cli: Cli) -> None:
     from poisonsim.cli.run import EXAMPLES
 
-    examples = [line.strip() for line in EXAMPLES.removeprefix("Examples:").split("|")]
-    assert len(examples) >= 3
-    for example in examples:
+    assert len(EXAMPLES) >= 3
+    for example in EXAMPLES:
         words = shlex.split(example)[1:]
         if "fleet.toml" in words:
             words[words.index("fleet.toml")] = "seed-1t"
         result = cli(*[word for word in words if word != "--json"], "--dry-run")
         assert result.exit_code == 0, example
+
+
+def examples_in_help() -> list[str]:
+    found = []
+    for path in COMMANDS:
+        if path in (("calibrate",), ("verify",)):  # these ask the machine, and have tests of their own
+            continue
+        words = (command_at(path).epilog or "").partition("Examples:")[2].split("\n\n")
+        found += [word for word in words if word]
+    return [
+        example for example in found if not example.startswith(("poisonsim run", "poisonsim sweep", "poisonsim com"))
+    ]
+
+
+def test_every_command_has_examples() -> None:
+    without = [path for path in COMMANDS if not (command_at(path).epilog or "").startswith("Examples:")]
+    assert without == [(), ("policies",), ("catalog",)]
+    assert len(examples_in_help()) >= 12
+
+
+@pytest.mark.parametrize("example", examples_in_help())
+def test_the_other_examples_in_the_help_are_commands(cli: Cli, example: str) -> None:
+    if "reports/mine" in example:
+        assert cli("run", "--policy", "hgm2m", *QUICK, "--out", "reports/mine").exit_code == 0
+    result = cli(*shlex.split(example)[1:])
+    assert result.exit_code == 0, result.stderr
 
 
 def test_version(cli: Cli) -> None:
@@ -461,9 +526,24 @@ def test_ctrl_c_is_exit_code_130_and_says_what_is_kept(cli: Cli, monkeypatch: py
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runs, "simulate_plan", interrupt)
-    result = cli("run", *QUICK)
+    arguments = ["run", *QUICK, "--policy", "hgm2m", "--set", 'vm.guest_page={"2M" = 0.9, "4K" = 0.1}', "--out", "a b"]
+    monkeypatch.setattr(sys, "argv", ["poisonsim", *arguments])
+    result = cli(*arguments)
     assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr == "interrupted; finished blocks are kept, run the same command again to go on\n"
+    told, command = result.stderr.splitlines()
+    assert told == "interrupted; finished blocks are kept in a b; go on with:"
+    assert shlex.split(command) == ["poisonsim", *arguments]
+
+
+def test_ctrl_c_elsewhere_is_exit_code_130_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from poisonsim import policy
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(policy, "all_policies", interrupt)
+    result = cli("policies", "list")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted\n")
 
 
 def test_a_bug_of_ours_is_exit_code_1_and_called_one(
@@ -518,7 +598,9 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(cli: Cli, tmp_path: Path
         child.send_signal(sent)
         out, err = child.communicate(timeout=60)
         assert (child.returncode, out) == (code, ""), err
-        assert sent == signal.SIGKILL or err.startswith("interrupted; finished blocks are kept")
+        assert sent == signal.SIGKILL or err.startswith(
+            f"interrupted; finished blocks are kept in {killed}; go on with:"
+        )
         assert blocks <= len(list(killed.glob("blocks/[0-9]*.npz"))) < n_blocks
     for out_folder in (killed, unbroken):
         assert cli(*command, "--out", out_folder).exit_code == 0

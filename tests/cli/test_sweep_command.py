@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import Result as CliResult
@@ -31,32 +34,36 @@ def no_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "run_block", refuse)
 
 
-def test_hvo_with_hgm_in_one_line(cli: Cli, tmp_path: Path) -> None:
+def test_hvo_with_hgm_in_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 1e9)  # none on a busy machine either
     result = cli("sweep", "seed-1t-distinct", *HVO, *QUICK)
     assert (result.exit_code, result.stderr) == (0, "")
+    [folder] = Path("reports").iterdir()
+    assert re.fullmatch(r"sweep-seed-1t-distinct-[0-9a-f]{12}", folder.name)
     assert (
-        result.stdout
+        result.stdout.replace(str(folder), "FOLDER")
         == """\
 seed-1t-distinct: 1 TiB VM, 1G pages, 5 years, 3 points of 1,000 trials, seed 1
 
 host.hvo_with_hgm  policy   guest lost  host cost   slower              VMs lost
-off-everywhere     unmap1g     100 GiB  100.0 GiB  −0.31 %  100.0 (99.6–100.0) %
-                   hgm2m       400 KiB  15.97 GiB   0.38 %    86.7 (84.4–88.7) %
-off-where-split    unmap1g     100 GiB  100.0 GiB  −0.31 %  100.0 (99.6–100.0) %
-                   hgm2m       400 KiB  1.565 GiB   0.38 %    86.7 (84.4–88.7) %
-kept               unmap1g     100 GiB  100.0 GiB  −0.31 %  100.0 (99.6–100.0) %
-                   hgm2m       400 KiB  2.769 MiB   0.38 %    86.7 (84.4–88.7) %
-means at the end of the horizon, with 95 % intervals; --csv FILE or --json has every metric and year
+off-everywhere     unmap1g     100 GiB  100.0 GiB  −0.02 %  100.0 (99.6–100.0) %
+                   hgm2m       400 KiB  15.97 GiB   0.31 %    86.7 (84.4–88.7) %
+off-where-split    unmap1g     100 GiB  100.0 GiB  −0.02 %  100.0 (99.6–100.0) %
+                   hgm2m       400 KiB  1.565 GiB   0.31 %    86.7 (84.4–88.7) %
+kept               unmap1g     100 GiB  100.0 GiB  −0.02 %  100.0 (99.6–100.0) %
+                   hgm2m       400 KiB  2.769 MiB   0.31 %    86.7 (84.4–88.7) %
+means at the end of the horizon, with 95 % intervals; every metric and year is in sweep.csv
 
 all points see the same errors
 the same at every point, as far as shown: unmap1g
 loses the least guest memory: hgm2m at every point
 costs the host least: hgm2m at every point
 
-next  poisonsim run seed-1t-distinct --policy unmap1g --policy hgm2m --set host.hvo_with_hgm=kept --trials 1000
+sweep folder  FOLDER
+every figure  FOLDER/sweep.csv
+next          poisonsim run seed-1t-distinct --policy unmap1g --policy hgm2m --set host.hvo_with_hgm=kept --trials 1000
 """
     )
-    assert list(tmp_path.iterdir()) == []  # no run folder
 
 
 def test_the_cheapest_policy_depends_on_hvo_at_field_rates(cli: Cli) -> None:
@@ -128,24 +135,23 @@ def test_json_is_all_there_is_on_stdout(cli: Cli) -> None:
     scenario = ps.load_scenario("seed-1t", overrides=["host.cpu=zen5"], years=2)
     found = ps.sweep(scenario, over={"host.hvo_with_hgm": None}, policies=["unmap1g", "hgm2m"], trials=1000, seed=5)
     assert data == json.loads(json.dumps(found.to_dict()))
-    assert "next  poisonsim run" in result.stderr
+    assert "next          poisonsim run" in result.stderr
 
 
 def test_csv_has_every_metric_and_year(cli: Cli, tmp_path: Path) -> None:
-    result = cli("sweep", *HVO, *QUICK, "--csv", "all.csv")
+    result = cli("sweep", *HVO, *QUICK, "--csv", "--out", "out")
     assert result.exit_code == 0
-    assert "csv   all.csv" in result.stdout and "host.hvo_with_hgm  policy" in result.stdout
-    with open(tmp_path / "all.csv") as file:
-        rows = list(csv.DictReader(file))
+    assert result.stdout == Path("out/sweep.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
     assert len(rows) == 3 * 2 * 32 * 6
     assert rows[0]["host.hvo_with_hgm"] == "off-everywhere" and rows[-1]["host.hvo_with_hgm"] == "kept"
-    assert [path.name for path in tmp_path.iterdir()] == ["all.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_the_next_command_finds_the_same(cli: Cli) -> None:
     mix = 'vm.guest_page=2M,{"2M" = 0.9, "4K" = 0.1}'
     result = cli("sweep", "--over", mix, "--set", "host.spares=2", "-p", "migrate1g", "--seed", 3, "--years", 2, *QUICK)
-    found = re.search(r"^next  poisonsim (.*)$", result.stdout, re.MULTILINE)
+    found = re.search(r"^next +poisonsim (.*)$", result.stdout, re.MULTILINE)
     assert found is not None
     again = cli(*shlex.split(found[1]), "--json", "--no-report")
     assert again.exit_code == 0, again.stderr
@@ -159,7 +165,7 @@ def test_without_a_policy_four_are_swept(cli: Cli) -> None:
     assert json.loads(result.stdout)["policies"] == ["unmap1g", "hgm4k", "hgm2m", "migrate1g"]
 
 
-@pytest.mark.parametrize("example", [line.strip() for line in EXAMPLES.removeprefix("Examples:").split("|")])
+@pytest.mark.parametrize("example", EXAMPLES)
 def test_the_examples_in_the_help_are_commands(cli: Cli, example: str) -> None:
     result = cli(*shlex.split(example)[1:], *QUICK)
     assert result.exit_code == 0, result.stderr
@@ -179,16 +185,91 @@ def test_progress_names_the_point(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
-def test_ctrl_c_is_exit_code_130_and_says_that_nothing_is_kept(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    from poisonsim.results import runs
+def test_after_ctrl_c_the_command_it_prints_goes_on(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, hashes: Callable[[Path], dict[str, str]]
+) -> None:
+    """Stopped at the third of four points; the first two are not simulated again, and all is as if never stopped."""
+    from poisonsim.engine import run as engine
 
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+    arguments = ["sweep", "--over", "faults.errors=1,2,3,4", "-p", "unmap1g", "-p", "hgm2m", *QUICK]
+    whole = [*arguments, "--out", "whole"]
+    assert cli(*whole).exit_code == 0
+    simulate, simulated = engine.run_block, []
 
-    monkeypatch.setattr(runs, "simulate_plan", interrupt)
-    result = cli("sweep", *HVO, *QUICK)
+    def interrupted(plan: Any, *rest: Any) -> Any:
+        if plan.scenario.faults.errors == 3:
+            raise KeyboardInterrupt
+        simulated.append(plan.scenario.faults.errors)
+        return simulate(plan, *rest)
+
+    monkeypatch.setattr(engine, "run_block", interrupted)
+    monkeypatch.setattr(sys, "argv", ["poisonsim", *arguments, "--out", "out"])
+    result = cli(*arguments, "--out", "out")
     assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr == "interrupted; a sweep keeps nothing, run the same command again\n"
+    told, command = result.stderr.splitlines()
+    assert told == "interrupted; finished points and blocks are kept in out; go on with:"
+    assert simulated == [1, 2] and not Path("out/sweep.csv").exists()
+
+    def noted(plan: Any, *rest: Any) -> Any:
+        simulated.append(plan.scenario.faults.errors)
+        return simulate(plan, *rest)
+
+    monkeypatch.setattr(engine, "run_block", noted)
+    assert cli(*shlex.split(command)[1:]).exit_code == 0
+    assert simulated == [1, 2, 3, 4]
+    assert hashes(Path("out")) == hashes(Path("whole"))
+    assert cli(*shlex.split(command)[1:]).exit_code == 0
+    assert simulated == [1, 2, 3, 4] and hashes(Path("out")) == hashes(Path("whole"))
+
+
+def test_a_point_is_a_run_folder_like_any_other(cli: Cli) -> None:
+    over = ("--over", "migrate1g:spares=0,4", "-p", "unmap1g", "-p", "migrate1g")
+    assert cli("sweep", "seed-1t-distinct", *over, *QUICK, "--out", "out").exit_code == 0
+    manifest = json.loads(Path("out/sweep.json").read_text())
+    assert [point["settings"] for point in manifest["points"]] == [{"migrate1g:spares": n} for n in (0, 4)]
+    folders = [Path("out") / point["run"] for point in manifest["points"]]
+    assert ps.open_run(folders[1]).policies == ("unmap1g", "migrate1g:spares=4")
+    told = cli("compare", *folders, "--policy", "migrate1g:spares=4", "--to", "migrate1g:spares=0", "-m", "spares_used")
+    assert told.exit_code == 0 and "paired over 1,000 trials" in told.stdout.replace("\n  ", " ")
+    (folders[1] / "blocks" / "000000.npz").unlink()
+    broken = cli("report", folders[1])
+    assert broken.exit_code == 2 and "blocks 0 are missing or damaged" in broken.stderr
+    command = shlex.split(broken.stderr.partition("poisonsim ")[2])
+    assert cli(*command).exit_code == 0
+    assert ps.open_run(folders[1]).n_trials == 1000
+
+
+def test_vary_is_over(cli: Cli) -> None:
+    one, other = (cli("sweep", word, "host.spares=0,1", "-p", "hgm2m", *QUICK).stdout for word in ("--over", "--vary"))
+    assert one == other
+
+
+def test_a_parameter_of_a_policy_is_a_key(cli: Cli) -> None:
+    over = ("--over", "migrate1g:spares=0,100", "-p", "unmap1g", "-p", "migrate1g", "-m", "spares_used")
+    result = cli("sweep", "seed-1t-distinct", *over, *QUICK)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    header = next(i for i, line in enumerate(lines) if line.startswith("migrate1g:spares"))
+    assert [line.split() for line in lines[header : header + 5]] == [
+        ["migrate1g:spares", "policy", "spares_used"],
+        ["0", "unmap1g", "0"], ["migrate1g", "0"],
+        ["100", "unmap1g", "0"], ["migrate1g", "100"],
+    ]  # fmt: skip
+    assert "all points see the same errors" in result.stdout
+    assert (
+        "next          poisonsim run seed-1t-distinct --policy unmap1g --policy migrate1g:spares=100" in result.stdout
+    )
+
+
+def test_where_one_overtakes_another_is_said_in_words(cli: Cli) -> None:
+    result = cli(
+        "sweep", "seed-1t-distinct", "--over", "faults.errors=1,10,30,100", "-p", "unmap1g", "-p", "hgm2m", *QUICK
+    )
+    assert "hgm2m overtakes unmap1g on capacity_cost_bytes between faults.errors=10 and 30\n" in result.stdout
+    both = ("--over", "faults.errors=1,100", "--over", "host.spares=0,2")
+    result = cli("sweep", "seed-1t-distinct", *both, "-p", "unmap1g", "-p", "hgm2m", *QUICK)
+    assert result.stdout.count("overtakes") == 1
+    assert "hgm2m overtakes unmap1g on capacity_cost_bytes between faults.errors=1 and 100\n" in result.stdout
 
 
 def test_where_too_few_vms_are_hit_nothing_is_called_clear(cli: Cli) -> None:
@@ -243,8 +324,23 @@ SPARES = ("--over", "host.spares=1,2")
         ((*SPARES, "--seed", str(2**64)), ("is not a whole number from 0 to 2**64 - 1",)),
         ((*SPARES, "--trials", str(10**15)), ("is more than one run can take", "at host.spares=1")),
         ((*SPARES, "--set", "vm.memry=1TiB"), ("--set vm.memry: unknown key; did you mean vm.memory?",)),
-        ((*SPARES, "--csv", "gone/a.csv"), ("--csv gone/a.csv: there is no folder gone",)),
-        ((*SPARES, "--csv", "."), ("--csv .: exists and is no file",)),
+        ((*SPARES, "--csv", "--json"), ("--json and --csv exclude each other",)),
+        ((*SPARES, "--out", "x" * 300), ("cannot be used as a sweep folder", "choose another with --out")),
+        (("--over", "migrate1g:spares=1,2", "-p", "hgm2m"), ("no policy of the sweep is called 'migrate1g'; add it",)),
+        (
+            ("--over", "migrate1g:spare=1,2", "-p", "migrate1g"),
+            ("migrate1g has no parameter 'spare'; did you mean spares?; it has spares",),
+        ),
+        (("--over", "hgm2m:spares=1", "-p", "hgm2m"), ("hgm2m has no parameter 'spares'; it has none",)),
+        (
+            ("--over", "migrate1g:spares=1,x", "-p", "migrate1g"),
+            ("spares = x is not a whole number from 0 to 65536; at migrate1g:spares=x",),
+        ),
+        (("--over", "migrate1g:spares", "-p", "migrate1g"), ("has no closed set of values; name them",)),
+        (
+            ("--over", "migrate1g:spares=1,2", "-p", "migrate1g:spares=3"),
+            ("is swept, but --policy migrate1g:spares=3 holds it still; drop one of them",),
+        ),
         (("nope", *SPARES), ("'nope' is not a scenario of the catalogue",)),
     ],
 )
@@ -257,6 +353,25 @@ def test_a_mistake_is_refused_before_any_trial(
     assert all(line.startswith("error: ") for line in result.stderr.splitlines())
     assert [fragment for fragment in fragments if fragment not in result.stderr] == [], result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(cli: Cli, no_trials: None, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "sweep.json").write_text('{"sweep_id": "12345678901234"}')
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "sweep.json").write_text('{"sweep_id"')
+    for name, fragment in (
+        ("full", "full: exists and is no sweep folder; choose another with --out"),
+        ("file", "file: exists and is no sweep folder"),
+        ("other", "other: holds another sweep (123456789012, this one is "),
+        ("torn", "cannot be used as a sweep folder"),
+    ):
+        result = cli("sweep", *SPARES, "-p", "hgm2m", "--out", name)
+        assert (result.exit_code, result.stdout) == (2, "") and fragment in result.stderr, result.stderr
+    assert (tmp_path / "full" / "a").read_text() == (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_wrong_answer_names_the_point(cli: Cli, policy_file: Callable[..., str]) -> None:

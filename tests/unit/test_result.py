@@ -188,6 +188,7 @@ def test_a_paired_difference_is_the_mean_of_the_differences(res: Result, samples
     table = res.compare("hgm2m", to="unmap1g").table()
     assert list(table.columns) == [
         "metric", "unit", "year", "diff", "diff_low", "diff_high", "share_less", "share_more", "significant",
+        "ratio", "ratio_low", "ratio_high",
     ]  # fmt: skip
     assert len(table) == len(res.metrics) * 2
     for row in table.itertuples():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,12 @@ from conftest import EVERYWHERE
 
 import poisonsim as ps
 from poisonsim.engine.merge import Tally
-from poisonsim.errors import MetricError, PolicyError, ScenarioError
+from poisonsim.errors import MetricError, PolicyError, RunFolderError, ScenarioError
 from poisonsim.faults.history import draw_history
 from poisonsim.results import sweep as module
 from poisonsim.results.runs import default_trials, plan_run
-from poisonsim.results.sweep import SAME_ERRORS_KEYS, VALUED_KEYS, clearly_lowest, plan_sweep
+from poisonsim.results.sweep import SAME_ERRORS_KEYS, VALUED_KEYS, plan_sweep
+from poisonsim.results.sweep_findings import clearly_lowest, crossovers, heat_map
 from poisonsim.results.sweep_grid import MOST_POINTS, closed_values
 
 HVO = {"host.hvo_with_hgm": None}
@@ -264,6 +267,114 @@ def test_a_difference_that_may_be_none_is_not_clear() -> None:
 def test_closed_sets_of_values(name: str, key: str, some: tuple[object, ...], none: tuple[object, ...]) -> None:
     found = closed_values(ps.load_scenario(name), key)
     assert set(some) <= set(found) and not set(none) & set(found) and (bool(found) == bool(some))
+
+
+# ------------------------------------------------------------------------------------------------- overtaking, maps
+
+
+def test_a_parameter_is_swept_as_runs_of_it_find() -> None:
+    found = ps.sweep("seed-1t", over={"migrate1g:spares": [0, 8]}, policies=["unmap1g", "migrate1g"], trials=1000)
+    assert found.policies == ("unmap1g", "migrate1g")
+    assert set(found.summary()["policy"]) == set(found.policies)
+    for settings, result in found.points:
+        label = f"migrate1g:spares={settings['migrate1g:spares']}"
+        alone = ps.run("seed-1t", policies=["unmap1g", label], trials=1000)
+        assert result.plan.run_id == alone.plan.run_id
+        assert result.mean(label, "spares_used") == alone.mean(label, "spares_used")
+
+
+def test_overtaking_is_told_where_both_sides_are_clear() -> None:
+    over = {"faults.errors": [100, 1, 30, 10], "host.spares": [0, 1]}
+    found = ps.sweep("seed-1t-distinct", over=over, policies=["unmap1g", "hgm2m", "hgm4k"], trials=200)
+    told = crossovers(found, "capacity_cost_bytes")
+    assert [(c.policy, c.overtaken, c.key, c.low, c.high) for c in told if c.settings == {"host.spares": 0}] == [
+        ("hgm2m", "unmap1g", "faults.errors", "10", "30"),
+        ("hgm4k", "unmap1g", "faults.errors", "10", "30"),
+    ]
+    assert len(told) == 4
+    assert str(told[0]) == (
+        "hgm2m overtakes unmap1g on capacity_cost_bytes between faults.errors=10 and 30, at host.spares=0"
+    )
+    assert crossovers(found, "guest_lost_bytes") == ()  # hgm2m is better throughout
+    [higher] = {c.policy for c in crossovers(found, "tlb_reach_bytes")} or {"none"}
+    assert higher in ("none", *found.policies)
+
+
+def test_nothing_overtakes_along_a_key_of_names_or_where_few_are_hit() -> None:
+    names = ps.sweep("seed-1t-distinct", over={"host.hvo": None}, policies=["unmap1g", "hgm2m"], trials=100)
+    assert crossovers(names, "capacity_cost_bytes") == ()
+    few = ps.sweep("cloud-1t-ddr4", over={"host.spares": [0, 64]}, policies=["unmap1g", "migrate1g"], trials=40)
+    assert crossovers(few, "capacity_cost_bytes") == ()
+
+
+def test_a_heat_map_has_the_values_of_the_points() -> None:
+    over = {"faults.errors": [1, 2, 3], "migrate1g:spares": [0, 2]}
+    found = ps.sweep("seed-1t-distinct", over=over, policies=["unmap1g", "migrate1g"], trials=1000)
+    table = heat_map(found, "spares_used", policy="migrate1g")
+    assert table.to_numpy().tolist() == [[0, 1], [0, 2], [0, 2]]
+    assert (table.index.name, list(table.index)) == ("faults.errors", ["1", "2", "3"])
+    assert (table.columns.name, list(table.columns)) == ("migrate1g:spares", ["0", "2"])
+    less = heat_map(found, "guest_lost_bytes", policy="migrate1g", to="unmap1g", year=5)
+    assert less.loc["3", "0"] == 0 and less.loc["3", "2"] == 2 * (4096 - 2**30)
+    for arguments, fragment in (
+        ({"policy": "hgm2m"}, "policy 'hgm2m' is not in this sweep; it has unmap1g, migrate1g"),
+        ({"policy": "unmap1g", "to": "hgm2m"}, "policy 'hgm2m' is not in this sweep"),
+    ):
+        with pytest.raises(MetricError, match=fragment):
+            heat_map(found, "spares_used", **arguments)
+    with pytest.raises(MetricError, match="takes two swept keys, and this sweep has 1: host.hvo_with_hgm"):
+        heat_map(ps.sweep("seed-1t", over=HVO, policies=["hgm2m"], trials=10), "errors", policy="hgm2m")
+
+
+# ------------------------------------------------------------------------------------------------- folders
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ps.Sweep]:
+    """A sweep folder over a key that is simulated, one that is valued, and a policy's parameter; and the sweep."""
+    folder = tmp_path_factory.mktemp("sweep") / "out"
+    over = {"faults.errors": [3, 5], "host.cpu": ["zen4", "zen5"], "migrate1g:spares": [0, 2]}
+    return folder, ps.sweep("seed-1t", over=over, policies=["unmap1g", "migrate1g"], trials=1000, out=folder)
+
+
+def test_a_sweep_folder_opens_to_the_same_sweep(written: tuple[Path, ps.Sweep]) -> None:
+    folder, found = written
+    opened = ps.open_sweep(folder)
+    pd.testing.assert_frame_equal(opened.summary(), found.summary())
+    assert json.loads(json.dumps(opened.to_dict())) == json.loads(json.dumps(found.to_dict()))
+    assert (folder / "sweep.csv").read_text() == found.summary().to_csv(index=False)
+    assert len(list((folder / "points").iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fragment"),
+    [
+        ('"faults.errors": 3', '"faults.errors": 4', "does not match its id"),
+        ('"schema": "poisonsim.sweep-folder/1"', '"schema": "poisonsim.sweep-folder/2"', "another version wrote it"),
+        ('"run": "points/', '"run": "../points/', "sweep.json: is not as it was written"),
+        ('"host.cpu": "zen5"', '"host.cpu": "zen55"', "is not as it was written"),
+        ('"points": [', '"pints": [', "is not as it was written; run the command again"),
+        ("{", "", "cannot be read as JSON"),
+    ],
+)
+def test_an_edited_sweep_folder_is_refused(
+    written: tuple[Path, ps.Sweep], tmp_path: Path, old: str, new: str, fragment: str
+) -> None:
+    folder = Path(shutil.copytree(written[0], tmp_path / "copy"))
+    text = (folder / "sweep.json").read_text()
+    assert old in text
+    (folder / "sweep.json").write_text(text.replace(old, new, 1))
+    with pytest.raises(RunFolderError, match=fragment):
+        ps.open_sweep(folder)
+
+
+def test_a_sweep_folder_with_a_point_missing_is_refused(written: tuple[Path, ps.Sweep], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(written[0], tmp_path / "copy"))
+    shutil.rmtree(next((folder / "points").iterdir()))
+    with pytest.raises(RunFolderError, match="no run folder"):
+        ps.open_sweep(folder)
+    with pytest.raises(RunFolderError, match="no sweep folder"):
+        ps.open_sweep(tmp_path / "gone")
 
 
 # ------------------------------------------------------------------------------------------------- bad inputs

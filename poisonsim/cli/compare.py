@@ -1,0 +1,228 @@
+"""`poisonsim compare`: two policies of one run, or of two."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from poisonsim.cli import complete
+from poisonsim.cli.common import WIDTH, collected_warnings, one_output, print_csv, print_json, print_table, user_errors
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from poisonsim.results.compare import Comparison
+    from poisonsim.results.result import Result
+
+METRICS = ["guest_lost_bytes", "capacity_cost_bytes", "table_bytes", "tlb_reach_loss", "slowdown", "vm_lost"]
+_METRICS = ", ".join(METRICS)
+EXAMPLES = (
+    "poisonsim compare reports/mine --policy hgm2m --to hgm4k",
+    "poisonsim compare reports/before reports/after --policy hgm2m",
+    "poisonsim compare reports/mine --metric table_bytes --year 3 --json",
+)
+
+
+@user_errors
+def compare_command(
+    runs: list[Path] = typer.Argument(
+        ..., metavar="RUN [RUN]", help="Run folders that `poisonsim run` named: one, or two of which the first is the "
+        "one to compare with.", show_default=False,
+    ),
+    policy: list[str] = typer.Option(
+        [], "--policy", "-p", metavar="NAME", autocompletion=complete.policies,
+        help="Policy of the run, of the second if there are two; repeat for more. Default: all, or all that both have.",
+        show_default=False,
+    ),
+    to: str = typer.Option(
+        "", "--to", metavar="NAME", autocompletion=complete.policies, show_default=False,
+        help="Policy to compare with, of the first run. Default: its first other policy; with two runs the same.",
+    ),
+    metric: list[str] = typer.Option(
+        [], "--metric", "-m", metavar="NAME", autocompletion=complete.metrics, show_default=False,
+        help=f"Metric to compare by; repeat for more. Default: {_METRICS}.",
+    ),
+    year: float = typer.Option(
+        None, "--year", metavar="YEAR", help="Year of the comparison. Default: the last that both know.",
+        show_default=False,
+    ),
+    as_json: bool = typer.Option(
+        False, "--json", help="Print every metric and year, or those named, as JSON on stdout, nothing else there."
+    ),
+    as_csv: bool = typer.Option(
+        False, "--csv", help="Print every metric and year, or those named, as CSV on stdout, nothing else there."
+    ),
+) -> None:  # fmt: skip
+    """Say how policies differ, with intervals: of one run, or of two runs.
+
+    Where both saw the same errors, differences are taken VM by VM, and are as sharp as they can be. Where seeds or
+    faults differ, they cannot be paired; means are compared then, with the wider interval that this gives.
+    """
+    from poisonsim.results.metrics import known_metric
+    from poisonsim.results.runs import open_run
+
+    one_output({"--json": as_json, "--csv": as_csv})
+    _check_runs(runs)
+    with collected_warnings():
+        opened = [open_run(folder) for folder in runs]
+        base, result = opened[0], opened[-1]
+        for name in metric:
+            known_metric(name, result.metrics)
+            known_metric(name, base.metrics)
+        found = [_compared(result, base, each, other) for each, other in _pairs(result, base, policy, to)]
+        for comparison in found:
+            comparison.difference("errors", year)  # refuses a year that is not there
+        if as_json or as_csv:
+            _print_data(found, runs, opened, metric, year, as_json=as_json)
+            return
+        for place, comparison in enumerate(found):
+            typer.echo("\n" * bool(place), nl=False)
+            _print_comparison(comparison, runs, list(dict.fromkeys(metric)) or METRICS, year)
+
+
+def _check_runs(runs: Sequence[Path]) -> None:
+    from poisonsim.errors import RunFolderError
+
+    if len(runs) > 2:
+        raise RunFolderError(f"{len(runs)} runs are named; compare one, or two with each other")
+    if len(runs) == 2 and runs[0].resolve() == runs[1].resolve():
+        raise RunFolderError(f"{runs[0]}: is named twice; name it once, with --policy and --to, or name another run")
+
+
+def _pairs(result: Result, base: Result, policies: Sequence[str], to: str) -> list[tuple[str, str]]:
+    """Which policy is compared with which."""
+    from poisonsim.errors import MetricError
+
+    if result is base:
+        reference = to or next((each for each in result.policies if each not in policies), result.policies[0])
+        chosen = list(dict.fromkeys(policies)) or [each for each in result.policies if each != reference]
+        if not chosen or chosen == [reference]:
+            raise MetricError(
+                f"the run has nothing to compare {reference} with; it has {', '.join(result.policies)}; "
+                "name two of them with --policy and --to, or a second run"
+            )
+        return [(each, reference) for each in chosen if each != reference]
+    if to:
+        return [(each, to) for each in policies or result.policies]
+    chosen = list(dict.fromkeys(policies)) or [each for each in result.policies if each in base.policies]
+    if not chosen:
+        raise MetricError(
+            f"the runs have no policy in common: one has {', '.join(base.policies)}, the other "
+            f"{', '.join(result.policies)}; name two of them with --policy and --to"
+        )
+    return [(each, each) for each in chosen]
+
+
+def _compared(result: Result, base: Result, policy: str, to: str) -> Comparison:
+    from poisonsim.results.compare_runs import compare
+
+    return compare(result, base, policy=policy, to=to)
+
+
+def _names(comparison: Comparison, runs: Sequence[Path]) -> tuple[str, str]:
+    """What to call the two: with their runs where there are two."""
+    if len(runs) == 1:
+        return comparison.policy, comparison.to
+    last = [folder.resolve().name for folder in runs]
+    base, other = last if last[0] != last[1] else [str(folder) for folder in runs]
+    return f"{comparison.policy} of {other}", f"{comparison.to} of {base}"
+
+
+def _print_comparison(comparison: Comparison, runs: Sequence[Path], metrics: Sequence[str], year: float | None) -> None:
+    from poisonsim.results.metric_words import TITLES, comparing_sentence, difference_text, in_points, times_text
+    from poisonsim.results.metric_words import value_text as shown
+    from poisonsim.results.metrics import known_metric
+
+    names = _names(comparison, runs)
+    at = comparison.years[-1] if year is None else year
+    typer.echo(textwrap.fill(_heading(comparison, names, at), width=WIDTH, subsequent_indent="  ") + "\n")
+    rows, same, sentences = [], [], []
+    for name in metrics:
+        known = known_metric(name, comparison.metrics)
+        ratio, gap = comparison.ratio(name, at), difference_text(known, comparison.difference(name, at))
+        mine, theirs = comparison.means(name, at)
+        plain = in_points(known) or ratio is None or ratio.best <= 0 or ratio.low <= 1 <= ratio.high
+        times = "" if plain or ratio is None else times_text(ratio)
+        rows.append([TITLES.get(name, name), shown(known, mine), shown(known, theirs), gap, times])
+        if gap == "the same":
+            same.append(TITLES.get(name, name))
+        else:
+            sentences.append(comparing_sentence(comparison, name, at, names=names))
+    print_table(["mean", *names, "difference", "ratio"], rows)
+    if any(row[3].startswith("~") for row in rows):
+        typer.echo("~ the interval spans zero: there may be no difference")
+    if same:
+        sentences.append(f"the same in every VM: {', '.join(same)}")
+    typer.echo("")
+    for sentence in sentences:
+        typer.echo(textwrap.fill(sentence, width=WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+
+
+def _heading(comparison: Comparison, names: tuple[str, str], year: float) -> str:
+    """What is compared, and how far the errors are the same."""
+    when = f"{names[0]} against {names[1]}, in year {year:g}"
+    if comparison.paired:
+        return f"{when}: the same errors, paired over {comparison.n_trials:,} trials, with 95 % intervals"
+    return (
+        f"{when}: not paired, since {comparison.unpaired_because}; intervals (95 %) are those of independent means, "
+        "which are wider"
+    )
+
+
+def _print_data(
+    found: Sequence[Comparison], runs: Sequence[Path], opened: Sequence[Result], metrics: Sequence[str],
+    year: float | None, *, as_json: bool,
+) -> None:  # fmt: skip
+    import pandas as pd
+
+    frames = [_chosen(comparison, metrics, year) for comparison in found]
+    if not as_json:
+        for comparison, frame in zip(found, frames, strict=True):
+            for place, (name, value) in enumerate(
+                {"policy": comparison.policy, "to": comparison.to, "paired": comparison.paired}.items()
+            ):
+                frame.insert(place, name, value)
+        print_csv(pd.concat(frames, ignore_index=True))
+        return
+    print_json(
+        {
+            "schema": "poisonsim.compare/1",
+            "runs": [
+                {
+                    "folder": str(folder),
+                    "run_id": result.plan.run_id,
+                    "seed": result.plan.seed,
+                    "trials": result.n_trials,
+                }
+                for folder, result in zip(runs, opened, strict=True)
+            ],
+            "comparisons": [
+                {
+                    "policy": comparison.policy, "to": comparison.to, "paired": comparison.paired,
+                    "unpaired_because": comparison.unpaired_because, "trials": comparison.n_trials,
+                    "rows": _records(frame),
+                }
+                for comparison, frame in zip(found, frames, strict=True)
+            ],
+        }
+    )  # fmt: skip
+
+
+def _chosen(comparison: Comparison, metrics: Sequence[str], year: float | None) -> pd.DataFrame:
+    """The rows of the table that were asked for: all, unless metrics or a year were named."""
+    frame = comparison.table()
+    if metrics:
+        frame = frame[frame["metric"].isin(metrics)]
+    return frame if year is None else frame[(frame["year"] - year).abs() < 1e-9]
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain data, with null where there is no number."""
+    return [
+        {key: None if isinstance(value, float) and value != value else value for key, value in row.items()}
+        for row in frame.to_dict("records")
+    ]

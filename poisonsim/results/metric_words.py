@@ -1,0 +1,168 @@
+"""Metrics in words: a mean in the form that suits its metric, and sentences that compare two policies by one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from poisonsim.results.compare import Comparison
+from poisonsim.results.metrics import Metric, known_metric
+from poisonsim.results.statistics import Estimate
+from poisonsim.results.words import as_probability, in_bytes, in_number, in_percent
+
+TITLES = {
+    "guest_lost_bytes": "guest lost", "capacity_cost_bytes": "host cost", "slowdown": "slower", "vm_lost": "VMs lost",
+    "tlb_reach_loss": "TLB reach lost", "table_bytes": "page tables",
+}  # fmt: skip
+"""Short names of the metrics that tables show most."""
+
+
+class _Phrase(NamedTuple):
+    """What a policy does with a metric, and how one speaks of amounts of it."""
+
+    verb: str
+    noun: str
+    less: str = "less"
+    more: str = "more"
+
+
+_PHRASES = {
+    "guest_lost_bytes": _Phrase("loses", "guest memory"),
+    "host_lost_bytes": _Phrase("loses", "host memory"),
+    "stranded_bytes": _Phrase("strands", "host memory"),
+    "reserved_bytes": _Phrase("reserves", "host memory"),
+    "capacity_cost_bytes": _Phrase("costs", "host memory"),
+    "table_bytes": _Phrase("costs", "page table"),
+    "vmemmap_bytes": _Phrase("costs", "vmemmap"),
+    "direct_map_bytes": _Phrase("costs", "page table of the direct map"),
+    "tlb_reach_bytes": _Phrase("leaves", "TLB reach"),
+    "vm_lost": _Phrase("loses", "VMs", "fewer"),
+    "stall_seconds": _Phrase("stalls the VM for", "time"),
+    "worst_stall_seconds": _Phrase("stalls the VM at worst for", "time"),
+    "tlb_reach_loss": _Phrase("loses", "TLB reach"),
+}
+
+
+def in_points(metric: Metric) -> bool:
+    """Whether a metric is a share, or a ratio to the VM without errors, so that its differences are points of per cent.
+
+    Examples:
+        >>> from poisonsim.results.metrics import metrics_for
+        >>> [metric.name for metric in metrics_for(("1G",)) if in_points(metric)]
+        ['share_1g', 'spares_exhausted', 'tlb_reach_loss', 'slowdown', 'slowdown_low', 'slowdown_high', 'vm_lost']
+    """
+    return metric.kind == "flag" or metric.name.startswith(("share_", "slowdown", "tlb_reach_loss"))
+
+
+def value_text(metric: Metric, value: Estimate) -> str:
+    """An estimate of a metric's level, in the form that `run` prints.
+
+    Examples:
+        >>> from poisonsim.results.metrics import metrics_for
+        >>> slowdown = known_metric("slowdown", metrics_for(("1G", "4K")))
+        >>> value_text(slowdown, Estimate(1.0035, 1.0036, 1.0037, "1"))
+        '0.36 (0.35–0.37) %'
+    """
+    if metric.kind == "flag":
+        return str(as_probability(value))
+    if metric.unit == "bytes":
+        return str(in_bytes(value))
+    if metric.name.startswith("slowdown"):
+        return str(in_percent(Estimate(value.low - 1, value.best - 1, value.high - 1, "1")))
+    return str(in_percent(value)) if in_points(metric) else str(in_number(value))
+
+
+def difference_text(metric: Metric, gap: Estimate) -> str:
+    """A difference of two means; `~` where its interval spans zero.
+
+    Examples:
+        >>> from poisonsim.results.metrics import metrics_for
+        >>> lost = known_metric("vm_lost", metrics_for(("1G", "4K")))
+        >>> difference_text(lost, Estimate(-0.011, 0.02, 0.051, "1")), difference_text(lost, Estimate(0, 0, 0, "1"))
+        ('~+2.0 (−1.1 to 5.1) points', 'the same')
+    """
+    if gap.low == gap.best == gap.high == 0:
+        return "the same"
+    if in_points(metric) and in_percent(gap).none and not in_percent(gap).interval:
+        return "the same to 0.01 points"
+    mark = "~" if spans(gap, 0) else ""
+    sign = "+" if gap.best > 0 else ""
+    if metric.kind == "flag":
+        return f"{mark}{sign}{as_probability(gap, unit='points')}"
+    if metric.unit == "bytes":
+        return f"{mark}{sign}{in_bytes(gap)}"
+    return f"{mark}{sign}{in_percent(gap, unit='points') if in_points(metric) else in_number(gap)}"
+
+
+def spans(estimate: Estimate, value: float) -> bool:
+    """Whether an interval has `value` in it, and is not just that value."""
+    return estimate.low <= value <= estimate.high and estimate.low < estimate.high
+
+
+def times_text(ratio: Estimate, *, less: str = "less", more: str = "more") -> str:
+    """A ratio as so many times less or more, with the half-width of its interval.
+
+    Examples:
+        >>> times_text(Estimate(256.5, 256.5, 256.5, "1")), times_text(Estimate(0.2, 0.25, 0.3, "1"))
+        ('256 ± 0 times more', '4.00 ± 0.83 times less')
+        >>> times_text(Estimate(-0.1, 0.01, 0.2, "1"))
+        'at least 5.00 times less'
+    """
+    near, best, far, word = ratio.low, ratio.best, ratio.high, more
+    if best < 1:
+        if near <= 0:
+            return f"at least {_places(1 / far)} times {less}"
+        near, best, far, word = 1 / far, 1 / best, 1 / near, less
+    half = (far - near) / 2
+    return f"{_places(best)} ± {half:,.{0 if best >= 100 else 2}f} times {word}"
+
+
+def comparing_sentence(
+    comparison: Comparison, metric: str, year: float | None = None, *, names: tuple[str, str]
+) -> str:
+    """How the first of two policies differs from the second by one metric; `~` where the interval spans zero or one.
+
+    Args:
+        names: What to call them.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> res = ps.run("seed-1t-distinct", policies=["hgm2m", "hgm4k"], trials=1000, seed=7)
+        >>> both = res.compare("hgm2m", to="hgm4k")
+        >>> comparing_sentence(both, "table_bytes", names=("hgm2m", "hgm4k"))
+        'hgm2m costs 256 ± 0 times less page table than hgm4k on the same errors'
+    """
+    policy, to = names
+    known = known_metric(metric, comparison.metrics)
+    phrase = _PHRASES.get(metric, _Phrase("has", metric))
+    gap, many = comparison.difference(metric, year), "many" if metric == "vm_lost" else "much"
+    on, then_on = (
+        (" on the same errors", ", on the same errors") if comparison.paired else (", on errors of its own",) * 2
+    )
+    mark = "~" if spans(gap, 0) else ""
+    if gap.low == gap.best == gap.high == 0:
+        return f"{policy} {phrase.verb} as {many} {phrase.noun} as {to}{on}"
+    if in_points(known) and metric != "vm_lost":
+        size = in_percent(_size(gap), unit="points")
+        if size.none:
+            return f"{policy} and {to} have the same {metric} to 0.01 points{on}"
+        if metric == "slowdown":
+            return f"{policy} is {mark}{size} {'slower' if gap.best > 0 else 'faster'} than {to}{on}"
+        word = phrase.more if gap.best > 0 else phrase.less
+        return f"{policy} {phrase.verb} {mark}{size} {word} {phrase.noun} than {to}{on}"
+    ratio = comparison.ratio(metric, year)
+    if ratio is None:
+        return f"{policy} {phrase.verb} {value_text(known, gap)} of {phrase.noun}, where {to} has none{then_on}"
+    if ratio.best == 0:
+        return f"{policy} {phrase.verb} no {phrase.noun}, which {to} does{then_on}"
+    if ratio.low <= 1 <= ratio.high:
+        return f"{policy} {phrase.verb} ~as {many} {phrase.noun} as {to}, {ratio} times{then_on}"
+    times = times_text(ratio, less=phrase.less, more=phrase.more)
+    return f"{policy} {phrase.verb} {times} {phrase.noun} than {to}{on}"
+
+
+def _size(gap: Estimate) -> Estimate:
+    return Estimate(-gap.high, -gap.best, -gap.low, gap.unit) if gap.best < 0 else gap
+
+
+def _places(value: float) -> str:
+    return f"{value:,.{0 if abs(value) >= 100 else 2}f}"

@@ -1,0 +1,190 @@
+"""What a sweep tells: which policy is lowest where, where one overtakes another, and the data of a heat map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import pandas as pd
+
+from poisonsim.engine.state import ERRORS
+from poisonsim.errors import MetricError
+from poisonsim.faults.arrivals import arrivals_of
+from poisonsim.results.metrics import known_metric
+from poisonsim.results.result import Result
+from poisonsim.results.statistics import TAIL_TRIALS
+from poisonsim.results.sweep import Sweep, SweepPoint
+from poisonsim.results.sweep_grid import Settings, is_parameter, settings_text, spelled
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """Where one policy becomes better than another as a swept value grows.
+
+    Attributes:
+        key: The swept key.
+        low, high: The values between which it happens, as `--over` spells them: the other is clearly better at `low`
+            and below, this one at `high` and above, up to the next crossover.
+        settings: Values of the other swept keys.
+    """
+
+    key: str
+    metric: str
+    policy: str
+    overtaken: str
+    low: str
+    high: str
+    settings: Settings
+
+    def __str__(self) -> str:
+        where = f", at {settings_text(self.settings)}" if self.settings else ""
+        return (
+            f"{self.policy} overtakes {self.overtaken} on {self.metric} between {self.key}={self.low} and "
+            f"{self.high}{where}"
+        )
+
+
+def crossovers(found: Sweep, metric: str, year: float | None = None) -> tuple[Crossover, ...]:
+    """Where policies change places by the mean of a metric, along each key whose values are numbers.
+
+    Only clear differences count, paired trial by trial, at 95 % each; where some in between are not clear, the stretch
+    is that much longer.
+
+    Raises:
+        MetricError: No such metric, or a year at which policies are not compared.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> over = {"faults.errors": [1, 10, 100]}
+        >>> found = ps.sweep("seed-1t-distinct", over=over, policies=["unmap1g", "hgm2m"], trials=1000)
+        >>> print(*crossovers(found, "capacity_cost_bytes"), sep="\\n")
+        hgm2m overtakes unmap1g on capacity_cost_bytes between faults.errors=10 and 100
+    """
+    higher = known_metric(metric, found.points[0].result.metrics).better == "higher"
+    lines: list[Crossover] = []
+    for key in found.over:
+        for others, points in _along(found, key):
+            signs = [_signs(point.result, metric, year) for point in points]
+            for pair in combinations(range(len(found.policies)), 2):
+                clear = [(place, sign[pair]) for place, sign in enumerate(signs) if sign[pair]]
+                for (before, was), (after, now) in zip(clear, clear[1:], strict=False):
+                    if was != now:
+                        first_wins = (now < 0) != higher
+                        better, worse = pair if first_wins else pair[::-1]
+                        low, high = (spelled(points[i].settings[key]) for i in (before, after))
+                        names = found.policies[better], found.policies[worse]
+                        lines.append(Crossover(key, metric, *names, low, high, others))
+    return tuple(lines)
+
+
+def heat_map(
+    found: Sweep, metric: str, *, policy: str, to: str | None = None, year: float | None = None
+) -> pd.DataFrame:
+    """Means of a metric over a grid of two swept keys: the data of a heat map.
+
+    Args:
+        found: A sweep over two keys.
+        metric: Its name.
+        policy: One of `found.policies`.
+        to: Another of them, to give the difference of `policy` from it instead, paired.
+        year: A time at which policies are compared; default the end of the horizon.
+
+    Returns:
+        A row per value of the first key and a column per value of the second, in the order of the sweep, named after
+        the keys, in the metric's unit.
+
+    Raises:
+        MetricError: The sweep is not over two keys, or has no such policy, metric or year.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> over = {"faults.errors": [1, 2], "host.spares": [0, 4]}
+        >>> found = ps.sweep("seed-1t-distinct", over=over, policies=["migrate1g"], trials=1000)
+        >>> print(heat_map(found, "spares_used", policy="migrate1g").to_csv().rstrip())
+        faults.errors,0,4
+        1,0.0,1.0
+        2,0.0,2.0
+    """
+    if len(found.over) != 2:
+        raise MetricError(
+            f"a heat map takes two swept keys, and this sweep has {len(found.over)}: {', '.join(found.over)}"
+        )
+    for name in (policy, to):
+        if name is not None and name not in found.policies:
+            raise MetricError(f"policy '{name}' is not in this sweep; it has {', '.join(found.policies)}")
+    (first, rows), (second, columns) = found.over.items()
+    cells = []
+    for _, result in found.points:
+        label = result.policies[found.policies.index(policy)]
+        if to is None:
+            cells.append(result.mean(label, metric, year).best)
+        else:
+            other = result.policies[found.policies.index(to)]
+            cells.append(result.compare(label, to=other).difference(metric, year).best)
+    table = [cells[i : i + len(columns)] for i in range(0, len(cells), len(columns))]
+    index = pd.Index([spelled(value) for value in rows], name=first)
+    return pd.DataFrame(table, index=index, columns=pd.Index([spelled(value) for value in columns], name=second))
+
+
+def clearly_lowest(result: Result, metric: str, year: float | None = None) -> tuple[str, ...]:
+    """Policies whose mean of a metric is lower than that of all others, paired trial by trial, at 95 % each.
+
+    Those that never differ are lowest together. None where a difference is not clear, or fewer than 10 trials saw a UE.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> res = ps.run("seed-1t-distinct", policies=["unmap1g", "hgm4k", "hgm2m"], trials=1000)
+        >>> clearly_lowest(res, "guest_lost_bytes"), clearly_lowest(res, "capacity_cost_bytes")
+        (('hgm4k', 'hgm2m'), ('hgm2m',))
+    """
+    if _too_few(result):
+        return ()
+    lowest = min(result.policies, key=lambda policy: result.distribution(policy, metric, year).mean().best)
+    together = {lowest}
+    for other in set(result.policies) - together:
+        difference = result.compare(other, to=lowest).differences(metric, year).mean()
+        if difference.low == difference.high == 0:
+            together.add(other)
+        elif difference.low <= 0:
+            return ()
+    return tuple(policy for policy in result.policies if policy in together)
+
+
+def _too_few(result: Result) -> bool:
+    """Whether so few trials saw an error that no difference is clear."""
+    errors = result.tally.states[0][:, ERRORS] > 0
+    n_hit = int(result.tally.counts[0][errors, -1].sum())
+    return arrivals_of(result.plan.scenario).mean > 0 and n_hit < TAIL_TRIALS
+
+
+def _signs(result: Result, metric: str, year: float | None) -> dict[tuple[int, int], int]:
+    """Of each pair of policies, whether the first is clearly lower (-1) or higher (1), or neither (0)."""
+    found = {}
+    few = _too_few(result)
+    for i, j in combinations(range(len(result.policies)), 2):
+        gap = result.compare(result.policies[i], to=result.policies[j]).difference(metric, year)
+        found[i, j] = 0 if few else (gap.low > 0) - (gap.high < 0)
+    return found
+
+
+def _along(found: Sweep, key: str) -> list[tuple[Settings, list[SweepPoint]]]:
+    """Points by their other keys, each lot sorted by the value of `key`; none unless its values are numbers."""
+    lots: dict[str, tuple[Settings, list[SweepPoint]]] = {}
+    for point in found.points:
+        others = {name: value for name, value in point.settings.items() if name != key}
+        lots.setdefault(settings_text(others), (others, []))[1].append(point)
+    order = [_number(point, key) for point in found.points]
+    if None in order:
+        return []
+    return [(others, sorted(points, key=lambda point: _number(point, key) or 0.0)) for others, points in lots.values()]
+
+
+def _number(point: SweepPoint, key: str) -> float | None:
+    """The value of a swept key at a point as a number, in the scenario's own units; None where it is no number."""
+    value: object
+    if is_parameter(key):
+        value = point.settings[key]
+    else:
+        table, _, last = key.partition(".")
+        value = point.result.plan.scenario.to_dict()[table].get(last)
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
