@@ -95,11 +95,11 @@ class RandomPopulation:
 
     def touched(self, t: F64) -> F64:
         """Share of the first-level entries touched within t."""
-        return self._mean(-np.expm1(self._log_untouched1(t[..., None])), self.shares)
+        return _weighed(-np.expm1(self._log_untouched1(t[..., None])), self.shares)
 
     def missed(self, t: F64) -> F64:
         """Chance that an access finds its first-level entry untouched for t."""
-        return self._mean(np.exp(self._log_untouched1(t[..., None])), self._access_shares)
+        return _weighed(np.exp(self._log_untouched1(t[..., None])), self._access_shares)
 
     def behind(self, t1: F64, t2: F64, exclusive: bool) -> Behind:
         """What a second level does behind a first; of an exclusive one t2 counts from the access, not from the fill.
@@ -120,11 +120,11 @@ class RandomPopulation:
             neighbours = self._neighbours_unused(t1, t2, x, y)
             present = 1.0 - unrefilled(x, y) * neighbours
             absent_both = absent1 * unrefilled(x, later) * neighbours
-        mean = self._mean(present, self.shares)
-        square = self._mean(present**2, self.shares)
+        mean = _weighed(present, self.shares)
+        square = _weighed(present**2, self.shares)
         crowding = np.divide(square, mean, out=np.zeros_like(mean), where=mean > 0)
-        missed = self._mean(absent_both, self._access_shares)
-        return Behind(mean, crowding, missed, self._mean(absent_both, self.shares))
+        missed = _weighed(absent_both, self._access_shares)
+        return Behind(mean, crowding, missed, _weighed(absent_both, self.shares))
 
     def _neighbours_unused(self, t1: F64, t2: F64, x: F64, y: F64) -> F64 | float:
         """Chance that the other first-level pieces of a second-level entry brought it no access in t2."""
@@ -132,7 +132,7 @@ class RandomPopulation:
             return 1.0
         result = unrefilled(x, y) ** (self._alike - 1.0)
         if self._others:
-            refills = np.exp(-x) @ (self.shares * self.rates)
+            refills = _weighed(np.exp(-x), self.shares * self.rates)
             result = result * np.exp(-self._others * refills[..., None] * t2)
         return result
 
@@ -142,7 +142,7 @@ class RandomPopulation:
             return -self.rates * t
         result = -self._alike * self.rates * t
         if self._others:
-            untouched = np.exp(-self.rates * t) @ self.shares
+            untouched = _weighed(np.exp(-self.rates * t), self.shares)
             result = result + self._others * np.log(np.maximum(untouched, 1e-300))[..., None]
         return result
 
@@ -160,10 +160,6 @@ class RandomPopulation:
     def _access_shares(self) -> F64:
         weighted = self.shares * self.rates
         return np.asarray(weighted / weighted.sum())
-
-    @staticmethod
-    def _mean(values: F64, shares: F64) -> F64:
-        return np.asarray(values @ shares)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +200,11 @@ class ScanPopulation:
         present = held2 - held1 if exclusive else held2
         missed = np.where(lasting < self.accesses_per_pass, min(1.0, LINE_BYTES / max(self.size1, self.size2)), 0.0)
         return Behind(present, present, missed, 1.0 - self.touched(lasting))
+
+
+def _weighed(values: F64, weights: F64) -> F64:
+    """Sum over the last axis, to the last bit the same whatever else is summed at once, as matrix products are not."""
+    return np.asarray((values * weights).sum(axis=-1))
 
 
 def unrefilled(x: F64, y: F64) -> F64:
