@@ -146,6 +146,7 @@ def year_points(plan: Plan) -> list[int]:
     return sorted({*whole, horizon.n_steps})
 
 
+@_wrapping
 def trace_trial(plan: Plan, policy: CompiledPolicy, history: History, index: int) -> I64:
     """What a policy makes of a history of one trial, step by step: rows as in `records`, -1 after the last event."""
     indexed = _Indexed.of(plan, history if policy.acts_on_ces else history.uncorrected)
