@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from poisonsim.cli.common import print_json, print_table, user_errors
+from poisonsim.cli.common import pool_set_back, print_json, print_table, user_errors
 
 if TYPE_CHECKING:
     from poisonsim.translation.calibrate.mixes import Mix
@@ -48,23 +48,16 @@ def calibrate_command(
     mixture is printed beside what the model predicts from the measured profile. In a virtual machine the host may back
     huge pages with smaller ones; that is tested first and said.
     """
-    from poisonsim.translation.calibrate.pool import Terminated
     from poisonsim.translation.calibrate.session import calibrate
 
     area_bytes = None if area is None else _bytes(area)
     if out is not None:
         _check_out(out)
-    try:
+    with pool_set_back("nothing was written, and "):
         found = calibrate(
             area_bytes=area_bytes, quick=quick, cpu=cpu, reserve=reserve, seed=seed,
             notice=lambda text: typer.echo(text, err=True),
         )  # fmt: skip
-    except KeyboardInterrupt:
-        typer.echo("interrupted; nothing was written, and the pool of huge pages is as it was", err=True)
-        raise typer.Exit(130) from None
-    except Terminated as signal:
-        typer.echo(f"ended by {signal}; nothing was written, and the pool of huge pages is as it was", err=True)
-        raise typer.Exit(128 + signal.number) from None
     if out is not None:
         _write(found.toml, out)
     if as_json:

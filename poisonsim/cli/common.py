@@ -67,6 +67,21 @@ def going_on(kept: str) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
+@contextmanager
+def pool_set_back(kept: str = "") -> Iterator[None]:
+    """On Ctrl-C or a signal says that the pool of huge pages is as it was, after what else is `kept`."""
+    from poisonsim.translation.calibrate.pool import Terminated
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; {kept}the pool of huge pages is as it was", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    except Terminated as signal:
+        typer.echo(f"ended by {signal}; {kept}the pool of huge pages is as it was", err=True)
+        raise typer.Exit(128 + signal.number) from None
+
+
 def forget_stdout() -> None:
     """Sends what is still to be written to nowhere, so that nothing fails again when the program ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

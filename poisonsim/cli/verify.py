@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from poisonsim.cli.common import print_json, print_table, user_errors
+from poisonsim.cli.common import pool_set_back, print_json, print_table, user_errors
 
 if TYPE_CHECKING:
     from poisonsim.translation.calibrate.kernel import Check
@@ -74,27 +74,16 @@ _CPUS = ("zen4", "sapphire-rapids", "cascade-lake", "neoverse-n1")
 
 
 def _model(cpus: Sequence[str], *, quiet: bool) -> list[dict[str, object]]:
-    from poisonsim.translation.agreement import agreement_grid, by_cpu
+    from poisonsim.translation.agreement import agreement_grid, by_cpu, grid_header, grid_rows
 
     cells = []
     for name in cpus:
         typer.echo(f"{name}: simulating", err=True)
         cells += agreement_grid([name], seed=1, regions=(0, 64, 512), n_places=3, n_warm=400_000, n_counted=400_000)
-    rows = by_cpu(cells)
     if not quiet:
         typer.echo("error of the model's walks per access, where there are at least 0.001\n")
-        print_table(
-            ["cpu", "cells", "worst", "simulation ±", "median", "worst where"],
-            [
-                [
-                    row.cpu, str(row.n_cells), f"{row.worst:.2%}",
-                    f"{row.worst_cell.standard_error / row.worst_cell.simulated:.2%}", f"{row.median:.2%}",
-                    f"{row.worst_cell.pattern}, {row.worst_cell.n_split} regions in {row.worst_cell.split}",
-                ]
-                for row in rows
-            ],
-        )  # fmt: skip
-    return [{"cpu": row.cpu, "cells": row.n_cells, "worst": row.worst, "median": row.median} for row in rows]
+        print_table(list(grid_header()), [list(row) for row in grid_rows(cells)], right=5)
+    return [{"cpu": row.cpu, "cells": row.n_cells, "worst": row.worst, "median": row.median} for row in by_cpu(cells)]
 
 
 def _published(*, quiet: bool) -> list[dict[str, object]]:
@@ -108,16 +97,9 @@ def _published(*, quiet: bool) -> list[dict[str, object]]:
 
 def _kernel(reserve: bool) -> Sequence[Check]:
     from poisonsim.translation.calibrate.kernel import verify_kernel
-    from poisonsim.translation.calibrate.pool import Terminated
 
-    try:
+    with pool_set_back():
         return verify_kernel(reserve=reserve, notice=lambda text: typer.echo(text, err=True))
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the pool of huge pages is as it was", err=True)
-        raise typer.Exit(130) from None
-    except Terminated as signal:
-        typer.echo(f"ended by {signal}; the pool of huge pages is as it was", err=True)
-        raise typer.Exit(128 + signal.number) from None
 
 
 def _print_kernel(checks: Sequence[Check]) -> None:

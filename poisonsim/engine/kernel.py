@@ -463,9 +463,8 @@ def simulate(
                                 s[STALL_NS] += s[LEAVES:].sum() * geometry[G_REFAULT_NS] // geometry[G_VCPUS]
                             if level < min(base, known_to):
                                 put(keys, stamps, values, mask, ((here >> shift[level]) << 4) | level, stamp, HOLE)
-                            if (
-                                has_ledger and level < base
-                            ):  # pages kept, or retired before a migration, are lost already
+                            # pages kept, or retired before a migration, are lost already
+                            if has_ledger and level < base:
                                 lost -= poisoned_in(page, poisons, first, e, shift[level], page[e] >> shift[level])
                     elif act == MIGRATE:
                         news = True

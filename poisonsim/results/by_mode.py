@@ -42,11 +42,11 @@ def loss_by_mode(result: Result) -> dict[str, dict[str, float]]:
     history = draw_history(plan.scenario, plan.seed, 0, plan.block_trials).first(result.n_trials)
     if not len(history.page):
         return {}
-    found = {}
+    found, weights = {}, _weights(result, history)
     for policy in plan.policies:
         lost = np.zeros(len(MODES) + 1)
         for part in _parts(result, policy, history):
-            lost += _lost(result, policy, part, _weights(result, history))
+            lost += _lost(result, policy, part, weights)
         if lost.sum() > 0:
             found[policy.label] = {
                 mode: float(share) for mode, share in zip(MODES, lost / lost.sum(), strict=False) if share > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -264,7 +263,6 @@ def populations(cpu: Cpu, chunks: npt.NDArray[np.int8], stream: AddressStream) -
     return found
 
 
-@functools.cache
 def grid_header() -> tuple[str, ...]:
     """Names of the columns of `grid_rows`."""
     return ("cpu", "cells", "worst error", "median error", "worst at")
