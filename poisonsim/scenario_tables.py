@@ -192,8 +192,8 @@ class Host:
             (2022), so true asks there what it would change.
         hvo_with_hgm: What high-granularity mapping does to it: off for the whole pool, off for the pages
             that are split, or kept.
-        hvo_with_keep: What leaving poison mapped does to it: off for the whole pool, as the patches cannot mark base
-            pages whose struct pages are freed, or kept.
+        hvo_with_keep: What leaving poison mapped does to it: kept, or off for the whole pool, as version 3 of the patches
+            cannot yet mark base pages whose struct pages are freed.
         hgm: Whether the kernel can map huge pages with high granularity at all.
         costs: Name of a table of time costs in the catalogue.
         patrol: Time in which the patrol scrub reads all memory once, as text such as `"24h"`; `"1y"`, the longest, is
@@ -225,7 +225,7 @@ class Host:
     stage2_contiguous: bool = False
     hvo: bool = True
     hvo_with_hgm: Literal["off-everywhere", "off-where-split", "kept"] = "off-everywhere"
-    hvo_with_keep: Literal["off-everywhere", "kept"] = "off-everywhere"
+    hvo_with_keep: Literal["kept", "off-everywhere"] = "kept"
     hgm: bool = True
     costs: str = "linux"
     patrol: Annotated[float, PlainValidator(_small(_patrol))] = Time(1 / 365.25)

@@ -212,7 +212,7 @@ class Plan:
     def hvo_of(self, policy: CompiledPolicy) -> HvoWithHgm:
         """What a policy does to the vmemmap optimisation of a host that has it.
 
-        High-granularity mapping and poison that stays mapped both need struct pages that HVO has freed.
+        High-granularity mapping needs struct pages that HVO has freed, and so may poison that stays mapped.
         """
         host = self.scenario.host
         if policy.keeps and host.hvo_with_keep == "off-everywhere":

@@ -176,6 +176,7 @@ CANNOT = {"fallbacks": N}
 NO_SPARE = {"fallbacks": N, "spares_exhausted": 1}
 PRIVATE, NO_HVO, NO_MEMORY = "host.mapping=private", "host.hvo=false", "host.free_memory=0"
 KEEPS_HVO, OFF_WHERE_SPLIT = "host.hvo_with_hgm=kept", "host.hvo_with_hgm=off-where-split"
+HVO_OFF_TO_KEEP = "host.hvo_with_keep=off-everywhere"
 PER_MM_NS = 2 * 513 * TABLE_NS + storm(512 * 512, locks=1)
 ONE_TABLE_MORE_NS = SPLIT_2M_NS + 2 * TABLE_NS
 
@@ -254,24 +255,25 @@ ONE_TABLE_MORE_NS = SPLIT_2M_NS + 2 * TABLE_NS
              MIGRATED | WITH_SPARES),
             ("migrate1g", "free memory holds 16 further spares", "host.replenish=1.0",
              {"spares_used": 20, "fallbacks": 80, "spares_exhausted": 1, "reserved_bytes": 0, "leaves_1g": 944}),
-            ("keep-mapped", "nothing but the bad pages, and HVO off", "", QUIET | {"vmemmap_bytes": HVO_OFF}),
-            ("keep-mapped", "nothing but the bad pages", "host.hvo_with_keep=kept", QUIET),
-            ("keep-mapped-hole", "only stage 2 is split", "host.hvo_with_keep=kept",
+            ("keep-mapped", "nothing but the bad pages, and HVO off", HVO_OFF_TO_KEEP,
+             QUIET | {"vmemmap_bytes": HVO_OFF}),
+            ("keep-mapped", "nothing but the bad pages", "", QUIET),
+            ("keep-mapped-hole", "only stage 2 is split", "",
              QUIET | {"leaves_1g": 924, "leaves_2m": N * 511, "leaves_4k": N * 511, "table_bytes": N * STAGE2_2M,
                       "stall_seconds": None, "worst_stall_seconds": None}),
             ("keep-mapped-hole", "further process tables stay whole", "host.page_tables=3",
              {"table_bytes": N * STAGE2_2M}),
-            ("guest-offline", "kept mapped where memory cannot move", "vm.unmovable=1.0",
+            ("guest-offline", "kept mapped where memory cannot move", f"vm.unmovable=1.0 {HVO_OFF_TO_KEEP}",
              QUIET | WITH_SPARES | {"fallbacks": N, "vmemmap_bytes": HVO_OFF * 1028 // 1024}),
-            ("guest-offline", "a spare for each block", "vm.unmovable=0.0 host.spares=150",
+            ("guest-offline", "a spare for each block", f"vm.unmovable=0.0 host.spares=150 {HVO_OFF_TO_KEEP}",
              MIGRATED | {"guest_lost_bytes": 0, "reserved_bytes": 50 * GIB, "host_lost_bytes": N * PAGE,
                          "stranded_bytes": N * HEALTHY, "vmemmap_bytes": HVO_OFF * 1174 // 1024}),
             ("guest-offline", "without a spare the block stays away", "vm.unmovable=0.0",
              {"leaves_1g": 928, "guest_lost_bytes": 96 * GIB, "host_lost_bytes": N * PAGE, "spares_used": 4,
               "spares_exhausted": 1, "reserved_bytes": 0, "stranded_bytes": N * HEALTHY,
-              "stall_seconds": (4 * MOVE_NS + 96 * (COPY_NS + FLUSH_NS)) * NS}),
+              "stall_seconds": (4 * MOVE_NS + 96 * (COPY_NS + FLUSH_NS) + N * RESTORE_NS) * NS}),
             ("guest-offline", "what is dissolved gets its memory map",
-             "vm.unmovable=0.0 host.spares=100 host.hvo_with_keep=kept",
+             "vm.unmovable=0.0 host.spares=100",
              {"guest_lost_bytes": 0, "host_lost_bytes": N * PAGE, "stranded_bytes": N * HEALTHY,
               "vmemmap_bytes": N * MEMMAP}),
             ("restart-after", "spares replace what was lost", "host.spares=100", RESTARTED),
