@@ -58,10 +58,6 @@ class FewTailTrials(PoisonsimWarning):
     """A quantile was asked for that too few trials lie beyond."""
 
 
-class AssumedValueInUse(PoisonsimWarning):
-    """A catalogue number in use is an assumption, not a measurement."""
-
-
 _PLAIN = (str, int, float, list, tuple, dict)
 
 

@@ -192,8 +192,8 @@ class Host:
             (2022), so true asks there what it would change.
         hvo_with_hgm: What high-granularity mapping does to it: off for the whole pool, off for the pages
             that are split, or kept.
-        hvo_with_keep: What leaving poison mapped does to it: kept, or off for the whole pool, as version 3 of the patches
-            cannot yet mark base pages whose struct pages are freed.
+        hvo_with_keep: What leaving poison mapped does to it: kept, or off for the whole pool, as version 3 of the
+            patches cannot yet mark base pages whose struct pages are freed.
         hgm: Whether the kernel can map huge pages with high granularity at all.
         costs: Name of a table of time costs in the catalogue.
         patrol: Time in which the patrol scrub reads all memory once, as text such as `"24h"`; `"1y"`, the longest, is

@@ -26,6 +26,9 @@ from poisonsim.policy.rules import (
 I64 = NDArray[np.int64]
 ROW_WIDTH = 3 + 3 * MAX_CONDITIONS
 
+FLAGS = ("shared", "keeps", "stage2_only", "contiguous")
+"""What a policy asks of the host beside its rules; see `CompiledPolicy`."""
+
 
 @dataclass(frozen=True)
 class CompiledPolicy:
@@ -106,10 +109,7 @@ class CompiledPolicy:
             "rows": self.rows.tolist(),
             "row_start": self.row_start.tolist(),
             "params": dict(self.params),
-            "shared": self.shared,
-            "keeps": self.keeps,
-            "stage2_only": self.stage2_only,
-            "contiguous": self.contiguous,
+            **{name: getattr(self, name) for name in FLAGS},
             "has_decide": self.decide is not None,
             "digest": self.digest,
         }
@@ -120,7 +120,7 @@ class CompiledPolicy:
         rows = np.array(data["rows"], np.int64).reshape(-1, ROW_WIDTH)
         row_start = np.array(data["row_start"], np.int64)
         params = {str(k): int(v) for k, v in data["params"].items()}
-        shared, stage2_only = bool(data["shared"]), bool(data["stage2_only"])
+        flags = {name: bool(data[name]) for name in FLAGS}
         return CompiledPolicy(
             label=str(data["label"]),
             spec=str(data["spec"]),
@@ -129,12 +129,9 @@ class CompiledPolicy:
             rows=rows,
             row_start=row_start,
             params=params,
-            shared=shared,
-            keeps=bool(data["keeps"]),
-            stage2_only=stage2_only,
-            contiguous=bool(data["contiguous"]),
             decide=None,
-            digest=_digest(rows, row_start, params, shared, stage2_only, ""),
+            digest=_digest(rows, row_start, params, flags, ""),
+            **flags,
         )
 
 
@@ -164,10 +161,13 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
     flat = [row for rows in rows_by_level for row in rows]
     rows = np.array(flat, dtype=np.int64).reshape(len(flat), ROW_WIDTH)
     row_start = np.cumsum([0, *(len(level_rows) for level_rows in rows_by_level)]).astype(np.int64)
-    shared = (policy.mapping or situation.mapping) == "shared"
     keeping = (Act.KEEP, Act.UNMAP_STAGE2, Act.OFFLINE)
-    keeps = policy.keeps or any(rule.action in keeping for rule in policy.rules)
-    stage2_only = any(rule.action is Act.UNMAP_STAGE2 for rule in policy.rules)
+    flags = {
+        "shared": (policy.mapping or situation.mapping) == "shared",
+        "keeps": policy.keeps or any(rule.action in keeping for rule in policy.rules),
+        "stage2_only": any(rule.action is Act.UNMAP_STAGE2 for rule in policy.rules),
+        "contiguous": policy.needs_contiguous,
+    }
     return CompiledPolicy(
         label=policy.label,
         spec=policy.spec,
@@ -176,14 +176,9 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
         rows=rows,
         row_start=row_start,
         params=params,
-        shared=shared,
-        keeps=keeps,
-        stage2_only=stage2_only,
-        contiguous=policy.needs_contiguous,
         decide=decide,
-        digest=_digest(
-            rows, row_start, params, shared, stage2_only, "" if decide is None else _source_of(policy, decide)
-        ),
+        digest=_digest(rows, row_start, params, flags, "" if decide is None else _source_of(policy, decide)),
+        **flags,
     )
 
 
@@ -203,8 +198,8 @@ def _check_declaration(policy: Policy) -> None:
         raise PolicyError(problems)
 
 
-def _digest(rows: I64, row_start: I64, params: Mapping[str, int], shared: bool, stage2_only: bool, source: str) -> str:
-    identity = [rows.tolist(), row_start.tolist(), dict(params), shared, stage2_only, source]
+def _digest(rows: I64, row_start: I64, params: Mapping[str, int], flags: Mapping[str, bool], source: str) -> str:
+    identity = [rows.tolist(), row_start.tolist(), dict(params), dict(flags), source]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 

@@ -172,6 +172,20 @@ def test_a_digest_is_a_pure_function_of_what_can_change_an_outcome() -> None:
     assert compiled("migrate1g", dataclasses.replace(X86, ladder=ladder("x86-64", "2M"))).digest != digest
 
 
+def test_what_a_policy_asks_of_its_memory_is_part_of_its_digest() -> None:
+    class Unmap(Policy):
+        """Lose the huge page."""
+
+        rules = [on("BACKING").do(UNMAP)]
+
+    class UnmapKept(Unmap):
+        """Lose the huge page that memory_failure() had left mapped."""
+
+        keeps = True
+
+    assert compile_policy(UnmapKept(), X86).digest != compile_policy(Unmap(), X86).digest
+
+
 def test_two_ways_to_write_the_same_rules_have_one_digest() -> None:
     spelled_out = policy_of(on("1G").do(SPLIT_TO("2M")), on("2M").do(SPLIT_TO("4K")), on("4K").do(UNMAP))
     assert compile_policy(spelled_out, X86).digest == compiled("hgm2m").digest
