@@ -25,12 +25,17 @@ class Problem(NamedTuple):
 
 
 def loads(kind: str, name: str, load: Callable[[str], object]) -> list[str]:
-    """What keeps the catalogue entry or file `name` from being read, one line each; empty where nothing does."""
-    from poisonsim.catalog import unknown_name, unreadable
+    """What keeps the catalogue entry or file `name` from being read, one line each; empty where nothing does.
 
-    if not name.endswith(".toml"):
-        return list(filter(None, [unknown_name(kind, name)]))
-    if problem := unreadable(Path(name), where=name):
+    Of a CPU, readings may stand behind a colon: `zen4:l2_1g=exclusive`.
+    """
+    from poisonsim.catalog import split_options, unknown_name, unreadable
+
+    file, options = split_options(name) if kind == "cpus" else (name, "")
+    if not file.endswith(".toml"):
+        if (problem := unknown_name(kind, file)) or not options:
+            return list(filter(None, [problem]))
+    elif problem := unreadable(Path(file), where=file):
         return [problem]
     try:
         load(name)

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 from poisonsim.errors import ScenarioError, did_you_mean
-from poisonsim.units import page_bytes, parse_bytes
+from poisonsim.units import page_bytes, page_name, parse_bytes
 
 from .tlb import EXCLUSIVE, FILLS, INCLUSIVE, TlbArray
 
 PAGE_SIZES = ("16G", "1G", "512M", "32M", "2M", "64K", "16K", "4K")
 """Leaf and guest page sizes the model knows, largest first."""
+
+WALK_CACHE_COVERS = ("2M", "1G")
+"""What one entry of a paging-structure cache may cover: a table of 4K entries, or one of 2M entries."""
 
 QUALITIES = ("measured-field", "published", "vendor", "assumed")
 
@@ -20,6 +23,7 @@ _READING_KEYS = ("name", "of", "value", "others", "source", "quality")
 _READING_WORDS = (
     "name, of (where the number stands, such as l2.1.fill), value (as it stands there, as text) and others (a list)"
 )
+_MOST_ENTRIES = 1_000_000
 _ARRAY_KEYS = ("sizes", "entries", "ways", "fill", "source", "quality")
 
 
@@ -111,6 +115,23 @@ class CpuReader:
             return []
         return [self._row(f"{key}[{i}]", names, row) for i, row in enumerate(tables)]
 
+    def walk_caches(self, key: str, table: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+        """Entries of the paging-structure caches by the bytes that one entry covers.
+
+        Refuses what the model would not use: it asks for entries that cover 2M and 1G, once each.
+        """
+        rows = self.rows(key, ("covers", "entries"), table)
+        allowed = [page_bytes(size) for size in WALK_CACHE_COVERS]
+        for i, (covers, entries) in enumerate(rows):
+            if covers and covers not in allowed:
+                known = ", ".join(WALK_CACHE_COVERS)
+                self.problem(f"{key}[{i}].covers", f"{page_name(int(covers))} is not used; allowed: {known}")
+            elif covers and covers in [other for other, _ in rows[:i]]:
+                self.problem(f"{key}[{i}].covers", f"{page_name(int(covers))} is there twice; write it once")
+            if entries != int(entries):
+                self.problem(f"{key}[{i}].entries", f"{entries!r} is not a whole number of entries")
+        return tuple((int(covers), int(entries)) for covers, entries in rows)
+
     def _row(self, key: str, names: tuple[str, str], row: Mapping[str, Any]) -> tuple[float, float]:
         self.known_keys(f"{key}.", row, (*names, "source", "quality"))
         size, number = row.get(names[0]), row.get(names[1])
@@ -147,6 +168,7 @@ class CpuReader:
             value = asked.pop(name, str(there))
             if value not in (allowed := [str(there), *map(str, others)]):
                 self.problem("options", f"{name} = {value!r} is not one of {', '.join(allowed)}")
+                continue
             self._put(changed, place, int(value) if isinstance(there, int) and value.isdigit() else value)
             self.numbers.append(CatalogueNumber(f"reading {name}", value, "", *self.source(f"reading[{i}]", row)))
         known = [str(row.get("name")) for row in readings]
@@ -189,7 +211,8 @@ class CpuReader:
         if len({str(size) for size in sizes}) < len(sizes):
             self.problem(f"{key}.sizes", f"{sizes} lists a size twice")
         if not _is_count(entries):
-            self.problem(f"{key}.entries", f"{entries!r} is not a whole number of entries, 1 or more")
+            what = f"is not a whole number of entries, 1 or more and {_MOST_ENTRIES} at most"
+            self.problem(f"{key}.entries", f"{entries!r} {what}")
             entries = 0
         elif ways is not None and (not _is_count(ways) or entries % ways):
             self.problem(f"{key}.ways", f"{ways!r} does not divide {entries} entries; leave it out if unknown")
@@ -208,4 +231,4 @@ class CpuReader:
 
 
 def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST_ENTRIES

@@ -202,7 +202,7 @@ def parse_cpu(table: Mapping[str, Any], *, name: str, where: str = "cpu", option
     reader.fills(l1, l2)
     stlb_hit, reference = (reader.cycles(key, table.get(key)) for key in _CYCLE_KEYS)
     caches = tuple(Cache(int(size), cycles) for size, cycles in reader.rows("cache", ("bytes", "cycles"), table))
-    entries = tuple((int(size), int(n)) for size, n in reader.rows("walk_cache", ("covers", "entries"), table))
+    entries = reader.walk_caches("walk_cache", table)
     memory = reader.cycles("memory_cycles", table["memory_cycles"]) if "memory_cycles" in table else 0.0
     walkers = reader.cycles("walkers", table["walkers"], unit="walks") if "walkers" in table else 0.0
     if bool(caches) != bool(memory) or any(

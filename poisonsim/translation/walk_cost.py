@@ -49,7 +49,7 @@ class WalkCosts:
         guest: Shares of memory by guest page; ignored unless `virtualised`.
         leaves: Sizes as which walks find the host's leaves.
         virtualised: Whether the walk is nested.
-        smt_threads: Threads that share the second-level cache.
+        smt_threads: Threads that share the second-level cache and the walk caches, each with entries of its own.
 
     Examples:
         >>> from poisonsim.translation import Uniform, load_cpu
@@ -76,6 +76,7 @@ class WalkCosts:
         self._capacities = [cache.bytes / LINE_BYTES for cache in cpu.caches]
         if self._capacities:
             self._capacities[0] /= smt_threads
+        self._walk_cache_entries = {covers: n / smt_threads for covers, n in cpu.walk_cache_entries}
         self._known: dict[int, Population] = {}
 
     def cycles(self, shares: F64, walks: Mapping[tuple[str, int], F64]) -> dict[tuple[str, int], F64]:
@@ -131,7 +132,7 @@ class WalkCosts:
         return found
 
     def _walk_cache_miss(self, covers: int, walks: F64, share: F64) -> F64:
-        entries = dict(self._cpu.walk_cache_entries).get(covers, 0)
+        entries = self._walk_cache_entries.get(covers, 0)
         if not entries:
             return np.ones(walks.shape)
         leaves = self._leaves_of(covers)

@@ -85,6 +85,21 @@ def test_a_kernel_that_finds_fewer_pages_is_asked_again_and_set_back(
     assert totals(sysfs) == (2, 5)
 
 
+def test_of_a_kernel_that_finds_fewer_pages_only_these_are_taken_out(
+    sysfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One page of four came and somebody else adds two: theirs stay."""
+    file = Pool(sysfs).file("1G")
+    monkeypatch.setattr(pool_module, "write_setting", lambda path, value: path.write_text(f"{min(value, 3)}\n"))
+    monkeypatch.setattr(pool_module, "_SECONDS_BETWEEN_ATTEMPTS", 0.0)
+    change = MorePages(Pool(sysfs), "1G", 4)
+    change.apply()
+    monkeypatch.undo()
+    file.write_text("5")
+    change.undo()
+    assert totals(sysfs) == (4, 5)
+
+
 @pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt(), SystemExit(1)], ids=repr)
 def test_the_pool_is_set_back_when_the_work_fails(sysfs: Path, error: BaseException) -> None:
     def fail() -> None:

@@ -12,15 +12,19 @@ import numpy as np
 import pytest
 
 from poisonsim.errors import MachineError, ScenarioError
-from poisonsim.translation import load_cpu
+from poisonsim.translation import Uniform, load_cpu
 from poisonsim.translation.calibrate import session
 from poisonsim.translation.calibrate.areas import Area, Words, mapped, require_free
+from poisonsim.translation.calibrate.counters import Processor
 from poisonsim.translation.calibrate.mixes import Mix, with_reason
 from poisonsim.translation.calibrate.pool import Pool
+from poisonsim.translation.calibrate.profile_file import cpu_table, parsed, toml_text
 from poisonsim.translation.calibrate.session import Calibration, calibrate
 from poisonsim.translation.calibrate.spread import Spread
-from poisonsim.translation.calibrate.sweeps import Effort
+from poisonsim.translation.calibrate.sweeps import Effort, Sweep, walk_costs
 from poisonsim.translation.calibrate.timing import Offsets
+from poisonsim.translation.tlb import EXCLUSIVE
+from poisonsim.translation.walk_cost import WalkCosts
 from poisonsim.units import MIB, page_bytes
 
 L1, L2 = 64, 512
@@ -174,9 +178,32 @@ def test_the_catalogue_adds_what_was_not_measured(fractured: Calibration) -> Non
     assert "1G not measured here" in sources["l2[1].entries (1G)"]
 
 
-def test_a_figure_of_the_catalogue_inside_the_interval_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from poisonsim.translation.calibrate.profile_file import toml_text
+def test_the_catalogue_says_where_tables_lie(fractured: Calibration) -> None:
+    """One number for a walk would lose what splits are about: the tables of some leave the caches, of others not."""
+    zen5, cpu = load_cpu("zen5"), fractured.cpu
+    assert (cpu.caches, cpu.memory_cycles) == (zen5.caches, zen5.memory_cycles)
+    assert cpu.walk_cache_entries == zen5.walk_cache_entries
+    sources = {number.key: (number.source, number.quality) for number in cpu.numbers}
+    assert sources["cache[1].cycles"][0].endswith("(catalogue, zen5)")
+    assert {sources[key][1] for key in ("cache[0].bytes", "memory_cycles", "walk_cache[0].entries")} == {"assumed"}
+    # The walk over the largest area comes out as measured: 60 ns beside loads of 100 ns, which the model counts as 60.
+    costs = WalkCosts(cpu, Uniform(), AREA, {"4K": 1.0}, ["4K"], True, 1)
+    walk = costs.cycles(np.ones((1, 1)), {("4K", 0): np.ones(1)})["4K", 0]
+    assert walk == pytest.approx(60 / 100 * 60, rel=0.05)
 
+
+def test_the_reading_of_the_catalogue_is_kept() -> None:
+    sweep = Sweep("4K", np.array([64.0, 128]), np.zeros(2), [])
+    walks = walk_costs([{("4K", AREA): (200.0, 155.0)}] * 5)
+    base = load_cpu("zen5:l2_1g=exclusive")
+    table = cpu_table(
+        processor=Processor("toy", "zen5", virtual=False), ghz=4.0, sweeps=[sweep], fractures=[], walks=walks, base=base
+    )
+    assert [array.fill for array in parsed(toml_text(table), "mine").l2] == [array.fill for array in base.l2]
+    assert base.l2[1].fill == EXCLUSIVE != base.l2[0].fill
+
+
+def test_a_figure_of_the_catalogue_inside_the_interval_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     array = {"sizes": ["4K"], "source": "a vendor", "quality": "vendor"}
     cycles = {"value": 1, "source": "a vendor", "quality": "vendor"}
     table = {"title": "toy", "arch": "x86-64", "l1": [{**array, "entries": 65}], "l2": [{**array, "entries": 500}]}

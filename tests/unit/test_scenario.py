@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import pickle
+from importlib import resources
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -231,6 +232,26 @@ def test_an_unknown_cpu_is_one_line_with_the_names() -> None:
     assert problem.endswith("; did you mean sapphire-rapids?")
 
 
+def test_a_cpu_may_be_read_another_way(tmp_path: Path) -> None:
+    """As `catalog show` says it is written; the reading reaches the model and the run id."""
+    from poisonsim.engine.plan import make_plan
+
+    shipped = resources.files("poisonsim.catalog") / "cpus" / "zen4.toml"
+    (mine := tmp_path / "mine.toml").write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
+    for name in ("zen4", str(mine)):
+        one, other = (
+            make_plan(Scenario(host=Host(cpu=cpu), vm=Vm(guest_page="1G")), ["unmap1g"], seed=1)
+            for cpu in (name, f"{name}:l2_1g=exclusive")
+        )
+        assert one.run_id != other.run_id
+    [problem] = problems_of(Scenario, host=Host(cpu="zen4:l2_1g=both"))
+    assert problem == "host.cpu: zen4.toml: options: l2_1g = 'both' is not one of inclusive-fill, exclusive"
+    [problem] = problems_of(Scenario, host=Host(cpu="zen44:l2_1g=exclusive"))
+    assert problem.startswith("host.cpu: 'zen44' is not a CPU of the catalogue; known: ")
+    [problem] = problems_of(Scenario, host=Host(cpu="./none.toml:l2_1g=exclusive"))
+    assert problem.startswith("host.cpu: ./none.toml: cannot be read: No such file or directory")
+
+
 def test_contiguous_entries_are_refused_where_there_are_none() -> None:
     [problem] = problems_of(Scenario, vm=Vm(contiguous=True))
     assert problem.startswith("vm.contiguous: ") and "x86-64" in problem
@@ -244,8 +265,6 @@ def test_arm64_granules_take_an_arm64_cpu() -> None:
 
 
 def test_a_cpu_file_of_ones_own_is_accepted(tmp_path: Any) -> None:
-    from importlib import resources
-
     text = (resources.files("poisonsim.catalog") / "cpus" / "zen4.toml").read_text(encoding="utf-8")
     path = tmp_path / "mine.toml"
     path.write_text(text, encoding="utf-8")

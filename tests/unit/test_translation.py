@@ -634,6 +634,14 @@ def test_unknown_numbers_can_be_read_both_ways() -> None:
         ("walk_cache", [{"covers": "3M", "entries": 4, **SOURCED}], "walk_cache[0].covers: '3M' is not a size"),
         ("walk_cache", [{"covers": "2M", "entries": 0, **SOURCED}], "walk_cache[0].entries: 0 is not a number above 0"),
         (
+            "walk_cache",
+            [{"covers": "512M", "entries": 4, **SOURCED}],
+            "walk_cache[0].covers: 512M is not used; allowed",
+        ),
+        ("walk_cache", [{"covers": "2M", "entries": 0.5, **SOURCED}], "walk_cache[0].entries: 0.5 is not a whole"),
+        ("walk_cache", [{"covers": "1G", "entries": 4, **SOURCED}] * 2, "walk_cache[1].covers: 1G is there twice"),
+        ("l2.0.entries", 10**20, "l2[0].entries: 100000000000000000000 is not a whole number of entries, 1 or more"),
+        (
             "reading",
             [{"name": "x", "of": "l3.0", "value": "1", "others": ["2"], **SOURCED}],
             "reading[0]: does not fit",

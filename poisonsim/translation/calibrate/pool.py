@@ -140,6 +140,7 @@ class MorePages:
     n: int
     before: int = field(init=False)
     _touched: bool = field(init=False, default=False, repr=False)
+    _gained: int = field(init=False, default=0, repr=False)
     _after: int | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -154,7 +155,7 @@ class MorePages:
         Raises:
             MachineError: No permission.
         """
-        self._touched = True
+        self._touched, self._gained = True, self.n  # should a signal come before it is known
         for attempt in range(_ATTEMPTS):
             if attempt:
                 time.sleep(_SECONDS_BETWEEN_ATTEMPTS)  # compaction goes on meanwhile
@@ -162,6 +163,8 @@ class MorePages:
             state = self.pool.state(self.size)
             if state is not None and state.total >= self.before + self.n:
                 return
+        if state is not None:
+            self._gained = max(0, state.total - self.before)
 
     def undo(self) -> None:
         """Takes them out again; those still mapped go when they are unmapped."""
@@ -169,7 +172,7 @@ class MorePages:
         if not self._touched or state is None:
             return
         if self._after is None:
-            self._after = max(self.before, state.total - self.n)
+            self._after = max(self.before, state.total - self._gained)
         if state.total > self._after:
             write_setting(self.pool.file(self.size), self._after)
 

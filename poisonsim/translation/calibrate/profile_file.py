@@ -9,10 +9,15 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from poisonsim.translation.access import Uniform
 from poisonsim.translation.cpus import Cpu, parse_cpu
-from poisonsim.translation.tlb import TlbArray
+from poisonsim.translation.tlb import INCLUSIVE, TlbArray
+from poisonsim.translation.walk_cost import WalkCosts
 from poisonsim.translation.walks import CYCLES_PER_ACCESS, walk_accesses
 from poisonsim.units import format_bytes, page_bytes, page_name
 
@@ -52,8 +57,8 @@ def cpu_table(
     for level, key in enumerate(_LEVELS):
         table[key] = list(_arrays(level, by_leaf, base))
     table["stlb_hit_cycles"] = _stlb_hit(by_leaf["4K"], ghz, base)
-    table["reference_cycles"] = _reference(processor, fractures, walks, ghz)
-    return table
+    table["reference_cycles"] = _reference(processor, fractures, walks, ghz, base)
+    return table | (_where_tables_lie(base) if base else {})
 
 
 def toml_text(table: Mapping[str, Any]) -> str:
@@ -169,8 +174,31 @@ def _arrays(level: int, sweeps: Mapping[str, Sweep], base: Cpu | None) -> Iterat
                 findings.append(f"{found}, against {total} in all arrays that hold it")
         # As many ways as the vendor states, where that still divides the entries.
         ways = {"ways": array.ways} if array.ways and entries % array.ways == 0 else {}
+        fill = {} if array.fill == INCLUSIVE else {"fill": array.fill}
         source = f"{source}; {'; '.join(findings)}"
-        yield {"sizes": sizes, "entries": entries, **ways, "source": source, "quality": quality}
+        yield {"sizes": sizes, "entries": entries, **ways, **fill, "source": source, "quality": quality}
+
+
+def _where_tables_lie(base: Cpu) -> dict[str, Any]:
+    """Caches, memory and walk caches of a catalogue CPU, so that walks cost what they do where their tables lie."""
+    if not base.caches:
+        return {}
+
+    def stated(key: str) -> dict[str, str]:
+        number = next(number for number in base.numbers if number.key == key)
+        return {"source": f"{number.source} (catalogue, {base.name})", "quality": number.quality}
+
+    return {
+        "memory_cycles": {"value": base.memory_cycles, **stated("memory_cycles")},
+        "cache": [
+            {"bytes": cache.bytes, "cycles": cache.cycles, **stated(f"cache[{i}].bytes")}
+            for i, cache in enumerate(base.caches)
+        ],
+        "walk_cache": [
+            {"covers": page_name(covers), "entries": entries, **stated(f"walk_cache[{i}].entries")}
+            for i, (covers, entries) in enumerate(base.walk_cache_entries)
+        ],
+    }
 
 
 def _measured_arrays(level: int, sweeps: Mapping[str, Sweep]) -> Iterator[dict[str, Any]]:
@@ -223,10 +251,11 @@ def _stlb_hit(sweep: Sweep, ghz: float, base: Cpu | None) -> dict[str, Any]:
 
 
 def _reference(
-    processor: Processor, fractures: Sequence[Fracture], walks: Sequence[WalkCost], ghz: float
+    processor: Processor, fractures: Sequence[Fracture], walks: Sequence[WalkCost], ghz: float, base: Cpu | None
 ) -> dict[str, Any]:
     """Cycles of one table read: the dearest area's 4K walk over the reads that the model counts for it.
 
+    With the caches of a catalogue CPU a read is one that the last of them answers, and others count by their latency.
     The chase loads cold lines one after another, a program does not: the model takes `CYCLES_PER_ACCESS` for a load.
     What carries over is the cost of a walk relative to that of a load, so the reads are scaled to the model's load.
     What the other leaf sizes say of the same area widens the interval.
@@ -236,7 +265,7 @@ def _reference(
     used = {walk.leaf: walk for walk in walks if walk.area_bytes == largest and held_as[walk.leaf] == "4K"}
     # The host's leaf is as large as the largest entry seen. A native walk is half of one nested in its like.
     host = max(held_as.values(), key=page_bytes)
-    reads = {leaf: walk_accesses(leaf, host) if processor.virtual else walk_accesses(leaf, leaf) / 2 for leaf in used}
+    reads = {leaf: _reads(leaf, host if processor.virtual else "", largest, base) for leaf in used}
     costs = {leaf: walk.walk_ns.times(ghz / reads[leaf]) for leaf, walk in used.items()}
     own, load_cycles = costs["4K"], used["4K"].hit_ns.mid * ghz
     low, high = min(cost.low for cost in costs.values()), max(cost.high for cost in costs.values())
@@ -249,3 +278,13 @@ def _reference(
         f"interval over {', '.join(used)} pages; an upper estimate, and smaller for smaller areas (see notes)"
     )
     return {"value": round(scaled.mid, 2), "source": source, "quality": _MEASURED}
+
+
+def _reads(leaf: str, host: str, area_bytes: int, base: Cpu | None) -> float:
+    """Reads that the model counts for a walk of each access to an area; nested where there is a host leaf."""
+    if base is None or not base.caches:
+        return walk_accesses(leaf, host) if host else walk_accesses(leaf, leaf) / 2
+    costs = WalkCosts(
+        replace(base, reference_cycles=1.0), Uniform(), area_bytes, {leaf: 1.0}, [host or leaf], bool(host), 1
+    )
+    return float(costs.cycles(np.ones((1, 1)), {(leaf, 0): np.ones(1)})[leaf, 0][0])
