@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from poisonsim.results.result import Result as Result
     from poisonsim.results.runs import open_run as open_run
     from poisonsim.results.runs import run as run
+    from poisonsim.results.splits import splits as splits
     from poisonsim.results.statistics import Estimate as Estimate
     from poisonsim.results.sweep import Sweep as Sweep
     from poisonsim.results.sweep import open_sweep as open_sweep
@@ -50,6 +51,7 @@ _HOME = {
     "poisonsim.results.compare_runs": ("compare",),
     "poisonsim.results.result": ("Result",),
     "poisonsim.results.runs": ("open_run", "run"),
+    "poisonsim.results.splits": ("splits",),
     "poisonsim.results.statistics": ("Estimate",),
     "poisonsim.results.sweep": ("Sweep", "open_sweep", "sweep"),
     "poisonsim.scenario": (

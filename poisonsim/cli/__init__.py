@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from poisonsim.cli import calibrate, catalog, compare, life, policies, report, run, sweep, verify
+from poisonsim.cli import calibrate, catalog, compare, life, policies, report, run, splits, sweep, verify
 from poisonsim.cli.common import examples, forget_stdout
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("run", epilog=examples(*run.EXAMPLES))(run.run_command)
 app.command("compare", epilog=examples(*compare.EXAMPLES))(compare.compare_command)
 app.command("sweep", epilog=examples(*sweep.EXAMPLES))(sweep.sweep_command)
 app.command("report", epilog=examples(*report.EXAMPLES))(report.report_command)
+app.command("splits", epilog=examples(*splits.EXAMPLES))(splits.splits_command)
 app.command("life", epilog=examples(*life.EXAMPLES))(life.life_command)
 app.command("calibrate", epilog=examples(*calibrate.EXAMPLES))(calibrate.calibrate_command)
 app.command("verify", epilog=examples(*verify.EXAMPLES))(verify.verify_command)

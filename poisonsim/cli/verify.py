@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from poisonsim.cli.common import pool_set_back, print_json, print_table, user_errors
+from poisonsim.cli.common import WIDTH, pool_set_back, print_json, print_table, user_errors
 
 if TYPE_CHECKING:
+    from poisonsim.results.selfcheck import Section
     from poisonsim.translation.calibrate.kernel import Check
 
 DIFFERS = 3
 """Exit code when a check does not hold: neither a usage error nor, of itself, a bug."""
 
 EXAMPLES = (
+    "poisonsim verify",
+    "poisonsim verify --full --out reports/full.html",
     "poisonsim verify --kernel",
     "sudo poisonsim verify --kernel --reserve",
     "poisonsim verify --model --cpu zen4",
@@ -38,9 +42,26 @@ def verify_command(
         [], "--cpu", metavar="CPU|FILE.toml", help="CPU for --model; repeat for more. Default: four of different make."
     ),
     published: bool = typer.Option(False, "--published", help="Predicted against published run-time ratios."),
+    everything: bool = typer.Option(
+        False, "--all", help="The self-check, and write its page; so without any of the above."
+    ),
+    full: bool = typer.Option(
+        False, "--full", help="Self-check with every CPU on the whole grid, about a minute each. Default: four, a part."
+    ),
+    runs: int = typer.Option(
+        2000, "--runs", min=20, max=1_000_000, metavar="N",
+        help="Runs of each kind whose intervals the self-check counts.",
+    ),
+    seed: int = typer.Option(1, "--seed", min=0, max=2**62, metavar="N", help="Of the self-check."),
+    out: Path = typer.Option(
+        Path("reports/verification.html"), "--out", "-o", metavar="FILE", help="Page that the self-check writes."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout, nothing else there."),
 ) -> None:  # fmt: skip
-    """Compare our arithmetic with what can be measured; exit code 3 when something differs.
+    """Check poisonsim against closed forms, simulation, published runs and the kernel; exit code 3 when a check fails.
+
+    Without options: runs against closed forms, how often 95 % intervals hold the truth over 2,000 runs, the TLB model
+    against exact simulation, published runs; reports/verification.html has a verdict for each.
 
     --kernel maps 1 GiB of real memory as each policy would leave it and compares the page tables that the kernel
     counts, byte for byte. What the machine does not allow is listed with what would help. --model and --published show
@@ -48,13 +69,17 @@ def verify_command(
     """
     from poisonsim.errors import ScenarioError
 
-    if not (kernel or model or published):
-        raise ScenarioError("verify: says nothing to compare with; add --kernel, --model or --published")
+    everything = everything or not (kernel or model or published)
     if cpu and not model:
         raise ScenarioError("--cpu: says for which CPUs the model is checked; add --model")
     if reserve and not kernel:
         raise ScenarioError("--reserve: grows the pool of huge pages for --kernel; add that")
+    if full and not everything:
+        raise ScenarioError("--full: is of the self-check; add --all, or leave out what else is asked for")
     found: dict[str, Any] = {"schema": "poisonsim.verify/1"}
+    sections = _self_check(full, runs, seed, out, quiet=as_json) if everything else []
+    if everything:
+        found["self_check"] = [section.to_dict() for section in sections]
     checks = _kernel(reserve) if kernel else []
     if kernel:
         found["kernel"] = [check.to_dict() for check in checks]
@@ -66,8 +91,25 @@ def verify_command(
         found["published"] = _published(quiet=as_json)
     if as_json:
         print_json(found)
-    if any(check.verdict == "differs" for check in checks):
+    if any(check.verdict == "differs" for check in checks) or any(each.verdict == "fails" for each in sections):
         raise typer.Exit(DIFFERS)
+
+
+def _self_check(full: bool, runs: int, seed: int, out: Path, *, quiet: bool) -> Sequence[Section]:
+    from poisonsim.report.verification import write_verification
+    from poisonsim.results.selfcheck import self_check
+    from poisonsim.results.selfcheck.every import verdict_of
+
+    sections = self_check(seed=seed, runs=runs, full=full, progress=lambda text: typer.echo(text, err=True))
+    given = {"--full": full or None, "--runs": None if runs == 2000 else runs, "--seed": None if seed == 1 else seed}
+    words = [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
+    command = " ".join(["poisonsim verify", *(word for word in words if word != "True")])
+    path = write_verification(sections, out, seed=seed, command=command)
+    if not quiet:
+        print_table(["check", "verdict", ""], [[s.title, s.verdict, s.summary] for s in sections], right=3)
+        typer.echo("\n" + textwrap.fill(verdict_of(sections), WIDTH, subsequent_indent="  "))
+    typer.echo(f"\nevery number  {path}", err=quiet)
+    return sections
 
 
 _CPUS = ("zen4", "sapphire-rapids", "cascade-lake", "neoverse-n1")

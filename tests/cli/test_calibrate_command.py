@@ -221,14 +221,6 @@ def test_a_difference_is_exit_code_3(cli: Cli, monkeypatch: pytest.MonkeyPatch) 
     ]  # fmt: skip
 
 
-def test_verify_needs_to_be_told_what(cli: Cli) -> None:
-    result = cli("verify")
-    assert (result.exit_code, result.stderr) == (
-        2,
-        "error: verify: says nothing to compare with; add --kernel, --model or --published\n",
-    )
-
-
 @pytest.mark.parametrize("error, code", [(KeyboardInterrupt(), 130), (Terminated(15), 143)])
 def test_an_interrupted_verification(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
@@ -255,6 +247,7 @@ def test_published_runs_are_shown_with_what_is_missed(cli: Callable[..., CliResu
         (("--published", "--cpu", "zen4"), "--cpu: says for which CPUs the model is checked; add --model"),
         (("--published", "--reserve"), "--reserve: grows the pool of huge pages for --kernel; add that"),
         (("--model", "--cpu", "zen6"), "unknown cpu 'zen6'"),
+        (("--published", "--full"), "--full: is of the self-check; add --all, or leave out what else is asked for"),
     ],
 )
 def test_options_of_verify_that_do_not_belong_together(

@@ -36,6 +36,7 @@ COMMANDS = [
     ("sweep",),
     ("compare",),
     ("report",),
+    ("splits",),
     ("life",),
     ("policies",),
     ("policies", "list"),

@@ -11,10 +11,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 from poisonsim.errors import ScenarioError
-from poisonsim.report.splits import splits_figure, splits_svg
 from poisonsim.translation import Cpu, Sequential, Translator, Uniform, Zipf, load_cpu, translate
 from poisonsim.translation.cpus import Cache
-from poisonsim.translation.sensitivity import choice_rows, choices
+from poisonsim.translation.sensitivity import ALIKE, COSTS, FREE, HIGH, LOW, NEITHER, WORSE, Case, cases
 from poisonsim.translation.validation import compare, comparison_rows, published
 from poisonsim.translation.walk_cost import WalkCosts
 from poisonsim.units import page_bytes
@@ -195,12 +194,31 @@ def test_a_band_below_one_is_in_order_too() -> None:
     assert band.low < band.mid < band.high < 1
 
 
-def test_when_2m_beats_4k_and_when_neither_matters() -> None:
-    rows = choices(["sapphire-rapids", "zen5"], ["1G", "2M"], {"uniform": Uniform()}, (1, 10, 100))
-    assert [row.verdict for row in rows if row.n_split == 1] == ["neither matters"] * 4
-    assert [row.verdict for row in rows if row.n_split == 10] == ["2M is better"] * 4
-    assert all(row.verdict.startswith("2M is better") for row in rows if row.n_split == 100)
-    assert all(row.mixed.mid <= row.all_4k.mid for row in rows)
-    assert len(choice_rows(rows)) == 12
-    assert len(splits_figure(rows).axes) == 4
-    assert splits_svg(rows) == splits_svg(rows)
+def test_numbers_of_regions_are_those_of_the_model_itself() -> None:
+    """Where a straight line between computed counts says that a loss begins to matter, it does in the model."""
+    for case in cases(["sapphire-rapids", "zen5"], ["1G", "2M"], {"uniform": Uniform()}):
+        translator = Translator(cpu=case.cpu, memory_bytes=TIB, access=Uniform(), guest_page=case.guest_page)
+        for way, leaves in (("all_4k", (0, 262_143)), ("mixed", (511, 511))):
+            n = case.matters_from(way)
+            assert n is not None and case.matters_from(way, HIGH) <= n <= case.matters_from(way, LOW)  # type: ignore[operator]
+            states = translator.evaluate(np.array([[1024 - k, leaves[0] * k, leaves[1] * k] for k in (n - 1, n)]))
+            losses = states.cycles[:, 1] / translator.baseline.cycles[0, 1] - 1
+            assert losses[0] < 0.0102 and losses[1] > 0.0098
+
+
+def test_every_verdict_begins_where_the_losses_say() -> None:
+    n = np.array([1, 100])
+
+    def case(all_4k: float, mixed: float) -> Case:
+        rows = (np.outer(n, [0.5 * each, each, 2 * each]) for each in (all_4k, mixed))
+        return Case("zen5", "2M", "uniform", 100, n, *rows)
+
+    def zones(found: Case) -> list[tuple[str, int, int]]:
+        return [(zone.verdict, zone.first, zone.last) for zone in found.zones]
+
+    assert zones(case(1e-3, 1e-4)) == [(NEITHER, 1, 9), (FREE, 10, 99), (COSTS, 100, 100)]
+    assert zones(case(1e-3, 0.95e-3)) == [(NEITHER, 1, 9), (FREE, 10, 10), (ALIKE, 11, 100)]
+    assert zones(case(1e-4, 1e-3)) == [(NEITHER, 1, 9), (WORSE, 10, 100)]
+    assert zones(case(1e-5, -1e-5)) == [(NEITHER, 1, 100)]
+    assert [case(1e-3, 1e-4).matters_from("all_4k", e) for e in (LOW, HIGH)] == [20, 5]
+    assert case(1e-5, 1e-5).matters_from("all_4k") is None
