@@ -58,6 +58,10 @@ class FewTailTrials(PoisonsimWarning):
     """A quantile was asked for that too few trials lie beyond."""
 
 
+class RunFolderNotice(PoisonsimWarning):
+    """A run or sweep folder was repaired, or keeps what it holds because that is more."""
+
+
 _PLAIN = (str, int, float, list, tuple, dict)
 
 

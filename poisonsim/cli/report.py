@@ -26,6 +26,7 @@ def report_command(
     from poisonsim.engine.store import read_manifest
     from poisonsim.errors import RunFolderError
     from poisonsim.report import write_comparison, write_report
+    from poisonsim.results.run_folder import mend_summary
     from poisonsim.results.runs import open_run
 
     if (len(folders) > 1) != (out is not None):
@@ -36,10 +37,14 @@ def report_command(
     with collected_warnings():
         commands = [str(read_manifest(folder).get("command", "")) for folder in folders]
         if out is None:
-            typer.echo(write_report(open_run(folders[0]), folders[0], command=commands[0]))
+            result = open_run(folders[0])
+            mend_summary(result, folders[0])
+            typer.echo(write_report(result, folders[0], command=commands[0]))
             return
+        names = [folder.resolve().name for folder in folders]
+        if len(set(names)) < len(names):
+            names = [str(folder) for folder in folders]
         runs = [
-            (folder.resolve().name, open_run(folder), command)
-            for folder, command in zip(folders, commands, strict=True)
+            (name, open_run(folder), command) for name, folder, command in zip(names, folders, commands, strict=True)
         ]
         typer.echo(write_comparison(runs, out))

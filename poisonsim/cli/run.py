@@ -87,6 +87,7 @@ def run_command(
     from poisonsim.cli.progress import progress
     from poisonsim.cli.tables import print_result
     from poisonsim.engine.store import remove_report
+    from poisonsim.results.run_folder import trials_held
     from poisonsim.results.runs import default_trials, execute, most_trials, plan_run
     from poisonsim.scenario import resolve_scenario
 
@@ -119,14 +120,15 @@ def run_command(
             print_csv(result.summary())
         else:
             print_result(result, resolved, vms=vms)
-        if no_report:
+        holds_more = trials_held(folder, plan) > result.n_trials  # then its report is of those
+        if no_report and not holds_more:
             remove_report(folder)  # an older one would speak of another number of trials
-        else:
+        elif not holds_more:
             from poisonsim.report import write_report
 
             write_report(result, folder, command=command(result.n_trials))
     typer.echo(f"\nrun folder  {folder}", err=quiet)
-    if not no_report:
+    if (folder / "report.html").exists():
         typer.echo(f"open        {folder / 'report.html'}", err=quiet)
     typer.echo(f"next        poisonsim policies show {_without_parameters(plan.policies[-1].spec)}", err=quiet)
     failed = [_print_verdicts(condition.verdicts(result)) for condition in conditions]

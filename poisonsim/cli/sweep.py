@@ -71,6 +71,7 @@ def sweep_command(
     as_csv: bool = typer.Option(
         False, "--csv", help="Print every metric and year as CSV on stdout, nothing else there."
     ),
+    no_report: bool = typer.Option(False, "--no-report", help="Leave out sweep.html and its pictures."),
 ) -> None:  # fmt: skip
     """Simulate each policy at every point of a grid of scenario values, and print one table of what differs.
 
@@ -103,6 +104,7 @@ def sweep_command(
             print_csv(found.summary())
         else:
             print_sweep(found, resolved.name, metrics, year)
+        page = _write_page(found, plan, folder, metrics, year, command, no_report=no_report)
     last = {key: value for key, value in plan.points[-1].settings.items() if not is_parameter(key)}
     words = ["poisonsim", "run", scenario]
     if policy or len(last) < len(plan.over):
@@ -110,6 +112,8 @@ def sweep_command(
     here = [*settings, *(f"{key}={spelled(value)}" for key, value in last.items())]
     typer.echo(f"\nsweep folder  {folder}", err=quiet)
     typer.echo(f"every figure  {folder / 'sweep.csv'}", err=quiet)
+    if page is not None:
+        typer.echo(f"open          {page}", err=quiet)
     typer.echo(f"next          {shlex.join([*words, *_options({'--set': here, **held})])}", err=quiet)
 
 
@@ -120,6 +124,29 @@ def _options(given: Mapping[str, object]) -> list[str]:
         for each in value if isinstance(value, list) else [] if value is None else [value]:
             words += [flag, str(each)]
     return words
+
+
+def _write_page(
+    found: Sweep, plan: SweepPlan, folder: Path, metrics: Sequence[str], year: float | None, command: str, *,
+    no_report: bool,
+) -> Path | None:  # fmt: skip
+    """The sweep's page and its pictures; with `no_report` none, and what an earlier sweep drew is removed.
+
+    Where the folder keeps a sweep of more trials, its page stays as well.
+    """
+    from poisonsim.report import remove_sweep_page, write_sweep
+    from poisonsim.report.swept import SWEEP_PAGE
+    from poisonsim.results.sweep_folder import SweepFolder
+
+    if SweepFolder(folder).keeps_more([result.n_trials for _, result in found.points]):
+        page = folder / SWEEP_PAGE
+        return page if page.exists() else None
+    if no_report:
+        remove_sweep_page(folder)
+        return None
+    shown = _options({"--metric": [] if metrics == METRICS else list(metrics), "--year": year})
+    told = " ".join([command, *map(shlex.quote, shown)])
+    return write_sweep(found, folder, metrics=metrics, year=year, command=told, sweep_id=plan.sweep_id)
 
 
 def _simulate(plan: SweepPlan, trials: int | None, threads: int | None, folder: Path, command: str) -> Sweep:

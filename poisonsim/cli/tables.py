@@ -111,12 +111,15 @@ def _print_fleet(result: Result, vms: int) -> None:
         return
     rows = []
     for policy in result.policies:
-        lost = result.when_hit(policy, "guest_lost_bytes").mean("bytes")
+        lost = result.when_hit(policy, "guest_lost_bytes")
+        median = lost.quantile(0.5)
         cost = result.distribution(policy, "capacity_cost_bytes").mean("bytes")
         fleet_cost = Estimate(cost.low * vms, cost.best * vms, cost.high * vms, "bytes")
         dead = result.distribution(policy, "vm_lost")
-        cells = [str(in_bytes(lost)), str(in_bytes(fleet_cost))]
+        cells = ["-" if median is None else str(in_bytes(median)), str(in_bytes(lost.mean("bytes")))]
+        cells.append(str(in_bytes(fleet_cost)))
         rows.append([policy, *cells, vms_of(vms, dead.share(dead.values == 1))])
-    print_table(["policy", "guest memory lost per VM hit", f"host memory cost of {vms:,} VMs", "VMs lost"], rows)
+    hit_columns = ["guest lost per VM hit, median", "mean"]
+    print_table(["policy", *hit_columns, f"host memory cost of {vms:,} VMs", "VMs lost"], rows)
     for line in rate_notes(scenario):
         typer.echo(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from poisonsim.engine.block import Block
 from poisonsim.errors import RunFolderError, did_you_mean
@@ -71,14 +73,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
     except FileNotFoundError:
-        nearby = (
-            [p.name for p in folder.parent.iterdir() if (p / "run.json").exists()] if folder.parent.is_dir() else []
-        )
+        if (folder / "sweep.json").exists():
+            raise RunFolderError(
+                f"{folder}: is a sweep folder; its page is sweep.html, and each folder in its points/ is a run folder"
+            ) from None
         raise RunFolderError(
-            f"{folder}: no run folder (it has no run.json){did_you_mean(folder.name, nearby)}; "
+            f"{folder}: no run folder (it has no run.json){did_you_mean(folder.name, _runs_beside(folder))}; "
             "give the folder that `poisonsim run` named"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(f"{path}: cannot be read as JSON ({error}); run the command again") from None
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     if schema != SCHEMA:
@@ -88,21 +91,30 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest  # type: ignore[no-any-return]
 
 
+def _runs_beside(folder: Path) -> list[str]:
+    """Names of the run folders beside a folder."""
+    try:
+        return [place.name for place in folder.parent.iterdir() if (place / "run.json").exists()]
+    except OSError:  # no such place, or one that may not be looked into
+        return []
+
+
 def block_path(folder: Path, index: int) -> Path:
     """File of one block."""
     return folder / "blocks" / f"{index:06d}.npz"
 
 
 def write_block(folder: Path, run_id: str, block: Block) -> None:
-    """Writes one block; what it says of itself lets `read_block` refuse a foreign one."""
-    arrays: dict[str, Any] = {"about": np.array(json.dumps([run_id, block.index, block.n_trials]))}
+    """Writes one block; what it says of itself lets `read_block` refuse a foreign or an edited one."""
+    arrays: dict[str, Any] = {}
     for p, (states, counts) in enumerate(zip(block.states, block.counts, strict=True)):
         small = counts.max() <= np.iinfo(np.int32).max  # untouched trials may be many more
         arrays[f"states_{p}"], arrays[f"counts_{p}"] = states, counts.astype(np.int32) if small else counts
     for y, (joint, times) in enumerate(zip(block.joint, block.joint_counts, strict=True)):
         arrays[f"joint_{y}"], arrays[f"joint_counts_{y}"] = joint, times
+    about = json.dumps([run_id, block.index, block.n_trials, _digest(arrays)])
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, about=np.array(about), **arrays)
     write_whole(block_path(folder, block.index), buffer.getvalue())
 
 
@@ -111,8 +123,8 @@ def read_block(folder: Path, run_id: str, index: int) -> Block | None:
     try:
         with np.load(block_path(folder, index), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        owner, number, n_trials = json.loads(str(arrays["about"]))
-        if (owner, number) != (run_id, index):
+        owner, number, n_trials, digest = json.loads(str(arrays.pop("about")))
+        if (owner, number, digest) != (run_id, index, _digest(arrays)):
             return None
         n_policies = sum(name.startswith("states_") for name in arrays)
         n_years = sum(name.startswith("joint_counts_") for name in arrays)
@@ -126,7 +138,18 @@ def read_block(folder: Path, run_id: str, index: int) -> Block | None:
         )
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
         return None
+    except (MemoryError, OverflowError):  # an array's header that asks for more than there is
+        return None
     except RuntimeError:  # a flag that says encrypted, or compressed in a way that zipfile does not know
         return None
     except (SyntaxError, tokenize.TokenError):  # an array's header that is no header is read as Python
         return None
+
+
+def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 over arrays, so that counts that were changed by hand are noticed."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -8,5 +8,14 @@ Importing this package imports matplotlib and jinja2; nothing else in poisonsim 
 
 from poisonsim.report.page import render, write_report
 from poisonsim.report.several import render_comparison, write_comparison
+from poisonsim.report.swept import remove_sweep_page, render_sweep, write_sweep
 
-__all__ = ["render", "render_comparison", "write_comparison", "write_report"]
+__all__ = [
+    "remove_sweep_page",
+    "render",
+    "render_comparison",
+    "render_sweep",
+    "write_comparison",
+    "write_report",
+    "write_sweep",
+]

@@ -50,6 +50,7 @@ class Canvas:
     Attributes:
         axes: The matplotlib axes.
         points: Transform from points, with the origin at the lower left of the figure.
+        cut: Height at the top that only the heading takes, in points.
     """
 
     def __init__(self, size: tuple[float, float], margins: tuple[float, float, float, float]) -> None:
@@ -60,6 +61,8 @@ class Canvas:
         box = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
         self.axes: Any = self.figure.add_axes(box, frameon=False)
         self.box = (left, bottom, width - right, height - top)
+        self.cut = 0.0
+        self._headings: list[Any] = []
 
     def set_axes(self, x: Scale, y: Scale, x_ticks: Ticks, y_ticks: Ticks) -> None:
         """Sets limits, ticks and grid; a dotted line parts the place of 0 from a logarithmic axis."""
@@ -88,6 +91,11 @@ class Canvas:
             **{"fontsize": TEXT_SIZE, "va": "center", **kwargs},
         )  # fmt: skip
 
+    def heading(self, words: str, drop: float, **kwargs: Any) -> None:
+        """Writes a line of the heading so far below the top."""
+        self.text(2, self.size[1] - drop, words, ha="left", **kwargs)
+        self._headings.append(self.figure.texts[-1])
+
     def line(self, xs: Sequence[float], ys: Sequence[float], *, series: int | None = None, **kwargs: Any) -> None:
         """Draws a line between places in points."""
         line = mpl.lines.Line2D(xs, ys, transform=self.points, gid=group(series), **kwargs)
@@ -101,14 +109,20 @@ class Canvas:
     def svg(self, name: str, description: str, css_class: str) -> str:
         """The drawing as an `svg` element for an HTML page: text stays text, colours follow the page's.
 
+        Its heading is cut off, since the page has it.
+
         Args:
             name: Makes the ids in it differ from those of other drawings on the page.
             description: What a screen reader says instead.
         """
         self._unclip()
+        for text in self._headings:
+            text.set_visible(False)
         FigureCanvasSVG(self.figure)
         out = io.StringIO()
         self.figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+        for text in self._headings:
+            text.set_visible(True)
         inner = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", out.getvalue(), flags=re.DOTALL)
         inner = inner[inner.index(">", inner.index("<svg")) + 1 : inner.rindex("</svg>")]
         inner = re.sub(r'\bid="series-(\d+)"', r'data-series="\1"', inner)
@@ -118,7 +132,7 @@ class Canvas:
         inner = re.sub(r' d="[^"]*"', lambda m: re.sub(r"(\.\d)\d+", r"\1", m[0]), inner)
         inner = re.sub(r"\n\s*", "\n", inner)
         width, height = self.size
-        frame = f'class="{css_class}" viewBox="0 0 {width:g} {height:g}"'
+        frame = f'class="{css_class}" viewBox="0 {self.cut:g} {width:g} {height - self.cut:g}"'
         return f'<svg {frame} role="img" aria-label="{escape(description)}">{inner}</svg>'
 
     def png(self, metadata: Mapping[str, str]) -> bytes:

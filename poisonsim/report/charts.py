@@ -17,6 +17,7 @@ F64 = NDArray[np.float64]
 
 _MARKER_SIZE = 8.0
 _ROW_HEIGHT = 34.0
+_SMALL = 11.0
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,25 @@ class Axis:
     ticks: Ticks
 
 
-def lines(series: Sequence[Line], frame: Frame, x: Axis, y: Axis, right: tuple[str, ...] = ()) -> Canvas:
+@dataclass(frozen=True)
+class Stretch:
+    """A part of the horizontal axis, and what happens there."""
+
+    low: float
+    high: float
+    words: str
+
+
+def lines(
+    series: Sequence[Line], frame: Frame, x: Axis, y: Axis, right: tuple[str, ...] = (), *,
+    joined: bool = True, stretches: Sequence[Stretch] = (),
+) -> Canvas:  # fmt: skip
     """Each policy as a line with a band around it.
 
     Args:
         right: Title of a second axis on the right, then its texts, one for each tick of `y`.
+        joined: Join the points; else each stands alone, with a whisker for a band.
+        stretches: Parts of the horizontal axis to shade, each with its words at the top if the figure is wide.
     """
     left = 14 + max(map(text_width, y.ticks.texts))
     beyond = 28 if not right else 16 + max(map(text_width, right[1:]))
@@ -61,23 +76,36 @@ def lines(series: Sequence[Line], frame: Frame, x: Axis, y: Axis, right: tuple[s
     write_titles(canvas, frame, y.title, x.title)
     low_x, low_y, high_x, high_y = canvas.box
     taken: list[Box] = []
+    if isinstance(y.scale, Linear) and y.scale.limits[0] < 0:
+        zero = canvas.place(x.scale.limits[0], 0.0)[1]
+        taken.append((low_x, zero - 1, high_x, zero + 1))
     if right:
         taken.append((high_x + 4, 0, frame.width, frame.height))
         canvas.text(frame.width - 2, high_y + 20, right[0], ha="right")
         for position, words in zip(y.ticks.positions, right[1:], strict=True):
             canvas.text(high_x + 8, canvas.place(x.scale.limits[1], position)[1], words, ha="left")
+    for low, high in dict.fromkeys((stretch.low, stretch.high) for stretch in stretches):
+        canvas.axes.axvspan(low, high, color=INK, alpha=0.08, linewidth=0, zorder=1)
+    for i, stretch in enumerate(() if frame.narrow else stretches):
+        middle, height = canvas.place((stretch.low + stretch.high) / 2, y.scale.limits[1])[0], high_y - 8 - 16 * i
+        half = text_width(stretch.words, _SMALL) / 2
+        middle = min(max(middle, low_x + half), frame.width - 4 - half)
+        canvas.text(middle, height, stretch.words, ha="center", fontsize=_SMALL)
+        taken.append((middle - half - 2, height - 8, middle + half + 2, height + 8))
     for i, line in enumerate(series):
         looks = {"color": line.style.light, "gid": group(i)}
         if not len(line.xs):
             continue
-        if (line.high > line.low).any():
+        if not joined:
+            canvas.axes.vlines(line.xs, line.low, line.high, linewidth=1.6, zorder=3, **looks)
+        elif (line.high > line.low).any():
             canvas.axes.fill_between(line.xs, line.low, line.high, alpha=0.16, linewidth=0, zorder=2, **looks)
         canvas.axes.plot(
-            line.xs, line.ys, linewidth=2.1, linestyle=line_style(line.style), zorder=4,
+            line.xs, line.ys, linewidth=2.1, linestyle=line_style(line.style) if joined else "none", zorder=4,
             marker=line.style.marker, markersize=6.5, markevery=list(line.knots), **looks,
         )  # fmt: skip
         corners = [canvas.place(float(px), float(py)) for px, py in zip(line.xs, line.ys, strict=True)]
-        taken += list(along(corners))
+        taken += list(along(corners)) if joined else [(cx - 5, cy - 5, cx + 5, cy + 5) for cx, cy in corners]
     labels: list[Box] = []
     for i, line in enumerate(series):
         if len(line.xs):
@@ -96,9 +124,9 @@ class Marks:
     values: tuple[float, ...]
 
 
-def rows_height(n_rows: int, *, heading: bool = False) -> float:
+def rows_height(n_rows: int) -> float:
     """Height in points of a figure of so many rows."""
-    return 34 + 56 * heading + 52 + _ROW_HEIGHT * n_rows
+    return 34 + 52 + _ROW_HEIGHT * n_rows
 
 
 def rows(series: Sequence[Marks], names: Sequence[str], frame: Frame, title: str) -> Canvas:

@@ -14,6 +14,7 @@ from poisonsim.report.style import Style
 from poisonsim.report.tables import FLEET
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Distribution, Estimate, without_empty
+from poisonsim.results.words import as_probability
 from poisonsim.units import GIB, KIB, MIB, TIB, format_bytes
 
 F64 = NDArray[np.float64]
@@ -39,12 +40,12 @@ def tail(result: Result, looks: Sequence[Style], pen: Pen) -> Picture:
     worst = max(range(len(found)), key=lambda p: found[p].values.max())
     most = float(found[worst].values.max())
     p, limit = result.policies[worst], result.plan.scenario.vm.memory_bytes / 100
-    above = found[worst].share(found[worst].values > limit).best
+    above = found[worst].share(found[worst].values > limit)
     finding = (
         f"No VM of this run loses memory under {listed(result.policies)}."
         if most == 0
         else f"The worst VM of this run loses {format_bytes(most)} of guest memory, under {p}; "
-        f"{100 * above:.3g} % of VMs lose more than 1 % of theirs there."
+        f"{as_probability(above)} of VMs lose more than 1 % of theirs there."
     )
     caption = (
         f"Share of VMs that have lost more guest memory than x after {result.years[-1]:g} years; on the right the same "
@@ -110,8 +111,7 @@ def differences(result: Result, looks: Sequence[Style], pen: Pen) -> Picture:
     ]
     words = []
     for policy, d in zip(result.policies[1:], own, strict=True):
-        less = d.share(d.values < 0).best
-        words.append(f"{policy} in {100 * less:.3g} %")
+        words.append(f"{policy} in {as_probability(d.share(d.values < 0))}")
     finding = f"Share of VMs whose host pays less than under {reference}: {listed(words)}."
     caption = (
         f"Host memory that a policy costs after {result.years[-1]:g} years, less what {reference} costs on the very "

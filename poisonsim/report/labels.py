@@ -16,6 +16,7 @@ Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
 LABEL_HEIGHT = 15.0
+HEADING_HEIGHT = 56.0
 # Angles from a mark to its label, and which part of the label is there: from 0, its left end, to 1, its right end.
 _DIRECTIONS = [
     (math.radians(degrees), align)
@@ -43,16 +44,17 @@ class Frame:
     @property
     def top(self) -> float:
         """Height kept above the axes, in points."""
-        return 34.0 + (56.0 if self.heading else 0.0)
+        return 34.0 + (HEADING_HEIGHT if self.heading else 0.0)
 
 
 def write_titles(canvas: Canvas, frame: Frame, y_title: str, x_title: str) -> None:
     """Writes the titles of the axes, and the heading of a figure that travels without its page."""
     top = frame.height - frame.top
-    canvas.text(2, top + 20, y_title, ha="left", fontweight="bold" if frame.heading else "normal")
+    canvas.text(2, top + 20, y_title, ha="left")
     canvas.text((canvas.box[0] + canvas.box[2]) / 2, 12, x_title, ha="center")
     for words, (drop, size, weight) in zip(frame.heading, ((18, 16.0, "bold"), (40, 11.5, "normal")), strict=False):
-        canvas.text(2, frame.height - drop, words, ha="left", fontsize=size, fontweight=weight)
+        canvas.heading(words, drop, fontsize=size, fontweight=weight)
+    canvas.cut = HEADING_HEIGHT if frame.heading else 0.0
 
 
 def spread_apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:

@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from matplotlib.collections import PatchCollection
-from matplotlib.patches import Rectangle
+from matplotlib.collections import PolyCollection
 
 from poisonsim.report.canvas import Canvas, text_width
 from poisonsim.report.labels import Frame, write_titles
@@ -239,13 +238,17 @@ def grid_png(view: LifeView, sizes: Sequence[str], subtitle: str, provenance: Ma
     canvas.set_axes(Linear((0.0, _COLUMNS)), Linear((0.0, len(rows))), Ticks((), ()), Ticks((), ()))
     places = [(i % _COLUMNS + 0.05, len(rows) - i // _COLUMNS - 0.92) for i in range(len(view.end))]
     for kind, tone in enumerate(tones):
-        boxes = [Rectangle(at, 0.9, 0.84) for at, own in zip(places, view.end, strict=True) if own == kind]
-        canvas.axes.add_collection(PatchCollection(boxes, facecolor=TONES[tone][0], linewidth=0))
+        boxes = [
+            [(x, y), (x + 0.9, y), (x + 0.9, y + 0.84), (x, y + 0.84)]
+            for (x, y), own in zip(places, view.end, strict=True)
+            if own == kind
+        ]
+        canvas.axes.add_collection(PolyCollection(boxes, facecolor=TONES[tone][0], linewidth=0))
     write_titles(canvas, frame, "", "")
-    x = 8.0
+    at_x = 8.0
     for kind, tone in enumerate(tones):
         words = f"{kinds[kind]} {view.end.count(kind):,}"
-        canvas.line([x, x + 14], [frame.height - frame.top + 8] * 2, color=TONES[tone][0], linewidth=9)
-        canvas.text(x + 20, frame.height - frame.top + 8, words, ha="left")
-        x += 40 + text_width(words)
+        canvas.line([at_x, at_x + 14], [frame.height - frame.top + 8] * 2, color=TONES[tone][0], linewidth=9)
+        canvas.text(at_x + 20, frame.height - frame.top + 8, words, ha="left")
+        at_x += 40 + text_width(words)
     return canvas.png({"Title": heading, **provenance})

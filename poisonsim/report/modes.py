@@ -26,11 +26,15 @@ def by_mode(result: Result, looks: Sequence[Style], pen: Pen) -> Picture | None:
         )
         for label, style in zip(result.policies, looks, strict=True)
     ]
-    most = {label: max(own, key=lambda mode: own[mode]) for label, own in shares.items()}
-    words = [f"{100 * shares[label][mode]:.0f} % from {mode} faults under {label}" for label, mode in most.items()]
+    told: dict[str, list[str]] = {}
+    for label, own in shares.items():
+        most = max(own, key=lambda mode: own[mode])
+        told.setdefault(f"{100 * own[most]:.0f} % from {most} faults under", []).append(label)
+    words = [f"{share} {listed(labels)}" for share, labels in told.items()]
     caption = (
         "Guest memory, when it is lost, by the mode of the DRAM fault behind the error, over the first block of the "
-        "run's trials. Faults that corrected errors only follow lose nothing and do not count."
+        "run's trials, without an interval: a few VMs that lose much can move a share. Faults that corrected errors "
+        "only follow lose nothing and do not count."
     )
     alternative = "Share of the guest memory lost by fault mode: " + "; ".join(
         f"{label} " + ", ".join(f"{mode} {100 * share:.2g} per cent" for mode, share in own.items())
@@ -38,7 +42,7 @@ def by_mode(result: Result, looks: Sequence[Style], pen: Pen) -> Picture | None:
     )
     height = max(rows_height(len(modes)), 86 + len(modes) * (12 + 12.0 * len(looks)))
     return pen.picture(
-        "modes", "What did it: loss by fault mode", f"Most of the loss: {listed(words)}.", caption, alternative,
+        "modes", "What did it: loss by fault mode", f"Most of the loss: {'; '.join(words)}.", caption, alternative,
         lambda frame: rows(series, modes, frame, "Share of the loss under that policy, %"),
         height=height, narrow_height=height,
     )  # fmt: skip

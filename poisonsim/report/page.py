@@ -24,7 +24,7 @@ from poisonsim.report.plots import pictures
 from poisonsim.report.style import MARKER_PATHS, TONES, Style, styles
 from poisonsim.report.tables import FLEET, fleet_tables, how_sure, of_vms_hit, paired_tables
 from poisonsim.report.verdict import HEADINGS, rows_of
-from poisonsim.results.hits import share_hit
+from poisonsim.results.hits import rarely_hit, share_hit
 from poisonsim.results.result import Result
 from poisonsim.results.words import as_probability, rate_notes, simulated_of
 from poisonsim.scenario import Scenario
@@ -100,6 +100,7 @@ def render(result: Result, *, command: str) -> tuple[str, dict[str, bytes]]:
         pictures={picture.name: picture for picture in drawn},
         ladders=[state_ladder(policy, plan.ladder.sizes) for policy in plan.policies],
         share_hit=as_probability(share_hit(result)),
+        few_hit=_few_hit(result),
         of_hit=of_vms_hit(result),
         n_fleet=FLEET,
         fleet=fleet_tables(result),
@@ -117,10 +118,21 @@ def render(result: Result, *, command: str) -> tuple[str, dict[str, bytes]]:
         cpu_notes=cpu_notes(plan.scenario),
         not_modelled=NOT_MODELLED,
         command=command,
+        seed=plan.seed,
         run_id=plan.run_id,
         software=software(),
     )
     return html, images
+
+
+def _few_hit(result: Result) -> str:
+    """What to know before reading means over all VMs of which few are hit; empty where many are."""
+    if not rarely_hit(result):
+        return ""
+    return (
+        f"{as_probability(share_hit(result))} of VMs see an error in {_years(result.plan.scenario.horizon.years)}. "
+        "Figures are means over all VMs, most of which see nothing."
+    )
 
 
 def title_of(scenario: Scenario) -> str:

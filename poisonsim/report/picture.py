@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from poisonsim.report.canvas import Canvas, with_page_colours
-from poisonsim.report.labels import Frame
+from poisonsim.report.labels import HEADING_HEIGHT, Frame
 from poisonsim.report.style import Style
 
 
@@ -63,13 +63,13 @@ class Pen:
             height, narrow_height: Least height in points on a page, and height on a telephone.
         """
         tall = max(height, 90 + 17.0 * len(self.looks))
-        wide, narrow = draw(Frame(860, tall)), draw(Frame(360, narrow_height, narrow=True))
-        image = draw(Frame(860, tall + 56, heading=(heading, self._subtitle)))
+        wide = draw(Frame(860, tall + HEADING_HEIGHT, heading=(heading, self._subtitle)))
+        narrow = draw(Frame(360, narrow_height, narrow=True))
         return Picture(
             name, heading, finding, caption,
             Markup(with_page_colours(wide.svg(f"{name}-wide", alternative, "wide"), self.looks)),
             Markup(with_page_colours(narrow.svg(f"{name}-narrow", alternative, "narrow"), self.looks)),
-            image.png({"Title": heading, **self._provenance}),
+            wide.png({"Title": heading, **self._provenance}),
         )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from poisonsim.report.picture import Pen, Picture, listed
 from poisonsim.report.style import Style
 from poisonsim.results.hits import rarely_hit, series_when_hit, share_hit
 from poisonsim.results.result import Result
-from poisonsim.results.statistics import Distribution
+from poisonsim.results.statistics import Distribution, Estimate
 from poisonsim.results.words import as_probability, minus
 from poisonsim.units import format_bytes
 
@@ -75,10 +75,12 @@ def trade_picture(
         finding = "No policy beats another on both counts."
     else:
         finding = f"The choice is between {listed(best)}; every other policy is beaten by one of these."
-    lost = {label: at_horizon.loc[(label, "vm_lost")]["mean"] for label in result.policies}
-    if max(lost.values()) > min(lost.values()):
-        worst = max(lost, key=lambda label: lost[label])
-        finding += f" Lost VMs are not in this picture: {worst} loses {100 * lost[worst]:.3g} % of them."
+    lost = {label: at_horizon.loc[(label, "vm_lost")] for label in result.policies}
+    if len({float(row["mean"]) for row in lost.values()}) > 1:
+        worst = max(lost, key=lambda label: float(lost[label]["mean"]))
+        low, mean, high = (float(lost[worst][end]) for end in ("mean_low", "mean", "mean_high"))
+        share = as_probability(Estimate(low, mean, high, "1"))
+        finding += f" Lost VMs are not in this picture: {worst} loses {share} of them."
     alternative = "Host memory and slowdown at the median: " + "; ".join(
         f"{m.label} {format_bytes(m.cost_bytes.p50)}, {minus(f'{m.slowdown_pct.p50:.3g}')} per cent" for m in marks
     )
@@ -141,11 +143,13 @@ def _tables(result: Result, looks: Sequence[Style], pen: Pen, few: bool) -> Iter
         series = _curves(result, looks, scaled, format_bytes)
         scale, ticks = bytes_scale(series)
         most = max(series, key=lambda c: float(c.mean[-1]))
-        whom = "a VM that is hit" if few else "a VM"
-        adds = f"adds {'' if len(series) == 1 else 'most: '}{format_bytes(float(most.mean[-1]))}"
-        finding = (
-            "No policy of this run adds any." if most.mean[-1] == 0 else f"{most.label} {adds} to {whom} on average."
-        )
+        finding = "No policy of this run adds any."
+        if most.mean[-1] > 0:
+            median = f"{format_bytes(float(most.p50[-1]))} to the median VM{' that is hit' if few else ''}, "
+            finding = (
+                f"{most.label} adds {'' if len(series) == 1 else 'most: '}{median if np.isfinite(most.p50[-1]) else ''}"
+                f"{format_bytes(float(most.mean[-1]))} on average."
+            )
         caption = f"{what} {_lines(result, few)}"
         if scale.zero is not None:
             caption += " The axis is logarithmic above the dotted line; 0 has the place below it."

@@ -71,6 +71,7 @@ def render_comparison(runs: Sequence[tuple[str, Result, str]]) -> str:
         environment()
         .get_template("several.html")
         .render(
+            title=f"{len(runs)} runs compared",
             runs=shown,
             colours=colours_of(list(looks.values())),
             headings=list(HEADINGS.values()),

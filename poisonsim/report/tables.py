@@ -23,7 +23,6 @@ CLOSE = 0.05
 """Half the width of an interval, as a share of the value in it, that the report calls close enough."""
 
 _MOST_YEARS = 6
-_OF_HIT = ("guest_lost_bytes", "capacity_cost_bytes", "slowdown", "tlb_reach_loss")
 _BELOW_ABOVE = {
     "guest_lost_bytes": ("less", "more"),
     "capacity_cost_bytes": ("less", "more"),
@@ -50,30 +49,35 @@ class Grid:
     note: str = ""
 
 
-def of_vms_hit(result: Result) -> list[Grid]:
-    """Median, mean and the worst 1 % over VMs that saw an error, a table for each metric; none where all did or none.
+def of_vms_hit(result: Result) -> Grid | None:
+    """What the VMs that saw an error have, by policy: the median, then mean and p99; none where all did or none.
 
     Examples:
         >>> import poisonsim as ps
         >>> res = ps.run("cloud-1t-ddr4", policies=["unmap1g", "hgm2m"], trials=20_000)
-        >>> of_vms_hit(res)[0].head
-        ('median', 'mean', 'p99')
+        >>> table = of_vms_hit(res)
+        >>> table.head[0], [cells[0].partition(";")[0] for _, cells in table.rows]
+        ('Guest memory lost', ['1 GiB', '4 KiB'])
     """
     if not 0 < share_hit(result).best < 1:
-        return []
-    return [
-        Grid(
-            HEADINGS[metric],
-            ("median", "mean", "p99"),
-            tuple((p, _spread(metric, result.when_hit(policy, metric))) for p, policy in enumerate(result.policies)),
-        )
-        for metric in _OF_HIT
-    ]
+        return None
+    rows = tuple(
+        (p, tuple(_spread(metric, result.when_hit(policy, metric)) for metric in HEADINGS))
+        for p, policy in enumerate(result.policies)
+    )
+    few = result.when_hit(result.policies[0], "errors").quantile(0.99) is None
+    note = "Too few of the trials see an error for a p99 of these; raise --trials." if few else ""
+    return Grid("Of the VMs that see an error", tuple(HEADINGS.values()), rows, note)
 
 
-def _spread(metric: str, distribution: Distribution) -> tuple[str, ...]:
-    estimates = (distribution.quantile(0.5), distribution.mean(), distribution.quantile(0.99))
-    return tuple("–" if estimate is None else str(shown(metric, estimate)) for estimate in estimates)
+def _spread(metric: str, distribution: Distribution) -> str:
+    if metric == "vm_lost":
+        return str(shown(metric, distribution.share(distribution.values == 1)))
+    p50, p99 = distribution.quantile(0.5), distribution.quantile(0.99)
+    mean = f"mean {shown(metric, distribution.mean())}"
+    if p50 is None:
+        return mean
+    return f"{shown(metric, p50)}; {mean}" + ("" if p99 is None else f", p99 {shown(metric, p99)}")
 
 
 def fleet_tables(result: Result) -> list[Grid]:

@@ -9,7 +9,15 @@ import pandas as pd
 
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import Shown, as_probability, fallback_sentence, in_bytes, in_percent, verdict
+from poisonsim.results.words import (
+    Shown,
+    as_probability,
+    fallback_sentence,
+    in_bytes,
+    in_percent,
+    spread_sentence,
+    verdict,
+)
 
 HEADINGS = {
     "guest_lost_bytes": "Guest memory lost",
@@ -49,12 +57,20 @@ class Row:
 
     Attributes:
         sentences: What it does, against each policy of the run as reference.
-        remark: What it could not do, and why; may be empty.
+        remarks: What stands behind its mean loss, and what it could not do, and why; may be none.
     """
 
     sentences: tuple[str, ...]
-    remark: str
+    remarks: tuple[str, ...]
     cells: tuple[Cell, ...]
+
+    @property
+    def led_by_few(self) -> bool:
+        """Whether some mean is more than what all but 1 % of VMs have."""
+        return any(
+            cell.raw_p99 is not None and cell.metric.endswith("_bytes") and cell.raw > cell.raw_p99
+            for cell in self.cells
+        )
 
 
 def rows_of(result: Result, at_horizon: pd.DataFrame) -> list[Row]:
@@ -71,8 +87,8 @@ def rows_of(result: Result, at_horizon: pd.DataFrame) -> list[Row]:
     for policy in result.policies:
         cells = tuple(_cell(policy, name, at_horizon, policy in least[name]) for name in DECIDING)
         sentences = tuple(verdict(result, policy, estimates[policy], to=to) for to in result.policies)
-        remark = fallback_sentence(result, policy)
-        rows.append(Row(sentences, f"{remark}." if remark else "", cells))
+        remarks = filter(None, (spread_sentence(result, policy), fallback_sentence(result, policy)))
+        rows.append(Row(sentences, tuple(f"{remark}." for remark in remarks), cells))
     return rows
 
 

@@ -139,7 +139,7 @@ def life_of(result: Result, trial: int, policy: str | None = None) -> Life:
     block, place = divmod(trial, plan.block_trials)
     history = _alone(draw_history(plan.scenario, plan.seed, block, plan.block_trials), place)
     rows = trace_trial(plan, compiled, history, block)
-    return _told(plan, compiled, trial, history if compiled.acts_on_ces else history.uncorrected, rows)
+    return _told(result._valuer, compiled, trial, history if compiled.acts_on_ces else history.uncorrected, rows)
 
 
 def first_hit(result: Result) -> int:
@@ -162,8 +162,8 @@ def _alone(history: History, place: int) -> History:
     return history.cut(np.array([place]), stratum, np.array([0, end - first]), slice(first, end))
 
 
-def _told(plan: Plan, policy: CompiledPolicy, trial: int, history: History, rows: I64) -> Life:
-    valuer = Valuer(plan)
+def _told(valuer: Valuer, policy: CompiledPolicy, trial: int, history: History, rows: I64) -> Life:
+    plan = valuer.plan
     zero = plan.zero_states[history.stratum[0]]
     states = np.concatenate((zero[None], rows[:, N_TRACE:]))
     dead = valuer.column("vm_lost")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from importlib.metadata import version
@@ -15,16 +16,18 @@ from poisonsim.engine.merge import Merger
 from poisonsim.engine.plan import MOST_TRIALS, Plan, make_plan, restore_plan
 from poisonsim.engine.run import Progress, block_sizes, simulate_plan
 from poisonsim.engine.store import SCHEMA, read_block, read_manifest, write_json, write_whole
-from poisonsim.errors import PolicyError, RunFolderError, ScenarioError
+from poisonsim.errors import PolicyError, RunFolderError, RunFolderNotice, ScenarioError
 from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.policy import Policy
 from poisonsim.results.conditions import Width, check_trials
 from poisonsim.results.result import Result
+from poisonsim.results.run_folder import claim_folder, trials_held, whole_number
 from poisonsim.results.until import MOST_TIMES, stop_rule, width_of
 from poisonsim.scenario import Scenario, load_scenario
 
 DEFAULT_SEED = 1
 _HIT_TRIALS = 20_000
+_MOST_MISSING = 10  # blocks that are named
 
 
 def run(
@@ -116,18 +119,30 @@ def execute(
     if until is not None:
         check_trials(until.quantity, plan, trials)
     folder = None if out is None else Path(out)
+    held = 0
     if folder is not None:
-        _claim_folder(folder, plan)
-        write_json(folder / "run.json", manifest_of(plan, trials, command(trials)))
+        claim_folder(folder, plan)
+        held = trials_held(folder, plan)
+        if not held:  # else it goes on to speak of the finished run until this one is
+            write_json(folder / "run.json", manifest_of(plan, trials, command(trials)))
     stop = None if until is None else stop_rule(plan, until)
     tally = simulate_plan(
         plan, trials=trials, threads=threads, executor=executor, folder=folder, progress=progress, stop=stop
     )
     result = Result(plan, tally)
-    if folder is not None:
-        if result.n_trials != trials:
-            write_json(folder / "run.json", manifest_of(plan, result.n_trials, command(result.n_trials)))
-        write_whole(folder / "summary.csv", result.summary().to_csv(index=False).encode())
+    if folder is None:
+        return result
+    if result.n_trials < held:
+        warnings.warn(
+            f"{folder} holds {held:,} trials of this run and keeps them: its summary.csv and report are of those, what "
+            f"is printed here of the first {result.n_trials:,}",
+            RunFolderNotice,
+            stacklevel=2,
+        )
+        return result
+    if held or result.n_trials != trials:
+        write_json(folder / "run.json", manifest_of(plan, result.n_trials, command(result.n_trials)))
+    write_whole(folder / "summary.csv", result.summary().to_csv(index=False).encode())
     return result
 
 
@@ -221,13 +236,11 @@ def open_run(folder: str | Path) -> Result:
     manifest = read_manifest(folder)
     try:
         scenario = Scenario.from_dict(manifest["scenario"])
-        plan = restore_plan(scenario, int(manifest["seed"]), manifest["policies"])
-        trials, run_id = int(manifest["trials"]), str(manifest["run_id"])
-        if trials < 1:
-            raise ValueError(f"trials = {trials}")
+        plan = restore_plan(scenario, whole_number(manifest, "seed", 0, 2**64 - 1), manifest["policies"])
+        trials, run_id = whole_number(manifest, "trials", 1, plan.most_trials), str(manifest["run_id"])
     except PolicyError as error:
         raise RunFolderError([f"{folder}: {problem}" for problem in error.problems]) from None
-    except (KeyError, TypeError, ValueError, AttributeError, ScenarioError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ScenarioError) as error:
         raise RunFolderError(
             f"{folder / 'run.json'}: is not as it was written ({error}); run the command again"
         ) from None
@@ -242,14 +255,17 @@ def open_run(folder: str | Path) -> Result:
         block = read_block(folder, run_id, index)
         if block is None or block.n_trials < size:
             missing.append(str(index))
+            if len(missing) > _MOST_MISSING:
+                break
         elif block.n_trials > size:  # the folder holds a longer run as well, whose last block cannot be cut
             merger.add(run_block(plan, index, size))
         else:
             merger.add(block)
     if missing:
         whole = folder.parent.parent if folder.parent.name == "points" else folder  # a point belongs to a sweep
+        more = " and more" if missing[_MOST_MISSING:] else ""
         raise RunFolderError(
-            f"{folder}: blocks {', '.join(missing[:10])} are missing or damaged; "
+            f"{folder}: blocks {', '.join(missing[:_MOST_MISSING])}{more} are missing or damaged; "
             "run the same command again, it computes only those: "
             f"{manifest.get('command') or 'poisonsim.run(...)'} --out {whole}"
         )
@@ -267,22 +283,3 @@ def manifest_of(plan: Plan, trials: int, command: str) -> dict[str, Any]:
             name: version(name) for name in ("poisonsim", "numpy", "scipy", "numba", "pandas", "matplotlib")
         } | {"python": platform.python_version()},
     }  # fmt: skip
-
-
-def _claim_folder(folder: Path, plan: Plan) -> None:
-    """Refuses a folder that holds another run, so that nothing is overwritten."""
-    try:
-        has_run, is_there = (folder / "run.json").exists(), folder.exists()
-    except (OSError, ValueError) as error:
-        raise RunFolderError(
-            f"{str(folder)[:80]!r}: no folder can be called so ({error}); choose another with --out"
-        ) from None
-    if has_run:
-        other = read_manifest(folder).get("run_id")
-        if other != plan.run_id:
-            raise RunFolderError(
-                f"{folder}: holds another run ({str(other)[:12]}, this one is {plan.run_id[:12]}); "
-                "choose another folder"
-            )
-    elif is_there and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunFolderError(f"{folder}: exists and is no run folder; choose another with --out")

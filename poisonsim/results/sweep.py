@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ import pandas as pd
 
 from poisonsim.engine.merge import Tally
 from poisonsim.engine.plan import Plan
-from poisonsim.errors import PoisonsimError, PolicyError, RunFolderError, ScenarioError
+from poisonsim.errors import PoisonsimError, PolicyError, RunFolderError, RunFolderNotice, ScenarioError
 from poisonsim.policy import Policy, load_policies
 from poisonsim.results.result import Result
 from poisonsim.results.runs import DEFAULT_SEED, execute, open_run, plan_run, policies_of, scenario_of, trials_of
@@ -282,7 +283,9 @@ def execute_sweep(
             if progress is not None:
                 progress(before + done, total, point, tally)
 
-        with _told_where(point.settings):
+        with _told_where(point.settings), warnings.catch_warnings():
+            # The sweep says it once of all its points.
+            warnings.filterwarnings("ignore", ".* trials of this run and keeps them", RunFolderNotice)
             results[key] = execute(
                 point.plan, trials=n_trials, threads=threads, executor=executor, progress=show,
                 out=None if folder is None else folder.point(point.plan.run_id), command=lambda _: command,

@@ -1,14 +1,11 @@
-"""What a sweep tells: which policy is lowest where, where one overtakes another, and the data of a heat map."""
+"""What a sweep tells: which policy is best where, and where one overtakes another."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
 
-import pandas as pd
-
 from poisonsim.engine.state import ERRORS
-from poisonsim.errors import MetricError
 from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.results.metrics import known_metric
 from poisonsim.results.result import Result
@@ -77,75 +74,31 @@ def crossovers(found: Sweep, metric: str, year: float | None = None) -> tuple[Cr
     return tuple(lines)
 
 
-def heat_map(
-    found: Sweep, metric: str, *, policy: str, to: str | None = None, year: float | None = None
-) -> pd.DataFrame:
-    """Means of a metric over a grid of two swept keys: the data of a heat map.
+def clearly_best(result: Result, metric: str, year: float | None = None) -> tuple[str, ...]:
+    """Policies whose mean of a metric is better than that of all others, paired trial by trial, at 95 % each.
 
-    Args:
-        found: A sweep over two keys.
-        metric: Its name.
-        policy: One of `found.policies`.
-        to: Another of them, to give the difference of `policy` from it instead, paired.
-        year: A time at which policies are compared; default the end of the horizon.
-
-    Returns:
-        A row per value of the first key and a column per value of the second, in the order of the sweep, named after
-        the keys, in the metric's unit.
-
-    Raises:
-        MetricError: The sweep is not over two keys, or has no such policy, metric or year.
-
-    Examples:
-        >>> import poisonsim as ps
-        >>> over = {"faults.errors": [1, 2], "host.spares": [0, 4]}
-        >>> found = ps.sweep("seed-1t-distinct", over=over, policies=["migrate1g"], trials=1000)
-        >>> print(heat_map(found, "spares_used", policy="migrate1g").to_csv().rstrip())
-        faults.errors,0,4
-        1,0.0,1.0
-        2,0.0,2.0
-    """
-    if len(found.over) != 2:
-        raise MetricError(
-            f"a heat map takes two swept keys, and this sweep has {len(found.over)}: {', '.join(found.over)}"
-        )
-    for name in (policy, to):
-        if name is not None and name not in found.policies:
-            raise MetricError(f"policy '{name}' is not in this sweep; it has {', '.join(found.policies)}")
-    (first, rows), (second, columns) = found.over.items()
-    cells = []
-    for _, result in found.points:
-        label = result.policies[found.policies.index(policy)]
-        if to is None:
-            cells.append(result.mean(label, metric, year).best)
-        else:
-            other = result.policies[found.policies.index(to)]
-            cells.append(result.compare(label, to=other).difference(metric, year).best)
-    table = [cells[i : i + len(columns)] for i in range(0, len(cells), len(columns))]
-    index = pd.Index([spelled(value) for value in rows], name=first)
-    return pd.DataFrame(table, index=index, columns=pd.Index([spelled(value) for value in columns], name=second))
-
-
-def clearly_lowest(result: Result, metric: str, year: float | None = None) -> tuple[str, ...]:
-    """Policies whose mean of a metric is lower than that of all others, paired trial by trial, at 95 % each.
-
-    Those that never differ are lowest together. None where a difference is not clear, or fewer than 10 trials saw a UE.
+    Those that never differ are best together. None where a difference is not clear, fewer than 10 trials saw a UE, or
+    no value of the metric is better than another.
 
     Examples:
         >>> import poisonsim as ps
         >>> res = ps.run("seed-1t-distinct", policies=["unmap1g", "hgm4k", "hgm2m"], trials=1000)
-        >>> clearly_lowest(res, "guest_lost_bytes"), clearly_lowest(res, "capacity_cost_bytes")
+        >>> clearly_best(res, "guest_lost_bytes"), clearly_best(res, "capacity_cost_bytes")
         (('hgm4k', 'hgm2m'), ('hgm2m',))
+        >>> clearly_best(res, "tlb_reach_bytes"), clearly_best(res, "errors")
+        (('unmap1g',), ())
     """
-    if _too_few(result):
+    better = known_metric(metric, result.metrics).better
+    if better == "-" or _too_few(result):
         return ()
-    lowest = min(result.policies, key=lambda policy: result.distribution(policy, metric, year).mean().best)
-    together = {lowest}
+    sign = -1 if better == "higher" else 1
+    best = min(result.policies, key=lambda policy: sign * result.distribution(policy, metric, year).mean().best)
+    together = {best}
     for other in set(result.policies) - together:
-        difference = result.compare(other, to=lowest).differences(metric, year).mean()
-        if difference.low == difference.high == 0:
+        gap = result.compare(other, to=best).differences(metric, year).mean()
+        if gap.low == gap.high == 0:
             together.add(other)
-        elif difference.low <= 0:
+        elif (gap.low if sign > 0 else -gap.high) <= 0:
             return ()
     return tuple(policy for policy in result.policies if policy in together)
 
@@ -173,14 +126,23 @@ def _along(found: Sweep, key: str) -> list[tuple[Settings, list[SweepPoint]]]:
     for point in found.points:
         others = {name: value for name, value in point.settings.items() if name != key}
         lots.setdefault(settings_text(others), (others, []))[1].append(point)
-    order = [_number(point, key) for point in found.points]
+    order = [number_at(point, key) for point in found.points]
     if None in order:
         return []
-    return [(others, sorted(points, key=lambda point: _number(point, key) or 0.0)) for others, points in lots.values()]
+    return [
+        (others, sorted(points, key=lambda point: number_at(point, key) or 0.0)) for others, points in lots.values()
+    ]
 
 
-def _number(point: SweepPoint, key: str) -> float | None:
-    """The value of a swept key at a point as a number, in the scenario's own units; None where it is no number."""
+def number_at(point: SweepPoint, key: str) -> float | None:
+    """The value of a swept key at a point as a number, in the scenario's own units; None where it is no number.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> found = ps.sweep("seed-1t", over={"vm.memory": ["1TiB"]}, policies=["hgm2m"], trials=10)
+        >>> number_at(found.points[0], "vm.memory") == 2**40
+        True
+    """
     value: object
     if is_parameter(key):
         value = point.settings[key]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poisonsim.engine.store import write_json, write_whole
-from poisonsim.errors import RunFolderError
+from poisonsim.errors import RunFolderError, RunFolderNotice
 from poisonsim.results.sweep_grid import Settings
 
 if TYPE_CHECKING:
@@ -43,7 +45,15 @@ class SweepFolder:
         Raises:
             RunFolderError: It cannot be written, or holds something else.
         """
-        self._claim(plan.sweep_id)
+        self._claim(plan.sweep_id, {run_id for _, run_id, _ in points})
+        trials = [trials for _, _, trials in points]
+        if self.keeps_more(trials):
+            warnings.warn(
+                f"{self.path} holds this sweep with more trials and keeps it: its sweep.csv and page are of those",
+                RunFolderNotice,
+                stacklevel=4,
+            )
+            return
         described = [
             {"settings": dict(settings), "trials": trials, "run": str(self.point(run_id).relative_to(self.path))}
             for settings, run_id, trials in points
@@ -63,8 +73,19 @@ class SweepFolder:
         )
 
     def finish(self, found: Sweep) -> None:
-        """Writes the summary of all points."""
-        write_whole(self.path / "sweep.csv", found.summary().to_csv(index=False).encode())
+        """Writes the summary of all points, unless the folder keeps one of more trials."""
+        if not self.keeps_more([result.n_trials for _, result in found.points]):
+            write_whole(self.path / "sweep.csv", found.summary().to_csv(index=False).encode())
+
+    def keeps_more(self, trials: Sequence[int]) -> bool:
+        """Whether a finished sweep with more trials at some point is there."""
+        if not (self.path / "sweep.csv").exists():
+            return False
+        try:
+            held = [point.get("trials") for point in self.read()["points"]]
+        except RunFolderError:
+            return False
+        return any(isinstance(n, int) and n > wanted for n, wanted in zip(held, trials, strict=False))
 
     def read(self) -> dict[str, Any]:
         """The contents of `sweep.json`.
@@ -79,7 +100,7 @@ class SweepFolder:
             raise RunFolderError(
                 f"{self.path}: no sweep folder (it has no sweep.json); give the folder that `poisonsim sweep` named"
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunFolderError(f"{file}: cannot be read as JSON ({error}); run the command again") from None
         schema = manifest.get("schema") if isinstance(manifest, dict) else None
         if schema != SCHEMA:
@@ -88,25 +109,41 @@ class SweepFolder:
             raise RunFolderError(f"{file}: is not as it was written; run the command again")
         return manifest  # type: ignore[no-any-return]
 
-    def _claim(self, sweep_id: str) -> None:
-        """Refuses a folder that holds anything else, so that nothing is overwritten."""
+    def _claim(self, sweep_id: str, run_ids: Collection[str]) -> None:
+        """Refuses a folder that holds anything else, so that nothing is overwritten.
+
+        One with points of this very sweep is taken even if its sweep.json is gone or damaged.
+        """
         try:
-            there, empty = self.path.exists(), not self.path.is_dir() or not any(self.path.iterdir())
-            manifest = self.path / "sweep.json"
-            known = json.loads(manifest.read_text()) if manifest.exists() else None
+            is_file = self.path.exists() and not self.path.is_dir()
+            there = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+            points = {path.name for path in self.path.glob("points/*")}
         except (OSError, ValueError) as error:
             raise RunFolderError(
                 f"{str(self.path)[:80]!r}: cannot be used as a sweep folder ({error}); choose another with --out"
             ) from None
-        if known is not None:
-            other = known.get("sweep_id") if isinstance(known, dict) else None
+        there = {name for name in there if not name.startswith(".sweep.json.")}  # left by a process that was killed
+        if not there and not is_file:
+            return
+        known = None
+        if "sweep.json" in there:
+            with suppress(OSError, ValueError, RecursionError):
+                known = json.loads((self.path / "sweep.json").read_text())
+        if isinstance(known, dict):
+            other = known.get("sweep_id")
             if other != sweep_id:
                 raise RunFolderError(
                     f"{self.path}: holds another sweep ({str(other)[:12]}, this one is {sweep_id[:12]}); "
                     "choose another folder with --out"
                 )
-        elif there and (not self.path.is_dir() or not empty):
+            return
+        if not points or not points <= {run_id[:12] for run_id in run_ids}:
             raise RunFolderError(f"{self.path}: exists and is no sweep folder; choose another with --out")
+        warnings.warn(
+            f"{self.path}: sweep.json was missing or damaged and is written again; its points are kept",
+            RunFolderNotice,
+            stacklevel=5,
+        )
 
 
 def _complete(manifest: dict[str, Any]) -> bool:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _BYTE_UNITS = (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB), ("B", 1))
 _MOST_DIGITS = 4
+_FEW_LOSE_MOST = 3.0
+"""How many times the median a mean is from which on it is said how few VMs are above it."""
 
 
 @dataclass(frozen=True)
@@ -259,6 +261,31 @@ def fallback_sentence(result: Result, policy: str) -> str:
         acts.add(Act.RESTART)
     reasons = [reason for among, reason in _LACKS if among & acts]
     return f"{policy} cannot act as a rule asks {in_number(fell)} times per VM: {', or '.join(reasons)}"
+
+
+def spread_sentence(result: Result, policy: str) -> str:
+    """How the guest memory lost is spread over the VMs that are hit, where few of them lose most; else empty.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> res = ps.run("cloud-1t-ddr4", policies=["unmap1g", "hgm2m"], trials=20_000)
+        >>> spread_sentence(res, "hgm2m").partition(", since")[0]
+        'Where a VM is hit, the median loses 4 KiB and the mean 73 (55–91) KiB'
+        >>> spread_sentence(ps.run("seed-1t", policies=["hgm2m"], trials=100), "hgm2m")
+        ''
+    """
+    errors = result.distribution(policy, "errors")
+    if not errors.counts[errors.values > 0].any():
+        return ""
+    lost = result.when_hit(policy, "guest_lost_bytes")
+    p50, mean = lost.quantile(0.5), lost.mean()
+    if p50 is None or mean.best < _FEW_LOSE_MOST * p50.best or mean.best == 0:
+        return ""
+    above = as_probability(lost.share(lost.values > mean.best))
+    return (
+        f"Where a VM is hit, the median loses {in_bytes(p50)} and the mean {in_bytes(mean)}, since {above} of these "
+        "VMs lose more than that"
+    )
 
 
 def _speed(slowdown: Estimate) -> str:

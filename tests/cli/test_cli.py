@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,64 @@ def test_a_report_can_be_written_again(cli: Cli, hashes: Hashes) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.strip() == str(folder / "report.html")
     assert hashes(folder) == before
+
+
+def test_a_run_of_fewer_trials_leaves_the_report_of_more(cli: Cli, hashes: Hashes) -> None:
+    run = ("run", "--policy", "hgm2m", "--out", "out")
+    cli(*run, "--trials", 1000)
+    before = hashes(Path("out"))
+    for options in ((), ("--no-report",)):
+        result = cli(*run, "--trials", 100, *options)
+        assert (
+            result.exit_code == 0 and "100 trials" in result.stdout and "open        out/report.html" in result.stdout
+        )
+        assert "warning: out holds 1,000 trials of this run and keeps them" in result.stderr
+        assert hashes(Path("out")) == before
+
+
+def test_a_summary_edited_by_hand_is_written_again_by_report(cli: Cli, hashes: Hashes) -> None:
+    folder = folder_of(cli("run", "--policy", "hgm2m", "--trials", 1000))
+    before = hashes(folder)
+    for text in ("mine", None):
+        (folder / "summary.csv").unlink() if text is None else (folder / "summary.csv").write_text(text)
+        result = cli("report", folder)
+        assert (result.exit_code, result.stdout.strip()) == (0, str(folder / "report.html"))
+        assert "summary.csv: " in result.stderr and "; it is written again" in result.stderr
+        assert hashes(folder) == before
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "no run.json": lambda folder: (folder / "run.json").unlink(),
+    "half a run.json": lambda folder: (folder / "run.json").write_text((folder / "run.json").read_text()[:200]),
+    "another seed": lambda folder: _replace(folder / "run.json", '"seed": 1', '"seed": 2'),
+    "another value": lambda folder: _replace(folder / "run.json", '"spares": 4', '"spares": 5'),
+    "another version": lambda folder: _replace(folder / "run.json", "poisonsim.run/1", "poisonsim.run/2"),
+    "other streams": lambda folder: _replace(folder / "run.json", '"run_id": "', '"run_id": "0'),
+    "more trials": lambda folder: _replace(folder / "run.json", '"trials": 1000', '"trials": 9000'),
+    "no block": lambda folder: (folder / "blocks" / "000000.npz").unlink(),
+    "half a block": lambda folder: (folder / "blocks" / "000000.npz").write_bytes(b"PK\x03\x04"),
+}
+
+
+def _replace(path: Path, old: str, new: str) -> None:
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+def test_every_command_refuses_a_damaged_run_folder_with_what_to_do(cli: Cli, tmp_path: Path) -> None:
+    made, good = (folder_of(cli("run", "--policy", "hgm2m", "--trials", 1000, "--out", n)) for n in ("made", "good"))
+    for name, damage in DAMAGE.items():
+        folder = Path(shutil.copytree(made, tmp_path / name))
+        damage(folder)
+        for command in (
+            ("report", folder), ("life", folder), ("compare", folder), ("compare", good, folder),
+            ("report", good, folder, "--out", tmp_path / "page.html"),
+        ):  # fmt: skip
+            result = cli(*command)
+            assert (result.exit_code, result.stdout) == (2, ""), (name, command)
+            assert result.stderr.startswith(f"error: {folder}") and "Traceback" not in result.stderr
+            assert re.search("run the (same )?command again|run again|give the folder", result.stderr), (name, command)
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_json_is_all_there_is_on_stdout(cli: Cli) -> None:

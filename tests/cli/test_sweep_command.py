@@ -61,6 +61,7 @@ costs the host least: hgm2m at every point
 
 sweep folder  FOLDER
 every figure  FOLDER/sweep.csv
+open          FOLDER/sweep.html
 next          poisonsim run seed-1t-distinct --policy unmap1g --policy hgm2m --set host.hvo_with_hgm=kept --trials 1000
 """
     )
@@ -381,3 +382,18 @@ def test_a_wrong_answer_names_the_point(cli: Cli, policy_file: Callable[..., str
     result = cli("sweep", "--over", "host.spares=0,4", "-p", "./mine.py", *QUICK)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "decide answered MIGRATE for a 1G leaf in trial 0" in result.stderr and "; at host.spares=0" in result.stderr
+
+
+def test_the_page_is_of_the_metrics_and_the_year_asked_for(cli: Cli) -> None:
+    command = ("sweep", *HVO, *QUICK, "--out", "out")
+    result = cli(*command, "-m", "vmemmap_bytes", "--year", 2)
+    assert result.exit_code == 0 and "open          out/sweep.html\n" in result.stdout
+    assert sorted(path.name for path in Path("out").glob("*.png")) == ["sweep-vmemmap_bytes.png"]
+    page = Path("out/sweep.html").read_text()
+    assert "--trials 1000 --metric vmemmap_bytes --year 2</code>" in page and "Means in year 2" in page
+    few = cli(*command[:-4], "--trials", 10, "--out", "out")
+    assert "holds this sweep with more trials and keeps it" in few.stderr
+    assert Path("out/sweep.html").read_text() == page
+    without = cli(*command, "--no-report")
+    assert "sweep.html" not in without.stdout and not Path("out/sweep.html").exists()
+    assert not list(Path("out").glob("*.png"))

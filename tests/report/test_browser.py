@@ -16,7 +16,7 @@ import pytest
 import poisonsim as ps
 from poisonsim.errors import FewTailTrials
 from poisonsim.policy import BACKING, KEEP, UNMAP, Policy, on
-from poisonsim.report import write_report
+from poisonsim.report import write_comparison, write_report, write_sweep
 from poisonsim.results.result import Result
 
 COMMAND = 'poisonsim run seed-1t --set title="a & <b>"'
@@ -65,6 +65,22 @@ def field_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     policies = ["unmap1g", "hgm2m", "migrate1g"]
     result = ps.run("cloud-1t-ddr4", policies=policies, trials=20_000, seed=1, out=folder)
     return write_report(result, folder, command="poisonsim run cloud-1t-ddr4 --trials 20000")
+
+
+@pytest.fixture(scope="module")
+def sweep_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a small sweep: one map and many marks."""
+    over = {"faults.errors": [1, 30], "host.hvo_with_hgm": ["off-everywhere", "kept"]}
+    found = ps.sweep("seed-1t-distinct", over=over, policies=["unmap1g", "hgm2m", Lazy], trials=100)
+    folder = tmp_path_factory.mktemp("sweep")
+    return write_sweep(found, folder, metrics=["capacity_cost_bytes"], command=COMMAND, sweep_id="0" * 64)
+
+
+@pytest.fixture(scope="module")
+def several_file(tmp_path_factory: pytest.TempPathFactory, crowded: Result) -> Path:
+    """One page about two runs."""
+    runs = [("<b>before</b>", crowded, COMMAND), ("after", crowded, COMMAND)]
+    return write_comparison(runs, tmp_path_factory.mktemp("several") / "page.html")
 
 
 SHOWN = """series => [...document.querySelectorAll(`svg.wide [data-series="${series}"]`)]
@@ -161,7 +177,8 @@ def test_table_holds_what_summary_csv_holds(page: Any, field_file: Path) -> None
     assert len(cells) == 3 * (5 + 4)
     for cell in cells:
         assert float(cell["value"]) == float(rows[cell["policy"], cell["metric"]][cell["stat"]])
-    assert "of VMs do." in page.locator("#verdict h3 + p").inner_text()
+    assert "of VMs see an error in 5 years." in page.locator("#verdict p.finding").inner_text()
+    assert "Of the VMs that see an error" in page.locator("#verdict .caption").inner_text()
     assert page.locator("#modes svg.wide").is_visible()
     assert "of VMs that are hit" in page.locator("#reach figcaption").inner_text()
     assert "row" in page.locator("#faults").inner_text()
@@ -249,3 +266,44 @@ def test_no_sideways_scrolling_and_figures_follow_the_theme(browser: Any, file: 
         assert fill == page.evaluate("getComputedStyle(document.body).color")
         assert (sum(map(int, re.findall(r"\d+", fill)[:3])) > 380) == (scheme == "dark")
     context.close()
+
+
+def test_pages_without_a_script_can_be_read_in_both_themes_and_widths(
+    page: Any, sweep_file: Path, several_file: Path, browser: Any
+) -> None:
+    page.goto(sweep_file.as_uri())
+    for width, scheme in itertools.product((390, 1280), ("light", "dark")):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
+        page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(LOW_CONTRAST) == []
+    context = browser.new_context(offline=True)
+    other = context.new_page()
+    said: list[str] = []
+    other.on("console", lambda message: said.append(message.text))
+    other.goto(several_file.as_uri())
+    assert other.locator("h2", has_text="<b>before</b>").count() == 1 and said == []
+    assert other.evaluate(LOW_CONTRAST) == []
+    context.close()
+
+
+def test_on_paper_nothing_is_dark_or_folded_away(page: Any, field_file: Path) -> None:
+    page.goto(field_file.as_uri())
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    for part in page.locator("details > .scroll, details > p:not(.on-paper)").all():
+        assert part.bounding_box()["height"] > 10
+    steps = page.evaluate(
+        """[...document.querySelectorAll("details[data-steps]")].map(life => [
+            life.querySelectorAll("li").length,
+            [...life.querySelectorAll("li")].filter(step => step.getClientRects().length).length,
+            !!life.querySelector(".on-paper")?.getClientRects().length])"""
+    )
+    assert max(n for n, _, _ in steps) > 12
+    assert all(shown == min(n, 12) and told == (n > 12) for n, shown, told in steps)
+    assert not page.locator(".choose").first.is_visible()
+    assert page.locator("svg.wide").first.is_visible() and not page.locator("svg.narrow").first.is_visible()
+    wide = page.evaluate("""[...document.querySelectorAll("figure > svg.wide")]
+        .map(svg => svg.getBoundingClientRect()).filter(box => box.right > innerWidth + 1).length""")
+    assert wide == 0

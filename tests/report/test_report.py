@@ -365,3 +365,23 @@ def test_several_runs_make_one_page(tmp_path: Path) -> None:
     for cell in cells:
         own = results[cell["data-run"]].distribution(cell["data-policy"], cell["data-metric"])
         assert float(cell["data-value"]) == pytest.approx(own.mean().best)
+
+
+def test_names_titles_and_folders_on_a_page_of_several_runs_are_text(tmp_path: Path) -> None:
+    title = """Tom's "big" <b>VM</b> & {{ 7*7 }}"""
+    scenario = ps.Scenario(title=title, faults=ps.CountFaults(errors=5))
+    name = "<img src=x onerror=alert(3)>"
+    command = "poisonsim run '</pre><img src=x onerror=alert(2)>'"
+    runs = [(name, ps.run(scenario, policies=["unmap1g", Lazy], trials=50, seed=seed), command) for seed in (1, 2)]
+    html = render_comparison(runs)
+    page = Page(html)
+    assert {"img", "b", "script"}.isdisjoint(tag for tag, _ in page.tags)
+    for text in (title, name, command, Lazy.name):
+        assert text in page.text
+    (policy,) = [a["content"] for a in page.having("http-equiv")]
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def test_a_page_forbids_all_that_it_does_not_need(rendered: Rendered) -> None:
+    (policy,) = [a["content"] for a in Page(rendered[0]).having("http-equiv")]
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"

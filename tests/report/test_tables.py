@@ -8,11 +8,13 @@ import pytest
 import poisonsim as ps
 from poisonsim.report.lives import Cells, kinds_of, lives
 from poisonsim.report.tables import fleet_tables, how_sure, of_vms_hit, paired_tables
+from poisonsim.report.verdict import rows_of
 from poisonsim.results.by_mode import loss_by_mode
 from poisonsim.results.hits import rarely_hit, series_when_hit, share_hit
 from poisonsim.results.life import life_of
 from poisonsim.results.result import Result
 from poisonsim.results.typical import typical_trials
+from poisonsim.results.words import as_probability, in_bytes, spread_sentence
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +37,27 @@ def test_bands_over_vms_hit_are_those_of_when_hit(field: Result) -> None:
 
 
 def test_vms_hit_are_shown_by_median_and_mean_since_these_are_far_apart(field: Result) -> None:
-    lost = of_vms_hit(field)[0]
-    median, mean, _ = dict(lost.rows)[2]
-    assert median.endswith("KiB") and mean.endswith("GiB")  # under migrate1g
+    table = of_vms_hit(field)
+    assert table is not None and table.head[0] == "Guest memory lost"
+    median, _, mean = dict(table.rows)[2][0].partition("; mean ")  # under migrate1g
+    assert median.endswith("KiB") and mean.endswith("GiB")
+    found = field.when_hit("migrate1g", "guest_lost_bytes")
+    assert str(in_bytes(found.mean())) == mean
+    sentence = spread_sentence(field, "migrate1g")
+    assert f"the median loses {median} and the mean {mean}, since " in sentence
+    assert str(as_probability(found.share(found.values > found.mean().best))) in sentence
+
+
+def test_what_is_led_by_few_is_marked(field: Result, uniform: Result) -> None:
+    for result, marked in ((field, True), (uniform, False)):
+        summary = result.summary()
+        rows = rows_of(result, summary[summary["year"] == result.years[-1]].set_index(["policy", "metric"]))
+        assert any(row.led_by_few for row in rows) == marked
+        assert any("Where a VM is hit" in remark for row in rows for remark in row.remarks) == marked
 
 
 def test_nothing_is_said_of_vms_hit_where_all_are(uniform: Result) -> None:
-    assert of_vms_hit(uniform) == [] and not rarely_hit(uniform)
+    assert of_vms_hit(uniform) is None and not rarely_hit(uniform)
 
 
 def test_loss_by_mode_adds_up_and_blames_small_faults_less_where_the_mapping_is_fine(field: Result) -> None:

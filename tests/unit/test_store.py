@@ -18,7 +18,7 @@ import poisonsim as ps
 from poisonsim import catalog
 from poisonsim.engine import run as engine_run
 from poisonsim.engine.store import block_path, read_block, write_whole
-from poisonsim.errors import RunFolderError
+from poisonsim.errors import RunFolderError, RunFolderNotice
 from poisonsim.results.result import Result
 from poisonsim.results.runs import plan_run
 from poisonsim.scenario import CountFaults, FieldFaults, Horizon, Scenario
@@ -155,19 +155,38 @@ def test_more_trials_leave_full_blocks_untouched(
 
 
 @pytest.mark.parametrize("trials", [BLOCK // 2, BLOCK, 2 * BLOCK, 2 * BLOCK + 5])
-def test_fewer_trials_do_not_shrink_a_stored_block(folder: Path, tmp_path: Path, trials: int) -> None:
-    before = {path: path.read_bytes() for path in folder.glob("blocks/*")}
-    few = run(folder, trials=trials)
-    assert {path: path.read_bytes() for path in folder.glob("blocks/*")} == before
+def test_fewer_trials_leave_the_folder_of_more_as_it_is(
+    folder: Path, tmp_path: Path, hashes: Hashes, trials: int
+) -> None:
+    before = hashes(folder)
+    with pytest.warns(RunFolderNotice, match=f"holds {TRIALS:,} trials of this run and keeps them.*first {trials:,}"):
+        few = run(folder, trials=trials)
+    assert hashes(folder) == before and ps.open_run(folder).n_trials == TRIALS
+    assert few.n_trials == trials
     assert few.summary().equals(run(tmp_path / "fresh", trials=trials).summary())
 
 
-@pytest.mark.parametrize("trials", [BLOCK // 2, 2 * BLOCK + 5])
-def test_a_run_of_fewer_trials_can_be_opened_too(folder: Path, trials: int) -> None:
-    few = run(folder, trials=trials)
-    opened = ps.open_run(folder)
-    assert opened.n_trials == trials
-    assert opened.summary().equals(few.summary())
+def test_fewer_trials_than_were_wanted_but_not_finished_are_written(folder: Path, hashes: Hashes) -> None:
+    """What was interrupted has no summary, or not all of its blocks, and so nothing to keep."""
+    (folder / "summary.csv").unlink()
+    run(folder, trials=100)
+    assert ps.open_run(folder).n_trials == 100
+    run(folder)
+    assert ps.open_run(folder).n_trials == TRIALS
+    block_path(folder, 1).unlink()
+    run(folder, trials=200)
+    assert ps.open_run(folder).n_trials == 200
+
+
+def test_a_finished_run_can_be_opened_until_one_of_more_trials_is(folder: Path) -> None:
+    def interrupt(done: int, wanted: int, tally: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, trials=9 * BLOCK, threads=1, progress=interrupt)
+    assert ps.open_run(folder).n_trials == TRIALS
+    run(folder, trials=9 * BLOCK)
+    assert ps.open_run(folder).n_trials == 9 * BLOCK
 
 
 def test_an_interrupted_run_goes_on_where_it_was(
@@ -305,6 +324,31 @@ def test_a_flipped_byte_is_noticed_or_harmless(folder: Path) -> None:
     assert refused > 100
 
 
+def test_counts_edited_by_hand_are_noticed(folder: Path, made: Path, hashes: Hashes, computed: list[int]) -> None:
+    """A whole file that says it is this block, with one trial moved to another state."""
+    path = block_path(folder, 1)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    column = arrays["counts_0"][:, -1]
+    full = int(column.argmax())
+    column[full] -= 1
+    column[full - 1] += 1
+    np.savez_compressed(path, **arrays)
+    with pytest.raises(RunFolderError, match="blocks 1 are missing or damaged"):
+        ps.open_run(folder)
+    run(folder)
+    assert computed == [1] and hashes(folder) == hashes(made)
+
+
+def test_an_edited_summary_is_not_read_and_written_again(folder: Path, hashes: Hashes) -> None:
+    before = hashes(folder)
+    text = (folder / "summary.csv").read_text()
+    (folder / "summary.csv").write_text(text.replace("bytes", "bits"))
+    assert ps.open_run(folder).summary().to_csv(index=False) == text
+    run(folder)
+    assert hashes(folder) == before
+
+
 def test_a_block_of_another_run_is_not_taken(folder: Path, tmp_path: Path, made: Path, hashes: Hashes) -> None:
     run(tmp_path / "other", seed=4)
     shutil.copy(block_path(tmp_path / "other", 1), block_path(folder, 1))
@@ -428,6 +472,20 @@ EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
     "no policies": lambda m: m.update(policies=[]),
     "policies is text": lambda m: m.update(policies="hgm2m"),
     "trials": lambda m: m.update(trials=TRIALS + 5),
+    "trials is a fraction": lambda m: m.update(trials=20.5),
+    "trials is a word of json": lambda m: m.update(trials=True),
+    "trials is endless": lambda m: m.update(trials=float("inf")),
+    "trials is more than can be": lambda m: m.update(trials=10**30),
+    "trials is very many": lambda m: m.update(trials=10**9),
+    "keeps": lambda m: m["policies"][0].update(keeps=True),
+    "contiguous": lambda m: m["policies"][1].update(contiguous=True),
+    "stage2 only": lambda m: m["policies"][1].update(stage2_only=True),
+    "rows start elsewhere": lambda m: m["policies"][1].update(row_start=[0]),
+    "no rows": lambda m: m["policies"][1].update(rows=[]),
+    "rows are text": lambda m: m["policies"][1].update(rows="none"),
+    "policy is none": lambda m: m["policies"].__setitem__(0, None),
+    "a number too large": lambda m: m["policies"][1]["rows"][-1].__setitem__(-2, 2**70),
+    "seed is a fraction": lambda m: m.update(seed=3.5),
     "trials is text": lambda m: m.update(trials="many"),
     "trials is zero": lambda m: m.update(trials=0),
     "trials is negative": lambda m: m.update(trials=-5),
@@ -445,14 +503,68 @@ def test_an_edited_manifest_is_not_trusted(folder: Path, edit: str) -> None:
         ps.open_run(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"schema": "poisonsim.run/1"}', "\x00\x01", "null"])
-def test_a_manifest_that_is_none_is_refused(folder: Path, text: str) -> None:
+NO_MANIFESTS = ["", "{", "[]", "3", "\x00\x01", "null", "[" * 100_000]
+
+
+@pytest.mark.parametrize("text", NO_MANIFESTS)
+def test_a_damaged_manifest_is_refused_and_written_again_by_the_run(
+    folder: Path, hashes: Hashes, no_work: None, text: str
+) -> None:
+    before = hashes(folder)
+    (folder / "run.json").write_text(text)
+    with pytest.raises(RunFolderError, match=r"run\.json"):
+        ps.open_run(folder)
+    with pytest.warns(RunFolderNotice, match=r"run\.json was missing or damaged and is written again"):
+        run(folder)
+    assert hashes(folder) == before
+
+
+def test_a_manifest_that_is_gone_is_written_again_by_the_run(folder: Path, hashes: Hashes, no_work: None) -> None:
+    before = hashes(folder)
+    (folder / "run.json").unlink()
+    with pytest.raises(RunFolderError, match="no run folder"):
+        ps.open_run(folder)
+    with pytest.warns(RunFolderNotice, match="the blocks of this run are kept"):
+        run(folder)
+    assert hashes(folder) == before
+
+
+@pytest.mark.parametrize("text", ["", "{", None])
+def test_a_folder_without_a_manifest_is_left_alone_by_another_run(
+    folder: Path, hashes: Hashes, text: str | None
+) -> None:
+    (folder / "run.json").unlink()
+    if text is not None:
+        (folder / "run.json").write_text(text)
+    before = hashes(folder)
+    with pytest.raises(RunFolderError, match=r"run\.json|no run folder"):
+        run(folder, seed=4)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(RunFolderError, match=r"run\.json|no run folder"):
+        run(folder)
+    (folder / "notes.txt").unlink()
+    assert hashes(folder) == before
+
+
+@pytest.mark.parametrize("text", ['{"schema": "poisonsim.run/1"}', '{"schema": "poisonsim.run/2"}'])
+def test_a_manifest_of_another_version_is_left_alone(folder: Path, text: str) -> None:
     (folder / "run.json").write_text(text)
     with pytest.raises(RunFolderError, match=r"run\.json"):
         ps.open_run(folder)
     with pytest.raises(RunFolderError):
         run(folder)
     assert (folder / "run.json").read_text() == text
+
+
+def test_what_a_killed_process_left_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / ".run.json.x1y2").write_text("{")
+    assert run(tmp_path, trials=50).n_trials == 50
+
+
+def test_a_sweep_folder_is_called_one(tmp_path: Path) -> None:
+    ps.sweep(SCENARIO, over={"host.spares": [0, 1]}, policies=["unmap1g"], trials=20, out=tmp_path / "sweep")
+    with pytest.raises(RunFolderError, match=r"is a sweep folder; its page is sweep\.html, and each folder in its"):
+        ps.open_run(tmp_path / "sweep")
 
 
 def test_a_manifest_that_is_no_text_is_refused(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ from conftest import EVERYWHERE
 
 import poisonsim as ps
 from poisonsim.engine.merge import Tally
-from poisonsim.errors import MetricError, PolicyError, RunFolderError, ScenarioError
+from poisonsim.errors import MetricError, PolicyError, RunFolderError, RunFolderNotice, ScenarioError
 from poisonsim.faults.history import draw_history
 from poisonsim.results import sweep as module
 from poisonsim.results.runs import default_trials, plan_run
 from poisonsim.results.sweep import SAME_ERRORS_KEYS, VALUED_KEYS, plan_sweep
-from poisonsim.results.sweep_findings import clearly_lowest, crossovers, heat_map
+from poisonsim.results.sweep_findings import clearly_best, crossovers
 from poisonsim.results.sweep_grid import MOST_POINTS, closed_values
 
 HVO = {"host.hvo_with_hgm": None}
@@ -228,26 +229,26 @@ def test_a_policy_file_is_run_once(policy_file: Callable[..., str]) -> None:
 
 
 def test_the_lowest_is_named_only_where_it_is_clear(distinct: ps.Result) -> None:
-    assert clearly_lowest(distinct, "guest_faults") != ()
+    assert clearly_best(distinct, "guest_faults") != ()
     few = ps.run("cloud-1t-ddr4", policies=["unmap1g", "hgm2m"], trials=100, seed=1)
-    assert clearly_lowest(few, "guest_lost_bytes") == ()
+    assert clearly_best(few, "guest_lost_bytes") == ()
     close = ps.run("seed-1t", policies=["hgm2m", "hgm4k"], trials=50, seed=1)
-    assert clearly_lowest(close, "guest_lost_bytes") == ("hgm2m", "hgm4k")  # never differ
-    assert clearly_lowest(close, "capacity_cost_bytes") == ("hgm2m",)
+    assert clearly_best(close, "guest_lost_bytes") == ("hgm2m", "hgm4k")  # never differ
+    assert clearly_best(close, "capacity_cost_bytes") == ("hgm2m",)
     none = ps.run(ps.load_scenario("seed-1t", overrides=["faults.errors=0"]), policies=["unmap1g", "hgm2m"], trials=20)
-    assert clearly_lowest(none, "capacity_cost_bytes") == ("unmap1g",)
+    assert clearly_best(none, "capacity_cost_bytes") == ("unmap1g",)
 
 
 def test_a_difference_that_may_be_none_is_not_clear() -> None:
     result = ps.run("seed-1t", policies=["unmap1g", "unmap1g-private", "migrate1g:spares=0"], trials=50, seed=1)
-    assert set(clearly_lowest(result, "guest_lost_bytes")) == set(result.policies)
+    assert set(clearly_best(result, "guest_lost_bytes")) == set(result.policies)
     few = ps.run(
         ps.load_scenario("bad-dimm"), policies=["migrate1g:spares=63", "migrate1g:spares=64"], trials=400, seed=1
     )
     difference = few.compare("migrate1g:spares=64", to="migrate1g:spares=63").differences("guest_lost_bytes").mean()
     assert difference.low <= 0 <= difference.high
     if difference.low < difference.high:
-        assert clearly_lowest(few, "guest_lost_bytes") == ()
+        assert clearly_best(few, "guest_lost_bytes") == ()
 
 
 @pytest.mark.parametrize(
@@ -307,25 +308,6 @@ def test_nothing_overtakes_along_a_key_of_names_or_where_few_are_hit() -> None:
     assert crossovers(few, "capacity_cost_bytes") == ()
 
 
-def test_a_heat_map_has_the_values_of_the_points() -> None:
-    over = {"faults.errors": [1, 2, 3], "migrate1g:spares": [0, 2]}
-    found = ps.sweep("seed-1t-distinct", over=over, policies=["unmap1g", "migrate1g"], trials=1000)
-    table = heat_map(found, "spares_used", policy="migrate1g")
-    assert table.to_numpy().tolist() == [[0, 1], [0, 2], [0, 2]]
-    assert (table.index.name, list(table.index)) == ("faults.errors", ["1", "2", "3"])
-    assert (table.columns.name, list(table.columns)) == ("migrate1g:spares", ["0", "2"])
-    less = heat_map(found, "guest_lost_bytes", policy="migrate1g", to="unmap1g", year=5)
-    assert less.loc["3", "0"] == 0 and less.loc["3", "2"] == 2 * (4096 - 2**30)
-    for arguments, fragment in (
-        ({"policy": "hgm2m"}, "policy 'hgm2m' is not in this sweep; it has unmap1g, migrate1g"),
-        ({"policy": "unmap1g", "to": "hgm2m"}, "policy 'hgm2m' is not in this sweep"),
-    ):
-        with pytest.raises(MetricError, match=fragment):
-            heat_map(found, "spares_used", **arguments)
-    with pytest.raises(MetricError, match="takes two swept keys, and this sweep has 1: host.hvo_with_hgm"):
-        heat_map(ps.sweep("seed-1t", over=HVO, policies=["hgm2m"], trials=10), "errors", policy="hgm2m")
-
-
 # ------------------------------------------------------------------------------------------------- folders
 
 
@@ -366,6 +348,47 @@ def test_an_edited_sweep_folder_is_refused(
     (folder / "sweep.json").write_text(text.replace(old, new, 1))
     with pytest.raises(RunFolderError, match=fragment):
         ps.open_sweep(folder)
+
+
+@pytest.mark.filterwarnings("ignore::poisonsim.errors.FewTailTrials")
+@pytest.mark.parametrize("text", ["", "[]", None])
+def test_a_damaged_sweep_json_is_written_again_by_the_sweep(
+    tmp_path: Path, hashes: Callable[[Path], dict[str, str]], text: str | None
+) -> None:
+    def again(**changes: Any) -> ps.Sweep:
+        over = {"host.spares": [0, 1]}
+        return ps.sweep(
+            "seed-1t", **{"over": over, "policies": ["unmap1g"], "trials": 20, "out": tmp_path / "a", **changes}
+        )
+
+    again()
+    before = hashes(tmp_path / "a")
+    manifest = tmp_path / "a" / "sweep.json"
+    manifest.unlink()
+    if text is not None:
+        manifest.write_text(text)
+    with pytest.raises(RunFolderError, match="exists and is no sweep folder"):
+        again(seed=2)
+    with pytest.warns(RunFolderNotice, match=r"sweep\.json was missing or damaged and is written again"):
+        again()
+    assert hashes(tmp_path / "a") == before
+
+
+@pytest.mark.filterwarnings("ignore::poisonsim.errors.FewTailTrials")
+def test_fewer_trials_leave_a_sweep_of_more_as_it_is(tmp_path: Path, hashes: Callable[[Path], dict[str, str]]) -> None:
+    over = {"host.spares": [0, 1]}
+    ps.sweep("seed-1t", over=over, policies=["unmap1g"], trials=40, out=tmp_path / "a")
+    before = hashes(tmp_path / "a")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RunFolderNotice)
+        few = ps.sweep("seed-1t", over=over, policies=["unmap1g"], trials=20, out=tmp_path / "a")
+    assert [str(w.message) for w in caught if w.category is RunFolderNotice] == [
+        f"{tmp_path / 'a'} holds this sweep with more trials and keeps it: its sweep.csv and page are of those"
+    ]
+    assert few.points[0].result.n_trials == 20 and hashes(tmp_path / "a") == before
+    assert ps.open_sweep(tmp_path / "a").points[0].result.n_trials == 40
+    ps.sweep("seed-1t", over=over, policies=["unmap1g"], trials=60, out=tmp_path / "a")
+    assert ps.open_sweep(tmp_path / "a").points[0].result.n_trials == 60
 
 
 def test_a_sweep_folder_with_a_point_missing_is_refused(written: tuple[Path, ps.Sweep], tmp_path: Path) -> None:
@@ -443,4 +466,4 @@ def test_arguments_that_cannot_be(arguments: dict[str, Any], kind: type[Exceptio
 def test_a_metric_that_is_not_there() -> None:
     found = ps.sweep("seed-1t", over=HVO, policies=["hgm2m"], trials=10)
     with pytest.raises(MetricError):
-        clearly_lowest(found.points[0].result, "vmemap_bytes")
+        clearly_best(found.points[0].result, "vmemap_bytes")

@@ -56,3 +56,10 @@ for (const view of all("[data-life]")) {
   whose.addEventListener("change", () => show(Infinity));
   show(Infinity);
 }
+
+let closed = [];
+addEventListener("beforeprint", () => {
+  closed = all("details:not([open])");
+  for (const part of closed) part.open = true;
+});
+addEventListener("afterprint", () => { for (const part of closed) part.open = false; });
