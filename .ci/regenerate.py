@@ -1,8 +1,8 @@
-"""Writes the committed reports again, or with --check compares them with what would be written.
+"""Writes the committed generated files again, or with --check compares them with what would be written.
 
-They are a sample run's, and the page of the self-check, which must hold.
-
-With the library versions that the committed files name, every byte must agree; with others the numbers must.
+These are the sample report, the page of the self-check, which must hold, the manual's reference, and what the commands
+of the manual and the README print. With the library versions that the reports name, every byte of them must agree; with
+others the numbers of the sample must. What commands print is not compared here: tests do that, block by block.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-REPORTS = Path(__file__).resolve().parent.parent / "reports"
-SAMPLE, PAGE = REPORTS / "seed-1t", REPORTS / "verification.html"
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE, PAGE = ROOT / "reports" / "seed-1t", ROOT / "reports" / "verification.html"
+MANUAL = ROOT / "poisonsim" / "manual"
 COMMAND = ["run", "seed-1t", "--policy", "unmap1g", "--policy", "hgm4k", "--policy", "hgm2m", "--policy", "migrate1g"]
 
 
@@ -66,17 +67,46 @@ def same_cell(a: str, b: str) -> bool:
         return a == b
 
 
+def reference() -> dict[Path, str]:
+    """The manual's reference and its index, by file."""
+    from poisonsim.manual import index
+    from poisonsim.manual.generate import reference_pages
+
+    pages = {MANUAL / "reference" / f"{name}.md": text for name, text in reference_pages().items()}
+    return {**pages, MANUAL / "README.md": index()}
+
+
+def refresh_documents() -> None:
+    """Writes into the manual and the README what their commands print now."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    import documents
+
+    for page in [ROOT / "README.md", *sorted(set(MANUAL.glob("*/*.md")) - set(reference()))]:
+        with tempfile.TemporaryDirectory() as scratch:
+            only = ("console",) if page.name == "README.md" else ()
+            page.write_text(documents.refreshed(page.read_text(), Path(scratch), only))
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch)
         generate(fresh)
         if "--check" in sys.argv:
-            if found := differences(fresh):
-                sys.exit(f"in reports/, not what this code writes: {', '.join(found)}; run .ci/regenerate.py")
+            stale = [f"reports/{name}" for name in differences(fresh)]
+            stale += [
+                str(path.relative_to(ROOT))
+                for path, text in reference().items()
+                if not path.exists() or path.read_text() != text
+            ]
+            if stale:
+                sys.exit(f"not what this code writes: {', '.join(stale)}; run .ci/regenerate.py")
             return
         shutil.rmtree(SAMPLE, ignore_errors=True)
         shutil.copytree(fresh / SAMPLE.name, SAMPLE)
         shutil.copyfile(fresh / PAGE.name, PAGE)
+    for path, text in reference().items():
+        path.write_text(text)
+    refresh_documents()
 
 
 if __name__ == "__main__":

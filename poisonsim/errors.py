@@ -50,6 +50,10 @@ class MachineError(PoisonsimError):
     """Something the machine a measurement runs on does not have, or does not allow."""
 
 
+class TopicError(PoisonsimError):
+    """Help on something that the manual does not speak of."""
+
+
 class PoisonsimWarning(UserWarning):
     """Base of the warnings that are collected, printed once at the end and shown in the report."""
 

@@ -142,12 +142,12 @@ def _word(cls: type[Any], details: ErrorDetails) -> Problem:
     dotted = ".".join(filter(None, (name, key))) or "scenario"
     metadata = cls.__pydantic_fields__[key].metadata if key in cls.__pydantic_fields__ else []
     if SHARE in metadata and kind in (*_RANGE_TYPES, "float_type"):
-        return Problem(dotted, f"{value} is not a share {_range(metadata)}{_as_share(details['input'], metadata)}")
+        return Problem(dotted, f"{value} is not a share {range_words(metadata)}{_as_share(details['input'], metadata)}")
     if kind in _TYPE_WORDS:
         hint = "; write a name of the catalogue, or a file such as ./mine.toml" if dotted in FILE_KEYS else ""
         return Problem(dotted, f"{value} {_TYPE_WORDS[kind]}{hint}")
     if kind in _RANGE_TYPES:
-        return Problem(dotted, f"{value} is not {_range(metadata)}")
+        return Problem(dotted, f"{value} is not {range_words(metadata)}")
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", context["expected"])
         hint = did_you_mean(str(details["input"]), allowed)
@@ -178,7 +178,7 @@ def _foreign_key(cls: type[Any], name: str, key: str) -> str:
     return f'belongs to {tag} = {models}, but {tag} is "{getattr(cls, tag)}"'
 
 
-def _range(metadata: Sequence[object]) -> str:
+def range_words(metadata: Sequence[object]) -> str:
     """Words for the bounds of a field."""
     words: dict[str, tuple[str, Any]] = {}
     for bound in metadata:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +30,29 @@ EVERYWHERE = tuple(
 )
 """Those of the shipped policies that ask nothing of the host that a scenario may not have."""
 POLICY_HEADER = "from typing import Annotated\n\nfrom poisonsim.policy import *\n\n\n"
+
+
+def on_a_terminal(*arguments: str, cwd: Path | None = None, **changes: str) -> str:
+    """What a command line, which must succeed, writes to a terminal; `changes` are of its environment."""
+    reader, writer = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "poisonsim", *arguments],
+        stdout=writer, stderr=writer, cwd=cwd, env={**environment, "TERM": "xterm-256color", **changes},
+    )  # fmt: skip
+    os.close(writer)
+    output = b""
+    while True:
+        try:
+            chunk = os.read(reader, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not chunk:
+            break
+        output += chunk
+    os.close(reader)
+    assert child.wait() == 0
+    return output.decode()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
+from collections.abc import Iterator
+from typing import Any
 
 import typer
 
-from poisonsim.cli import calibrate, catalog, compare, life, policies, report, run, splits, sweep, verify
-from poisonsim.cli.common import examples, forget_stdout
+from poisonsim.cli import calibrate, catalog, compare, help, life, policies, report, run, splits, sweep, verify
+from poisonsim.cli.common import EXIT_CODES, examples, forget_stdout
 
 app = typer.Typer(
     name="poisonsim",
@@ -17,7 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 ok, 1 a bug of ours, 2 wrong usage or input, 3 a check did not hold, 130 interrupted.",
+    epilog=f"Exit codes: {', '.join(f'{code} {what}' for code, (what, _) in EXIT_CODES.items())}.",
 )
 app.command("run", epilog=examples(*run.EXAMPLES))(run.run_command)
 app.command("compare", epilog=examples(*compare.EXAMPLES))(compare.compare_command)
@@ -29,6 +31,7 @@ app.command("calibrate", epilog=examples(*calibrate.EXAMPLES))(calibrate.calibra
 app.command("verify", epilog=examples(*verify.EXAMPLES))(verify.verify_command)
 app.add_typer(policies.app, name="policies")
 app.add_typer(catalog.app, name="catalog")
+app.command("help", epilog=examples(*help.EXAMPLES))(help.help_command)
 
 
 @app.callback(invoke_without_command=True)
@@ -39,6 +42,23 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
         typer.echo(f"poisonsim {installed('poisonsim')}")
         raise typer.Exit
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """Every command with its name, such as `policies show`, in the order of the help.
+
+    Examples:
+        >>> [name for name, _ in commands()][:3]
+        ['run', 'compare', 'sweep']
+    """
+
+    def below(path: tuple[str, ...], command: Any) -> Iterator[tuple[str, Any]]:
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from below((*path, name), inner)
+        if not hasattr(command, "commands"):
+            yield " ".join(path), command
+
+    yield from below((), typer.main.get_command(app))
 
 
 def main() -> None:

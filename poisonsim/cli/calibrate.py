@@ -30,13 +30,13 @@ def calibrate_command(
     ),
     quick: bool = typer.Option(False, "--quick", help="Fewer repeats and an area of 256 MiB: seconds, not minutes."),
     cpu: str = typer.Option(
-        None, "--cpu", metavar="NAME",
+        None, "--cpu", metavar="CPU|FILE.toml",
         help="Catalogue CPU or TOML file for what cannot be measured here. Default: recognised from /proc/cpuinfo.",
     ),
     reserve: bool = typer.Option(
         False, "--reserve", help="Grow the kernel's pool of huge pages meanwhile (needs root); it is always set back."
     ),
-    seed: int = typer.Option(1, "--seed", min=0, help="Of the places that loads go to."),
+    seed: int = typer.Option(1, "--seed", min=0, metavar="N", help="Of the places that loads go to."),
     out: Path = typer.Option(
         None, "--out", "-o", metavar="FILE.toml", help="Write the CPU profile there. Default: it is not written."
     ),

@@ -26,7 +26,9 @@ _LEAST_SOURCE = 30
 """Characters of a source below which it is not shortened, however narrow the terminal."""
 
 
-@app.command("list", epilog=examples("poisonsim catalog list", "poisonsim catalog list --json"))
+@app.command(
+    "list", epilog=examples("poisonsim catalog list", "poisonsim catalog list --csv", "poisonsim catalog list --json")
+)
 @user_errors
 def list_command(
     as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout, nothing else there."),
@@ -61,6 +63,7 @@ def list_command(
 def show_command(
     name: str = typer.Argument(
         ...,
+        metavar="NAME|FILE.toml",
         autocompletion=complete.entries,
         help="Name of an entry, as `catalog list` prints it, or a TOML file of your own.",
     ),

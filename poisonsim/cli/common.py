@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INTERRUPTED = 130
+EXIT_CODES = {
+    0: ("ok", "all that was asked is done"),
+    1: ("a bug of ours", "the lines above say where; please report them"),
+    2: ("wrong usage or input", "every problem is on stderr, one on a line, and nothing was lost"),
+    3: ("a check did not hold", "a `--fail-if` holds, or `verify` found a difference; everything is written"),
+    INTERRUPTED: ("interrupted", "what is finished is kept, and the command that goes on is printed"),
+}
+"""What each exit code says, in short, and what to expect then."""
 WIDTH = 118
 """Characters of a line of text, so that it fits beside other windows."""
 

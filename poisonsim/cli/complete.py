@@ -59,6 +59,14 @@ def policies(incomplete: str) -> Iterable[str]:
 
 
 @_completing
+def topics(incomplete: str) -> Iterable[str]:
+    """Topics of the manual."""
+    from poisonsim.manual import topic_names
+
+    return topic_names()
+
+
+@_completing
 def metrics(incomplete: str) -> Iterable[str]:
     """Metrics of a VM on x86-64."""
     from poisonsim.results.metrics import metrics_for

@@ -28,7 +28,10 @@ class {class_name}(Policy):
 '''
 
 
-@app.command("list", epilog=examples("poisonsim policies list", "poisonsim policies list --csv"))
+@app.command(
+    "list",
+    epilog=examples("poisonsim policies list", "poisonsim policies list --csv", "poisonsim policies list --json"),
+)
 @user_errors
 def list_command(
     as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout, nothing else there."),
@@ -60,7 +63,9 @@ def list_command(
 @app.command(
     "show",
     epilog=examples(
-        "poisonsim policies show hgm2m", "poisonsim policies show migrate1g --scenario cloud-1t-ddr4 --json"
+        "poisonsim policies show hgm2m",
+        "poisonsim policies show ./my_policy.py",
+        "poisonsim policies show migrate1g --scenario cloud-1t-ddr4 --json",
     ),
 )
 @user_errors
@@ -69,6 +74,7 @@ def show_command(
     scenario: str = typer.Option(
         "seed-1t",
         "--scenario",
+        metavar="SCENARIO",
         autocompletion=complete.scenarios,
         help="Scenario whose leaf sizes and spares it is shown for.",
     ),
@@ -159,7 +165,14 @@ def show_command(
     typer.echo(f"\ndigest {compiled.digest[:12]}")
 
 
-@app.command("check", epilog=examples("poisonsim policies check hgm2m", "poisonsim policies check migrate1g:spares=8"))
+@app.command(
+    "check",
+    epilog=examples(
+        "poisonsim policies check hgm2m",
+        "poisonsim policies check ./my_policy.py migrate1g:spares=8",
+        "poisonsim policies check hgm-contig --scenario arm64-1t",
+    ),
+)
 @user_errors
 def check_command(
     names: list[str] = typer.Argument(
@@ -168,6 +181,7 @@ def check_command(
     scenario: str = typer.Option(
         "seed-1t",
         "--scenario",
+        metavar="SCENARIO",
         autocompletion=complete.scenarios,
         help="Scenario whose leaf sizes they are checked against.",
     ),
@@ -183,11 +197,20 @@ def check_command(
         typer.echo(f"{policy.label}: ok; {'; '.join(policy.text)}")
 
 
-@app.command("new", epilog=examples("poisonsim policies new my-policy"))
+@app.command(
+    "new",
+    epilog=examples(
+        "poisonsim policies new my-policy",
+        "poisonsim policies new keep-some --folder trials",
+        "poisonsim policies new move-early --folder ../policies",
+    ),
+)
 @user_errors
 def new_command(
-    name: str = typer.Argument(..., help="Name of the new policy, such as my-policy."),
-    folder: Path = typer.Option(Path("."), "--folder", help="Where to write the file."),
+    name: str = typer.Argument(..., metavar="NAME", help="Name of the new policy, such as my-policy."),
+    folder: Path = typer.Option(
+        Path("."), "--folder", metavar="FOLDER", help="Where to write the file; made if it is not there."
+    ),
 ) -> None:
     """Write a policy file to start from."""
     from poisonsim.engine.store import write_whole

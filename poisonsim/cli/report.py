@@ -8,7 +8,11 @@ import typer
 
 from poisonsim.cli.common import collected_warnings, user_errors
 
-EXAMPLES = ("poisonsim report reports/mine",)
+EXAMPLES = (
+    "poisonsim report reports/mine",
+    "poisonsim report reports/before reports/after --out q3.html",
+    "poisonsim report reports/mine reports/before reports/after --out pages/all.html",
+)
 
 
 @user_errors
@@ -19,10 +23,7 @@ def report_command(
         show_default=False,
     ),
 ) -> None:  # fmt: skip
-    """Write report.html and its pictures for a finished run, or one page that compares several.
-
-    One page about two runs: poisonsim report reports/before reports/after -o q3.html
-    """
+    """Write report.html and its pictures for a finished run, or one page that compares several."""
     from poisonsim.engine.store import read_manifest
     from poisonsim.errors import RunFolderError
     from poisonsim.report import write_comparison, write_report

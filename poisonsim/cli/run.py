@@ -62,7 +62,7 @@ def run_command(
     ),
     settings: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", autocompletion=complete.settings,
-        help="Override a scenario key, such as host.cpu=zen5; repeat for more."
+        help="Override a scenario key, such as host.cpu=zen5; repeat for more. Default: none."
     ),
     threads: int = typer.Option(None, "--threads", min=1, metavar="N", help="Worker threads. Default: one per core."),
     out: Path = typer.Option(

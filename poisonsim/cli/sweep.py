@@ -59,7 +59,7 @@ def sweep_command(
     ),
     settings: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", autocompletion=complete.settings,
-        help="Override a scenario key at every point; repeat for more."
+        help="Override a scenario key at every point; repeat for more. Default: none."
     ),
     out: Path = typer.Option(
         None, "--out", "-o", metavar="FOLDER", help="Sweep folder. Default: reports/sweep-<scenario>-<sweep id>."

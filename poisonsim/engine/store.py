@@ -21,10 +21,26 @@ from poisonsim.engine.block import Block
 from poisonsim.errors import RunFolderError, did_you_mean
 
 SCHEMA = "poisonsim.run/1"
-REPORT_FILES = (
-    "report.html", "trade.png", "reach.png", "tables.png", "stage2.png", "tail.png", "modes.png", "differences.png",
-    "convergence.png", "life.png",
-)  # fmt: skip
+DATA_FILES = {
+    "run.json": "the resolved scenario, the rules of every policy, seed, trials, command and versions: all it takes to "
+    "compute the run again",
+    "blocks/000000.npz": "counts of what became of the VMs of one block; a run that is continued computes only those "
+    "that are missing",
+    "summary.csv": "every metric of every policy at every year of the summary, with its interval",
+}
+REPORT_FILES = {
+    "report.html": "the report, one file that needs nothing else",
+    "trade.png": "host memory that each policy costs, against the slowdown of the VM",
+    "reach.png": "TLB reach over the years",
+    "tables.png": "page tables of the process over the years",
+    "stage2.png": "page tables of stage 2 over the years",
+    "tail.png": "share of VMs that lose more than so much",
+    "modes.png": "what is lost by fault mode; with the fault model `field` only",
+    "differences.png": "differences between policies on the same errors",
+    "convergence.png": "how the interval of p99 narrows with the trials",
+    "life.png": "the memory of one VM at the end of its life; only where a trial saw an error",
+}
+"""Files of a run folder and of its report, and what each holds."""
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -33,8 +33,12 @@ COUNTERS: dict[str, str] = {
     "age_days": "whole days since the VM started",
 }
 DECIDE_FIELDS = (*COUNTERS, "leaf_level", "base_level")
-TRIGGERS = ("on", "on_ce", "every")
-"""What rules are tried for: poison in a page, corrected errors of a page that passed the host's threshold, time."""
+TRIGGERS = {
+    "on": "poison lands in a leaf of that size",
+    "on_ce": "the corrected errors of a page in a leaf of that size pass the host's threshold, `host.ce_threshold`",
+    "every": "so many days have passed, once anything has struck the VM",
+}
+"""What rules are tried for, by the word they begin with."""
 OPERATORS = ("<", "<=", ">", ">=", "==", "!=")
 MAX_CONDITIONS = 4
 
@@ -59,6 +63,22 @@ class Act(IntEnum):
 SPLIT, UNMAP, KEEP, MIGRATE = Act.SPLIT, Act.UNMAP, Act.KEEP, Act.MIGRATE
 EVACUATE, RESTART, COLLAPSE = Act.EVACUATE, Act.RESTART, Act.COLLAPSE
 OFFLINE, REBOOT, UNMAP_STAGE2 = Act.OFFLINE, Act.REBOOT, Act.UNMAP_STAGE2
+
+ACTS: Mapping[Act, str] = {
+    SPLIT: "splits the leaf to the next smaller size, and the poison is delivered again, to the small leaf",
+    Act.SPLIT_TO: "splits the leaf straight to a size, written `SPLIT_TO(size)`, and the poison is delivered again",
+    Act.SPLIT_VM_TO: "splits every larger leaf of the VM to a size, written `SPLIT_VM_TO(size)`, and delivers it again",
+    UNMAP: "makes the leaf a hole; a whole backing page that is given up is leaked (shared) or dissolved (private)",
+    UNMAP_STAGE2: "cuts the poisoned base page out of stage 2 alone; the process table stays as it is",
+    KEEP: "leaves the leaf mapped, poison and all",
+    MIGRATE: "moves the healthy data of the region to a spare huge page; without a spare the next rule is tried",
+    OFFLINE: "has the guest vacate the region, and plugs in a spare where there is one",
+    EVACUATE: "live-migrates the VM to another host; without one that takes it the next rule is tried",
+    RESTART: "restarts the guest; spares replace what it had lost",
+    COLLAPSE: "maps again by the largest leaves that hold neither a hole nor poison",
+    REBOOT: "reboots the host, which brings leaked huge pages back and lets firmware repair rows",
+}
+"""What each action does, as the manual says it."""
 
 TAKES_SPARES = (Act.MIGRATE, Act.RESTART, Act.OFFLINE, Act.REBOOT)
 """Actions that need spare huge pages, or are the better for them."""

@@ -116,7 +116,7 @@ def test_a_wheel_holds_every_module_policy_catalogue_file_and_template(wheel: Pa
     names = names_in(wheel)
     wanted = {
         str(path.relative_to(ROOT))
-        for pattern in ("**/*.py", "catalog/*/*.toml", "report/templates/*", "py.typed")
+        for pattern in ("**/*.py", "catalog/*/*.toml", "report/templates/*", "manual/**/*.md", "py.typed")
         for path in (ROOT / "poisonsim").glob(pattern)
     }
     wanted |= {f"poisonsim_policies/{path.name}" for path in (ROOT / "policies").glob("*.py")}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
+import documents
 import pytest
 
 from poisonsim.scenario import load_scenario
@@ -17,18 +16,13 @@ README = (ROOT / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+    return [block.text for block in documents.blocks(README, language)]
 
 
 @pytest.mark.parametrize("block", blocks("console"), ids=lambda block: block.partition("\n")[0])
 def test_a_console_block_prints_what_it_shows(block: str, tmp_path: Path) -> None:
-    command, _, shown = block.removeprefix("$ poisonsim ").partition("\n")
-    environment = {**os.environ, "COLUMNS": "200"}
-    done = subprocess.run(
-        [sys.executable, "-m", "poisonsim", *command.split()],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout.rstrip() == shown.rstrip()
+    document = f"```console\n{block}```\n"
+    assert documents.refreshed(document, tmp_path) == document
 
 
 def test_the_capacity_script_prints_what_is_shown() -> None:

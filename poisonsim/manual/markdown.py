@@ -1,0 +1,34 @@
+"""Pieces of Markdown that the generated pages are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table, one row on a line.
+
+    Examples:
+        >>> print(table(["key", "value"], [["a", "1|2"]]))
+        | key | value |
+        |---|---|
+        | a | 1\\|2 |
+        <BLANKLINE>
+    """
+    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in [header, *rows]]
+    return "\n".join([lines[0], f"|{'---|' * len(header)}", *lines[1:], ""])
+
+
+def code(text: object) -> str:
+    """Text as it is typed.
+
+    Examples:
+        >>> code("vm.memory"), code("")
+        ('`vm.memory`', '')
+    """
+    return f"`{text}`" if str(text) else ""
+
+
+def page(title: str, summary: str, *parts: str) -> str:
+    """A page: its title, what the reader gets, and the rest."""
+    return "\n\n".join([f"# {title}", summary, *(part.strip("\n") for part in parts)]) + "\n"
