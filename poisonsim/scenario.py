@@ -71,8 +71,10 @@ class Scenario:
             tables[name] = {key: value for key, value in table.items() if not unused_key(name, table, key)}
         if not ladder(self.vm.arch, self.vm.backing, contiguous=self.vm.contiguous).contiguous_sizes:
             del tables["host"]["stage2_contiguous"]
-        if self.workload.smt_threads == 1:
-            del tables["workload"]["smt_threads"]
+        # Keys that came later: with what was so before them they leave the run id as it was.
+        for key, before in (("smt_threads", 1), ("virtualised", True)):
+            if tables["workload"][key] == before:
+                del tables["workload"][key]
         return tables
 
     @classmethod

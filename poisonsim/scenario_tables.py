@@ -353,6 +353,8 @@ class Workload:
         cycles_per_access: Cycles between memory accesses, translation apart.
         accesses_per_page_visit: Accesses to a page in a row before the next page.
         smt_threads: Busy threads of a core, each with TLB entries of its own, between which the core's TLB is shared.
+        virtualised: Whether accesses walk the guest's table and the host's; else the host's alone, as a process does,
+            whatever `vm.guest_page` says. That is for translation only: second-stage tables still count as memory.
         reads_per_hour: Median number of times per hour that a cache line is read from memory.
 
     Examples:
@@ -368,6 +370,7 @@ class Workload:
     cycles_per_access: Annotated[float, Field(gt=0, le=1e6)] = 60.0
     accesses_per_page_visit: Annotated[float, Field(ge=1, le=1e6)] = 8.0
     smt_threads: Annotated[int, Field(ge=1, le=8)] = 1
+    virtualised: bool = True
     reads_per_hour: Annotated[float, Field(ge=0, le=1e9)] = 0.32
 
 

@@ -121,7 +121,7 @@ def _model(cpus: Sequence[str], *, quiet: bool) -> list[dict[str, object]]:
     cells = []
     for name in cpus:
         typer.echo(f"{name}: simulating", err=True)
-        cells += agreement_grid([name], seed=1, regions=(0, 64, 512), n_places=3, n_warm=400_000, n_counted=400_000)
+        cells += agreement_grid([name], seed=1, regions=(0, 64, 512))
     if not quiet:
         typer.echo("error of the model's walks per access, where there are at least 0.001\n")
         print_table(list(grid_header()), [list(row) for row in grid_rows(cells)], right=5)

@@ -145,8 +145,9 @@ def facts_of(result: Result) -> list[tuple[str, str]]:
     scenario, plan = result.plan.scenario, result.plan
     vm = scenario.vm
     guest = ", ".join(f"{share:.0%} {size}" if share < 1 else size for size, share in vm.guest_page_shares.items())
+    pages = f"guest pages {guest}" if scenario.workload.virtualised else "accesses walk the host's table alone"
     return [
-        ("VM", f"{format_bytes(vm.memory_bytes)} on {vm.backing} pages, guest pages {guest}, {vm.arch}"),
+        ("VM", f"{format_bytes(vm.memory_bytes)} on {vm.backing} pages, {pages}, {vm.arch}"),
         ("CPU", scenario.host.cpu),
         ("Horizon", _years(scenario.horizon.years)),
         ("Errors", _errors(scenario)),

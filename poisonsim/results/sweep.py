@@ -32,7 +32,7 @@ VALUED_KEYS = frozenset({
     "host.cpu", "vm.guest_page",
     "workload.access", "workload.alpha", "workload.over", "workload.hot", "workload.share",
     "workload.cycles_per_access", "workload.accesses_per_page_visit",
-    "workload.smt_threads",
+    "workload.smt_threads", "workload.virtualised",
 })  # fmt: skip
 """Keys that say what a state costs, not which states there are: points that differ in no other are simulated once."""
 

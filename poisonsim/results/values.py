@@ -62,6 +62,7 @@ class Valuer:
             cycles_per_access=scenario.workload.cycles_per_access,
             accesses_per_page_visit=scenario.workload.accesses_per_page_visit,
             smt_threads=scenario.workload.smt_threads,
+            virtualised=scenario.workload.virtualised,
         )
 
     def column(self, name: str) -> int:

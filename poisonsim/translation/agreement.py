@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -38,6 +39,8 @@ LEAST_WALKS = 1e-3
 """Walks per access below which a relative error says nothing: the simulation counts too few."""
 
 _HEADS = 1 << 20
+
+Places = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,11 @@ def agreement_grid(
     splits: Sequence[str] = SPLITS,
     regions: Sequence[int] = REGIONS,
     n_regions: int = 1024,
-    n_places: int = 4,
-    n_warm: int = 2_000_000,
-    n_counted: int = 1_000_000,
+    n_places: int = 8,
+    most_places: int = 32,
+    precision: float = 0.004,
+    n_warm: int = 300_000,
+    n_counted: int = 150_000,
 ) -> list[Agreement]:
     """Runs the grid; guest pages are as large as the host's leaves, the hardest case for the TLB.
 
@@ -118,7 +123,10 @@ def agreement_grid(
         splits: Of `SPLITS`.
         regions: Counts of split regions, `n_regions` at most.
         n_regions: Regions of 1 GiB.
-        n_places: Layouts per cell, of which the mean is taken: with few sets it matters which hot leaves share one.
+        n_places: Layouts per cell at least, of which the mean is taken: with few sets it matters which hot leaves share
+            one. Of fewer than some six the standard error itself is not known well.
+        most_places: Layouts per cell at most; as many are simulated as it takes for `precision`.
+        precision: Standard error of the simulation to reach, relative to its walks.
         n_warm: Accesses before counting starts, per layout.
         n_counted: Accesses counted, per layout.
 
@@ -136,8 +144,15 @@ def agreement_grid(
                     if not n_split and split != splits[0]:
                         continue
                     rng = np.random.default_rng([seed, p, SPLITS.index(split), n_split])
-                    sizes = (n_places, n_warm, n_counted)
-                    cells.append(_cell(_with_ways(load_cpu(name)), pattern, split, n_split, n_regions, sizes, rng))
+                    once = functools.partial(
+                        _one_place, _with_ways(load_cpu(name)), pattern, split, n_split, n_regions, (n_warm, n_counted)
+                    )
+                    found = [once(rng) for _ in range(n_places)]
+                    while len(found) < most_places and not _precise(found, n_counted, precision):
+                        found.append(once(rng))
+                    simulated, walks, l1_simulated, l1 = np.mean(found, axis=0).tolist()
+                    numbers = simulated, _standard_error(found, n_counted), walks, l1_simulated, l1
+                    cells.append(Agreement(name, pattern, split, n_split, n_regions, *numbers))
     return cells
 
 
@@ -176,21 +191,23 @@ def _with_ways(cpu: Cpu) -> Cpu:
     return replace(cpu, l2=l2)
 
 
-def _cell(
-    cpu: Cpu, pattern: str, split: str, n_split: int, n_regions: int, n: tuple[int, int, int], rng: np.random.Generator
-) -> Agreement:
-    found = np.array([_one_place(cpu, pattern, split, n_split, n_regions, n[1:], rng) for _ in range(n[0])])
-    simulated, walks, l1_simulated, l1 = found.mean(axis=0)
-    drawn = simulated * (1 - simulated) / (n[0] * n[2])
-    between = (found[:, 0] - found[:, 1]).var(ddof=1) / n[0] if n[0] > 1 else 0.0
-    error = float(np.sqrt(max(drawn, between)))
-    numbers = (float(simulated), error, float(walks), float(l1_simulated), float(l1))
-    return Agreement(cpu.name, pattern, split, n_split, n_regions, *numbers)
+def _precise(found: Sequence[Places], n_counted: int, precision: float) -> bool:
+    walks = max(float(np.mean([each[0] for each in found])), LEAST_WALKS)
+    return _standard_error(found, n_counted) <= precision * walks
+
+
+def _standard_error(found: Sequence[Places], n_counted: int) -> float:
+    """Of the mean walks simulated, from the accesses counted and from the spread of the error between layouts."""
+    values = np.array(found)
+    simulated = float(values[:, 0].mean())
+    drawn = simulated * (1 - simulated) / (len(found) * n_counted)
+    between = float((values[:, 0] - values[:, 1]).var(ddof=1)) / len(found) if len(found) > 1 else 0.0
+    return float(np.sqrt(max(drawn, between)))
 
 
 def _one_place(
-    cpu: Cpu, pattern: str, split: str, n_split: int, n_regions: int, n: tuple[int, ...], rng: np.random.Generator
-) -> tuple[float, float, float, float]:
+    cpu: Cpu, pattern: str, split: str, n_split: int, n_regions: int, n: tuple[int, int], rng: np.random.Generator
+) -> Places:
     """Walks simulated and modelled, first-level misses simulated and modelled, per access, in one layout."""
     memory_bytes = n_regions * page_bytes("1G")
     chunks = layout(memory_bytes, split_leaves(split, n_split, n_regions), rng)
@@ -244,7 +261,8 @@ def populations(cpu: Cpu, chunks: npt.NDArray[np.int8], stream: AddressStream) -
         size1, size2 = held_bytes(cpu.l1, size), held_bytes(cpu.l2, size)
         inner = min(size1, size2)
         if inner >= CHUNK_BYTES:
-            rates = block_rates(inner)[np.unique(mine // (inner // CHUNK_BYTES))]
+            mapped = (chunks == i).reshape(-1, inner // CHUNK_BYTES).any(axis=1)
+            rates = block_rates(inner)[mapped]
             number = np.ones(rates.size)
         elif unit > inner:
             per_unit = np.zeros(n_units)

@@ -38,7 +38,7 @@ class BehindTable:
         self._leaves, self._exclusive = leaves, exclusive
         self._step = _FINE if leaves.n_classes <= _FEW_CLASSES else _COARSE
         self._low = np.zeros(2, dtype=np.int64)
-        self._values = np.empty((4, 0, 0))
+        self._values = np.empty((5, 0, 0))
 
     def present(self, t1: F64, t2: F64) -> F64:
         """`Behind.present` of times of one shape, in accesses; inf where all entries fit."""
@@ -56,6 +56,10 @@ class BehindTable:
     def absent(self, t1: F64, t2: F64) -> F64:
         """`Behind.absent` of times as above."""
         return self._looked_up(3, t1, t2, np.zeros(()), np.exp)
+
+    def reused(self, t1: F64, t2: F64) -> F64:
+        """`Behind.reused` of times as above."""
+        return self._looked_up(4, t1, t2, np.zeros(()), np.exp)
 
     def _looked_up(self, which: int, t1: F64, t2: F64, if_all_fit: F64, read: Callable[[F64], F64]) -> F64:
         shape = np.broadcast_shapes(t1.shape, t2.shape)
@@ -90,7 +94,7 @@ class BehindTable:
             self._low = low
         if (low == self._low).all() and (high - low == size).all():
             return
-        grown = np.empty((4, *(high - low)))
+        grown = np.empty((5, *(high - low)))
         (top, left), (bottom, right) = self._low.tolist(), (self._low + size).tolist()
         grown[:, top - low[0] : bottom - low[0], left - low[1] : right - low[1]] = self._values
         # What is new lies above, below, left and right of what is known.
@@ -107,7 +111,7 @@ class BehindTable:
         self._low, self._values = low, grown
 
     def _computed(self, rows: range, columns: range) -> F64:
-        """float64[4, rows, columns]: values of part of the lattice."""
+        """float64[5, rows, columns]: values of part of the lattice."""
         t1, t2 = (np.exp(self._step * np.array(lattice)) for lattice in (rows, columns))
         found = self._leaves.behind(t1[:, None], t2[None, :], self._exclusive)
         with np.errstate(divide="ignore"):
@@ -117,6 +121,7 @@ class BehindTable:
                     found.crowding,
                     np.log(found.missed),
                     np.log(found.absent),
+                    np.log(found.reused),
                 )
             )
         return np.asarray(np.maximum(values, -700.0))

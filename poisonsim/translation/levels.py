@@ -92,9 +92,13 @@ class TwoLevels:
         def crowding(t: F64) -> F64:
             return table.crowding(_beside(t1, t), t)
 
+        def reused(t: F64) -> tuple[F64, F64]:
+            beside = _beside(t1, t)
+            return table.reused(beside, t), table.missed(beside, t)
+
         # A leaf as large as a region lies in a set by chance; of smaller ones each region brings every set some.
         lumps = self._memory_bytes / size if size >= self._region_bytes else None
-        return Demand(size, n_bytes / size, held, crowding, lumps, _clustered(self._leaves[i]))
+        return Demand(size, n_bytes / size, held, crowding, reused, lumps, _clustered(self._leaves[i]))
 
     def _outcome(self, i: int, t1: F64, kept: Lifetimes) -> Outcome:
         table, beside = self._behind[i], _beside(t1, kept.times)

@@ -90,18 +90,18 @@ def layout(
     split = order[n_whole:]
     # Chunks of split regions in turn: one of each region, then the next, so that every region gets its share.
     places = np.stack([rng.permutation(per_region) for _ in split], axis=1) if split.size else np.zeros((0, 0), int)
-    turns = [(row, place) for row_of_places in places for row, place in zip(split, row_of_places, strict=True)]
+    turns = np.tile(split, len(places)) * per_region + places.ravel()
+    whole = chunks.ravel()
     at = 0
     for size in sorted(used, key=page_bytes):
         n_chunks, rest = divmod(used[size] * page_bytes(size), CHUNK_BYTES)
-        if page_bytes(size) > CHUNK_BYTES or rest or at + n_chunks > len(turns):
+        if page_bytes(size) > CHUNK_BYTES or rest or at + n_chunks > turns.size:
             raise ScenarioError(
                 f"leaves: {used[size]} leaves of {size} do not fill whole 2M chunks outside {region} leaves"
             )
-        for row, place in turns[at : at + n_chunks]:
-            chunks[row, place] = PAGE_SIZES.index(size)
+        whole[turns[at : at + n_chunks]] = PAGE_SIZES.index(size)
         at += n_chunks
-    return chunks.ravel()
+    return whole
 
 
 def simulate(

@@ -57,12 +57,15 @@ class Behind:
         crowding: Mean of the squared chance to be held, over the mean chance: near 1 where the same ones always are.
         missed: Chance that an access misses both levels.
         absent: Share of the bytes that neither level translates.
+        reused: Integral over `missed`, from 0, of the chance that an entry is held that is next accessed after t2:
+            between two t2, the difference over that of `missed` is the mean chance of the entries accessed then.
     """
 
     present: F64
     crowding: F64
     missed: F64
     absent: F64
+    reused: F64
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +113,7 @@ class RandomPopulation:
         t1, t2 = t1[..., None], t2[..., None]
         absent1, x, y = np.exp(self._log_untouched1(t1)), self.rates * t1, self.rates * t2
         later = np.maximum(y - x, 0.0)
+        variance: F64 | float = 0.0
         if exclusive:
             absent_both = np.exp(-np.maximum(x, y))
             present = np.maximum(absent1 - absent_both, 0.0)
@@ -117,24 +121,33 @@ class RandomPopulation:
             unused, absent_both = np.exp(-absent1 * y), absent1 * np.exp(-absent1 * later)
             present = 1.0 - unused
         else:
-            neighbours = self._neighbours_unused(t1, t2, x, y)
-            present = 1.0 - unrefilled(x, y) * neighbours
+            unused = unrefilled(x, y)
+            neighbours, spread = self._neighbours_unused(unused)
+            variance = unused**2 * spread
+            present = 1.0 - unused * neighbours
             absent_both = absent1 * unrefilled(x, later) * neighbours
         mean = _weighed(present, self.shares)
-        square = _weighed(present**2, self.shares)
+        square = _weighed(present**2 + variance, self.shares)
         crowding = np.divide(square, mean, out=np.zeros_like(mean), where=mean > 0)
         missed = _weighed(absent_both, self._access_shares)
-        return Behind(mean, crowding, missed, _weighed(absent_both, self.shares))
+        # Held is what was used, in the second level: 1 - absent_both / absent1, and absent1 less where it is exclusive.
+        held = absent1 - 0.5 * absent_both if exclusive else 1.0 - 0.5 * absent_both / np.maximum(absent1, 1e-300)
+        reused = _weighed(absent_both * held, self._access_shares)
+        return Behind(mean, crowding, missed, _weighed(absent_both, self.shares), reused)
 
-    def _neighbours_unused(self, t1: F64, t2: F64, x: F64, y: F64) -> F64 | float:
-        """Chance that the other first-level pieces of a second-level entry brought it no access in t2."""
+    def _neighbours_unused(self, unused: F64) -> tuple[F64 | float, F64 | float]:
+        """Chance that the other first-level pieces of a second-level entry brought it no access, `unused` for one.
+
+        Also the variance of that chance, as the rates of those that share an entry are a matter of chance.
+        """
         if self.size1 == self.size2:
-            return 1.0
-        result = unrefilled(x, y) ** (self._alike - 1.0)
-        if self._others:
-            refills = _weighed(np.exp(-x), self.shares * self.rates)
-            result = result * np.exp(-self._others * refills[..., None] * t2)
-        return result
+            return 1.0, 0.0
+        alike = unused ** (self._alike - 1.0)
+        if not self._others:
+            return alike, 0.0
+        one, squared = _weighed(unused, self.shares), _weighed(unused**2, self.shares)
+        mean, square = one**self._others, squared**self._others
+        return alike * mean[..., None], alike**2 * np.maximum(square - mean**2, 0.0)[..., None]
 
     def _log_untouched1(self, t: F64) -> F64:
         """float64[..., k]: log chance that the first-level entry of a piece went untouched for t."""
@@ -199,7 +212,7 @@ class ScanPopulation:
         held1, held2 = self.touched(t1), self.touched(np.maximum(t1, t2) if exclusive else t2)
         present = held2 - held1 if exclusive else held2
         missed = np.where(lasting < self.accesses_per_pass, min(1.0, LINE_BYTES / max(self.size1, self.size2)), 0.0)
-        return Behind(present, present, missed, 1.0 - self.touched(lasting))
+        return Behind(present, present, missed, 1.0 - self.touched(lasting), missed)
 
 
 def _weighed(values: F64, weights: F64) -> F64:
@@ -278,9 +291,10 @@ def merged(shares: F64, rates: F64, width: float = _CLASS_WIDTH) -> tuple[F64, F
         (array([0.75, 0.25]), array([1.00333333, 9.        ]))
     """
     bins = np.floor(np.log(rates / rates.min()) / width + 1e-9).astype(np.int64)
-    _, place = np.unique(bins, return_inverse=True)
-    total = np.bincount(place, shares).astype(np.float64)
-    return total, np.bincount(place, shares * rates) / total
+    total = np.bincount(bins, shares).astype(np.float64)
+    weighted = np.bincount(bins, shares * rates)
+    used = total > 0
+    return total[used], weighted[used] / total[used]
 
 
 def _fitted(touches: Scattered, size: int, mean: float) -> tuple[F64, F64]:

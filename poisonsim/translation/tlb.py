@@ -1,19 +1,19 @@
 """How long TLB entries last: characteristic times of LRU arrays that hold leaves of several sizes.
 
 An LRU array of C entries keeps what was used within a time T (Che's approximation), the same T for all leaves
-that compete for the array: `sum over sizes of N * P(held for T) = C`. Where the array has many sets of few ways, T
-differs between sets: a set of W ways keeps an entry while at most W - 1 others of its set are used.
+that compete for the array: `sum over sizes of N * P(held for T) = C`. Where the array has sets, T differs between them
+and with what they hold at a time.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from .sets import times_by_set
 from .touch import F64
 
 INCLUSIVE = "inclusive-fill"
@@ -21,10 +21,6 @@ EXCLUSIVE = "exclusive"
 FILLS = (INCLUSIVE, EXCLUSIVE)
 """Whether walks fill both levels, or a second-level array takes what the first level evicts."""
 
-# With fewer sets a leaf in constant use is much of its set's load, which the independent sets here leave out.
-_FEWEST_SETS = 64
-# Times at which the ways of a set are counted, around the time of all sets, in ln t.
-_SPREAD = np.linspace(-3.0, 3.0, 25)
 _LONGEST_STEP = 3.0
 _LOG_FOR_EVER = 150.0
 _MOST_STEPS = 300
@@ -66,6 +62,7 @@ class Demand:
         entries: float64[n], how many there are.
         held: Share of them held if entries last for a time, float64[n, …] to float64[n, …].
         crowding: Mean of the squared chance to be held over the mean chance, of a time.
+        reused: `Behind.reused` and `Behind.missed` of a time.
         lumps: Entries that one set can have at most if they lie at random places, whole; None where sets have the same
             number.
         clustered: Whether neighbours have the same rate, so that every set has its share of the hot ones.
@@ -80,6 +77,7 @@ class Demand:
     entries: F64
     held: Callable[[F64], F64]
     crowding: Callable[[F64], F64] | None = None
+    reused: Callable[[F64], tuple[F64, F64]] | None = None
     lumps: float | None = None
     clustered: bool = False
 
@@ -143,7 +141,7 @@ def _pools(arrays: Sequence[TlbArray]) -> list[list[TlbArray]]:
 def _pool_lifetimes(pool: list[TlbArray], demands: Sequence[Demand], threads: int, by_set: bool) -> list[Lifetimes]:
     entries = sum(array.entries for array in pool) / threads
     shared = lasting_time(entries, demands)
-    result = [_spread(pool, demands, i, shared, threads, by_set) for i in range(len(demands))]
+    result = _lifetimes(pool, demands, shared, threads, by_set)
     still_shared = np.ones(shared.size, dtype=np.bool_)
     for array in pool if len(pool) > 1 else ():
         others = [other for other in pool if other is not array]
@@ -184,66 +182,16 @@ def _padded(lifetimes: Lifetimes, n_times: int) -> Lifetimes:
     )
 
 
-def _spread(
-    pool: list[TlbArray], demands: Sequence[Demand], seen: int, shared: F64, threads: int, by_set: bool
-) -> Lifetimes:
-    """Lifetimes of the entries of demand `seen`, sets told apart where there are enough of them."""
+def _lifetimes(
+    pool: list[TlbArray], demands: Sequence[Demand], shared: F64, threads: int, by_set: bool
+) -> list[Lifetimes]:
+    """Lifetimes of the entries of each demand, sets told apart where there are several."""
     sets = {array.sets for array in pool}
-    n_sets = min(sets)
     crowded = np.isfinite(shared)
-    if not by_set or len(sets) > 1 or n_sets < _FEWEST_SETS or not crowded.any():
-        return Lifetimes(shared[:, None], np.ones((shared.size, 1)))
-    ways = sum(array.entries // array.sets for array in pool)
-    t = np.where(crowded, shared, 1.0)[:, None] * np.exp(_SPREAD)
-    kept = _ways_kept(demands, seen, t, n_sets, ways, threads)
-    kept = np.minimum.accumulate(np.minimum(kept, 1.0), axis=1)
-    ends = np.ones((shared.size, 1))
-    shares = -np.diff(np.concatenate((ends, kept, 0 * ends), axis=1), axis=1)
-    times = np.concatenate((t[:, :1], np.sqrt(t[:, 1:] * t[:, :-1]), t[:, -1:]), axis=1)
-    return Lifetimes(np.where(crowded[:, None], times, np.inf), shares)
-
-
-def _ways_kept(demands: Sequence[Demand], seen: int, t: F64, n_sets: int, ways: int, threads: int) -> F64:
-    """Chance that at most `ways - 1` other entries of a set are held after t: float64[n, j]."""
-    counts: list[F64] = []
-    for i, demand in enumerate(demands):
-        chance = demand.held(t)
-        number = np.broadcast_to(demand.entries[:, None], t.shape) / n_sets * threads
-        if demand.lumps is not None:
-            places = np.full(t.shape, demand.lumps / n_sets * threads)
-            chance = chance * np.divide(number, places, out=np.zeros(t.shape), where=places > 0)
-        elif demand.clustered and demand.crowding is not None:
-            crowding = np.maximum(demand.crowding(t), 1e-300)
-            places, chance = number * chance / crowding, crowding
-        else:
-            places = number
-        places = np.maximum(places - (i == seen), 0.0)
-        counts.append(_binomial(places, chance, ways))
-    *others, last = counts
-    if not others:
-        return np.asarray(last.sum(axis=-1))
-    at_most = np.cumsum(last, axis=-1)[..., ::-1]
-    return np.asarray((functools.reduce(_sum_of, others) * at_most).sum(axis=-1))
-
-
-def _binomial(n: F64, p: F64, length: int) -> F64:
-    """Chances of 0 … length - 1 successes in n trials, float64[…, length]; n need not be whole."""
-    p = np.minimum(p, 1 - 1e-12)
-    odds = p / (1 - p)
-    result = np.zeros((*p.shape, length))
-    result[..., 0] = np.exp(n * np.log1p(-p))
-    for k in range(1, length):
-        result[..., k] = np.maximum(result[..., k - 1] * (n - k + 1) / k * odds, 0.0)
-    return result
-
-
-def _sum_of(one: F64, other: F64) -> F64:
-    """Chances of the sum of two independent counts, float64[…, length]."""
-    result = np.zeros_like(one)
-    length = one.shape[-1]
-    for k in range(length):
-        result[..., k:] += other[..., k : k + 1] * one[..., : length - k]
-    return result
+    if not by_set or len(sets) > 1 or min(sets) == 1 or not crowded.any():
+        return [Lifetimes(shared[:, None], np.ones((shared.size, 1)))] * len(demands)
+    found = times_by_set(pool, demands, np.where(crowded, shared, 1.0), threads)
+    return [Lifetimes(np.where(crowded[:, None], times, np.inf), shares) for times, shares in found]
 
 
 def lasting_time(capacity: float, demands: Sequence[Demand]) -> F64:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from poisonsim.translation.calibrate.counters import huge_bytes, parse_counters, parse_vmstat, processor
-from poisonsim.translation.calibrate.knees import fit_knees
-from poisonsim.translation.calibrate.sweeps import _SWEEP_ENTRIES, judge_fracture, noise_of, walk_costs
+from poisonsim.translation.calibrate.counters import Processor, huge_bytes, parse_counters, parse_vmstat, processor
+from poisonsim.translation.calibrate.knees import Knee, fit_knees
+from poisonsim.translation.calibrate.profile_file import cpu_table
+from poisonsim.translation.calibrate.sweeps import _SWEEP_ENTRIES, Sweep, judge_fracture, noise_of, walk_costs
 
 N = np.array(_SWEEP_ENTRIES, dtype=np.float64)
 NOISE_NS = 0.05
@@ -95,6 +96,17 @@ def test_walk_costs_are_differences_round_by_round() -> None:
     [cost] = walk_costs(rounds)
     assert cost.walk_ns == (60, 60, 60)
     assert cost.load_ns == (200, 220, 300)
+
+
+@pytest.mark.parametrize("ghz", [1.5, 4.0])
+def test_the_clock_counts_for_hits_and_cancels_for_walks(ghz: float) -> None:
+    """A walk of 60 ns beside a load of 100 - 15: a table read of the 2.2 of a native walk, for a load of 60 cycles."""
+    sweep = Sweep("4K", np.array([64.0, 96, 512]), np.array([0, 2.0, 2.0]), [Knee(64, 64, 96, 2.0)])
+    walks = walk_costs([{("4K", 1 << 30): (145.0, 100.0)}] * 5)
+    here = Processor("toy", "", virtual=False)
+    table = cpu_table(processor=here, ghz=ghz, sweeps=[sweep], fractures=[], walks=walks, base=None)
+    assert table["reference_cycles"]["value"] == pytest.approx(60 / 85 * 60 / 2.2, abs=0.01)
+    assert table["stlb_hit_cycles"]["value"] == pytest.approx(2.0 * ghz)
 
 
 # ------------------------------------------------------------------------------------- texts of the kernel

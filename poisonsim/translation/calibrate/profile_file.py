@@ -257,7 +257,8 @@ def _reference(
 
     With the caches of a catalogue CPU a read is one that the last of them answers, and others count by their latency.
     The chase loads cold lines one after another, a program does not: the model takes `CYCLES_PER_ACCESS` for a load.
-    What carries over is the cost of a walk relative to that of a load, so the reads are scaled to the model's load.
+    What carries over is the cost of a walk relative to that of a load, so the reads are scaled to the model's load; the
+    clock cancels, be it the core's or one that ticks at a fixed rate. It is right for the default `cycles_per_access`.
     What the other leaf sizes say of the same area widens the interval.
     """
     largest = max(walk.area_bytes for walk in walks)
