@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from poisonsim.memory import split_cost as split_cost
     from poisonsim.policy import Policy as Policy
     from poisonsim.results.compare_runs import compare as compare
+    from poisonsim.results.plan import CapacityPlan as CapacityPlan
+    from poisonsim.results.plan import plan as plan
     from poisonsim.results.result import Result as Result
     from poisonsim.results.runs import open_run as open_run
     from poisonsim.results.runs import run as run
@@ -49,6 +51,7 @@ _HOME = {
     "poisonsim.memory": ("split_cost",),
     "poisonsim.policy": ("Policy",),
     "poisonsim.results.compare_runs": ("compare",),
+    "poisonsim.results.plan": ("CapacityPlan", "plan"),
     "poisonsim.results.result": ("Result",),
     "poisonsim.results.runs": ("open_run", "run"),
     "poisonsim.results.splits": ("splits",),

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from poisonsim.cli import calibrate, catalog, compare, help, life, policies, report, run, splits, sweep, verify
+from poisonsim.cli import calibrate, catalog, compare, help, life, plan, policies, report, run, splits, sweep, verify
 from poisonsim.cli.common import EXIT_CODES, examples, forget_stdout
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("run", epilog=examples(*run.EXAMPLES))(run.run_command)
 app.command("compare", epilog=examples(*compare.EXAMPLES))(compare.compare_command)
 app.command("sweep", epilog=examples(*sweep.EXAMPLES))(sweep.sweep_command)
+app.command("plan", epilog=examples(*plan.EXAMPLES))(plan.plan_command)
 app.command("report", epilog=examples(*report.EXAMPLES))(report.report_command)
 app.command("splits", epilog=examples(*splits.EXAMPLES))(splits.splits_command)
 app.command("life", epilog=examples(*life.EXAMPLES))(life.life_command)

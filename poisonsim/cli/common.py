@@ -138,6 +138,15 @@ def one_output(given: Mapping[str, bool]) -> None:
         raise ScenarioError(f"{' and '.join(chosen)} exclude each other; give one of them")
 
 
+def options(given: Mapping[str, object]) -> list[str]:
+    """Options with their values as words of a command; those without one are left out."""
+    words: list[str] = []
+    for flag, value in given.items():
+        for each in value if isinstance(value, list) else [] if value is None else [value]:
+            words += [flag, str(each)]
+    return words
+
+
 def print_table(header: list[str], rows: list[list[str]], *, right: int = 1) -> None:
     """Aligned columns; those from number `right` on are aligned to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]

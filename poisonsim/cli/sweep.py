@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from poisonsim.cli import complete
-from poisonsim.cli.common import collected_warnings, going_on, one_output, print_csv, print_json, user_errors
+from poisonsim.cli.common import collected_warnings, going_on, one_output, options, print_csv, print_json, user_errors
 from poisonsim.cli.run import DEFAULT_POLICIES
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def sweep_command(
     folder = out or Path("reports") / f"sweep-{resolved.name}-{plan.sweep_id[:12]}"
     held: dict[str, object] = {"--years": years, "--trials": trials, "--seed": None if seed == 1 else seed}
     command = shlex.join(
-        ["poisonsim", "sweep", scenario, *_options({"--over": over, "--policy": policy, "--set": settings, **held})]
+        ["poisonsim", "sweep", scenario, *options({"--over": over, "--policy": policy, "--set": settings, **held})]
     )
     quiet = as_json or as_csv
     with collected_warnings():
@@ -108,22 +108,13 @@ def sweep_command(
     last = {key: value for key, value in plan.points[-1].settings.items() if not is_parameter(key)}
     words = ["poisonsim", "run", scenario]
     if policy or len(last) < len(plan.over):
-        words += _options({"--policy": [each.spec or each.label for each in plan.points[-1].plan.policies]})
+        words += options({"--policy": [each.spec or each.label for each in plan.points[-1].plan.policies]})
     here = [*settings, *(f"{key}={spelled(value)}" for key, value in last.items())]
     typer.echo(f"\nsweep folder  {folder}", err=quiet)
     typer.echo(f"every figure  {folder / 'sweep.csv'}", err=quiet)
     if page is not None:
         typer.echo(f"open          {page}", err=quiet)
-    typer.echo(f"next          {shlex.join([*words, *_options({'--set': here, **held})])}", err=quiet)
-
-
-def _options(given: Mapping[str, object]) -> list[str]:
-    """Options with their values as words of a command; those without one are left out."""
-    words: list[str] = []
-    for flag, value in given.items():
-        for each in value if isinstance(value, list) else [] if value is None else [value]:
-            words += [flag, str(each)]
-    return words
+    typer.echo(f"next          {shlex.join([*words, *options({'--set': here, **held})])}", err=quiet)
 
 
 def _write_page(
@@ -144,7 +135,7 @@ def _write_page(
     if no_report:
         remove_sweep_page(folder)
         return None
-    shown = _options({"--metric": [] if metrics == METRICS else list(metrics), "--year": year})
+    shown = options({"--metric": [] if metrics == METRICS else list(metrics), "--year": year})
     told = " ".join([command, *map(shlex.quote, shown)])
     return write_sweep(found, folder, metrics=metrics, year=year, command=told, sweep_id=plan.sweep_id)
 

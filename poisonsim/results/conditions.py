@@ -2,8 +2,9 @@
 
     hgm2m: p99(slowdown) > 1.02              P(guest_lost_bytes > 8GiB) >= 1%
     p99(guest_lost_bytes) within 5%          mean(slowdown) within 0.001
+    vm_lost per year <= 0.1%                 capacity_cost_bytes <= 0.5% of memory
 
-Both are data: they are matched by one pattern and evaluated here, never by Python.
+A metric alone is its mean. Both are data: they are matched by one pattern and evaluated here, never by Python.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 from poisonsim.engine.plan import Plan
@@ -20,7 +21,7 @@ from poisonsim.results.metric_words import value_text
 from poisonsim.results.metrics import Metric, Threshold, known_metric, parse_threshold
 from poisonsim.results.result import QUANTILES, Result
 from poisonsim.results.statistics import Estimate, is_certain, trials_needed
-from poisonsim.results.words import as_probability
+from poisonsim.results.words import as_probability, in_percent
 
 MEAN, PROBABILITY = "mean", "P"
 STATISTICS = (MEAN, *QUANTILES, PROBABILITY)
@@ -28,10 +29,20 @@ STATISTICS = (MEAN, *QUANTILES, PROBABILITY)
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
-_QUANTITY = r"\s*(?:(?P<policy>[^()<>]*[^()<>\s])\s*:\s*)?(?P<statistic>\w+)\s*\((?P<inside>[^()]*)\)\s*"
+_QUANTITY = (
+    r"\s*(?:(?P<policy>[^()<>]*[^()<>\s])\s*:\s*)?"
+    r"(?:(?P<statistic>\w+)\s*\((?P<inside>[^()]*)\)|(?P<alone>\w+))(?P<per_year>\s+per\s+year\b)?\s*"
+)
+_OF_MEMORY = re.compile(r"(?P<share>[^%]+)%\s*of\s+(?:(?:the\s+)?(?:host|vm)(?:'s)?\s+)?memory", re.IGNORECASE)
 _CONDITION = re.compile(_QUANTITY + r"(?P<symbol><=|>=|<|>)\s*(?P<bound>[^<>=]+)")
 _WIDTH = re.compile(_QUANTITY + r"within\s+(?P<bound>\S.*)")
 _MOST_LETTERS = 300
+
+_ADD_UP = frozenset({
+    "errors", "regions_hit", "guest_lost_bytes", "host_lost_bytes", "stranded_bytes", "spares_used",
+    "spares_exhausted", "vm_lost", "guest_faults", "stall_seconds", "evacuations", "restarts", "reboots", "fallbacks",
+})  # fmt: skip
+"""Metrics that grow with the life of a VM, so that they have an amount per year."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,8 @@ class Quantity:
         text: As it was written, without the policy.
         policies: Labels of the policies that it is asked of.
         threshold: Of a probability; else None.
+        per_year: Whether it is divided by the years of the horizon.
+        of_memory: Whether it is a share of the memory that the host backs, which is the VM's.
     """
 
     text: str
@@ -49,9 +62,20 @@ class Quantity:
     statistic: str
     metric: Metric
     threshold: Threshold | None
+    per_year: bool = False
+    of_memory: bool = False
 
     def of(self, result: Result, policy: str) -> Estimate | None:
         """Its value at the end of the horizon; None where too few trials lie beyond the quantile."""
+        value = self._whole(result, policy)
+        scenario = result.plan.scenario
+        parts = (scenario.horizon.years if self.per_year else 1) * (scenario.vm.memory_bytes if self.of_memory else 1)
+        if value is None or parts == 1:
+            return value
+        unit = "1" if self.of_memory else value.unit
+        return Estimate(value.low / parts, value.best / parts, value.high / parts, unit)
+
+    def _whole(self, result: Result, policy: str) -> Estimate | None:
         if self.threshold is not None:
             distribution = result.distribution(policy, self.metric.name)
             return distribution.share(self.threshold.holds(distribution.values))
@@ -61,6 +85,12 @@ class Quantity:
 
     def shown(self, value: Estimate) -> str:
         """A value of it in words; a slowdown as the ratio that a condition on it is written in."""
+        return f"{self.number(value)}{' of memory' if self.of_memory else ''}{' per year' if self.per_year else ''}"
+
+    def number(self, value: Estimate) -> str:
+        """As `shown`, without what it is of."""
+        if self.of_memory:
+            return str(in_percent(value))
         if self.threshold is not None:
             return str(as_probability(value))
         return str(value) if self.metric.name.startswith("slowdown") else value_text(self.metric, value)
@@ -217,8 +247,9 @@ def parse_condition(
     """The condition written in `text`.
 
     Args:
-        text: `[policy:] mean|p50|p95|p99(metric) op value`, or `[policy:] P(metric op value) op probability`, where op
-            is one of `<` `<=` `>` `>=`.
+        text: `[policy:] mean|p50|p95|p99(metric) [per year] op value`, or `[policy:] P(metric op value) [per year] op
+            probability`, where op is one of `<` `<=` `>` `>=`. `metric` alone is its mean. A value of a metric in bytes
+            may be a share, such as `0.5% of memory`: of that which backs the VM, so that it is the VM's and the host's.
         metrics: Those of the run.
         policies: Labels of its policies.
         asked: Those that it is asked of where the text names none; default all.
@@ -231,6 +262,9 @@ def parse_condition(
         >>> found = parse_condition("hgm2m: P(guest_lost_bytes > 8GiB) > 1%", metrics_for(("1G", "4K")), ["hgm2m"])
         >>> found.quantity.text, found.symbol, found.bound
         ('P(guest_lost_bytes > 8GiB)', '>', 0.01)
+        >>> found = parse_condition("vm_lost per year <= 0.1%", metrics_for(("1G", "4K")), ["hgm2m"])
+        >>> found.quantity.text, found.quantity.per_year, found.bound
+        ('mean(vm_lost) per year', True, 0.001)
     """
     match = _CONDITION.fullmatch(text) if len(text) <= _MOST_LETTERS else None
     if match is None:
@@ -240,6 +274,16 @@ def parse_condition(
         )
     quantity = _quantity(text, match, metrics, policies, asked)
     symbol, bound = match["symbol"], match["bound"].strip()
+    if share := _OF_MEMORY.fullmatch(bound):
+        if quantity.threshold is not None or quantity.metric.unit != "bytes":
+            raise MetricError(
+                f"{shown(text)}: only an amount of bytes is a share of memory; write for example "
+                "'capacity_cost_bytes <= 0.5% of memory'"
+            )
+        level = _number(share["share"]) / 100
+        if not isfinite(level):
+            raise MetricError(f"{shown(text)}: {shown(bound)} is no share of memory; write one such as 0.5% of memory")
+        return Condition(replace(quantity, of_memory=True), symbol, level, f"{symbol} {bound}")
     return Condition(quantity, symbol, _level(text, quantity, symbol, bound), f"{symbol} {bound}")
 
 
@@ -249,8 +293,8 @@ def parse_width(
     """The half-width written in `text`.
 
     Args:
-        text: `[policy:] mean|p50|p95|p99(metric) within bound`, or with `P(metric op value)`; the bound in per cent of
-            the estimate, or in units of the metric.
+        text: `[policy:] mean|p50|p95|p99(metric) [per year] within bound`, or with `P(metric op value)`; the bound in
+            per cent of the estimate, or in units of the metric. `metric` alone is its mean.
         metrics: Those of the run.
         policies: Labels of its policies.
         asked: Those that it is asked of where the text names none; default all.
@@ -286,7 +330,8 @@ def _quantity(
     text: str, match: re.Match[str], metrics: tuple[Metric, ...], policies: Sequence[str], asked: Sequence[str] | None
 ) -> Quantity:
     """The part that both forms begin with."""
-    name, inside = match["statistic"], match["inside"].strip()
+    name, inside = match["statistic"] or MEAN, (match["inside"] or match["alone"] or "").strip()
+    per_year = match["per_year"] is not None
     if name not in STATISTICS:
         raise MetricError(
             f"{shown(text)}: {shown(name)} is not one of {', '.join(STATISTICS)}{did_you_mean(name, STATISTICS)}"
@@ -304,7 +349,12 @@ def _quantity(
         metric = known_metric(inside, metrics) if threshold is None else threshold.metric
     except MetricError as error:
         raise MetricError(f"{shown(text)}: {error}") from None
-    return Quantity(f"{name}({inside})", of, name, metric, threshold)
+    if per_year and metric.name not in _ADD_UP:
+        raise MetricError(
+            f"{shown(text)}: {metric.name} does not add up over the years; drop 'per year', or ask it of one of "
+            f"{', '.join(sorted(_ADD_UP))}"
+        )
+    return Quantity(f"{name}({inside}){' per year' if per_year else ''}", of, name, metric, threshold, per_year)
 
 
 def _level(text: str, quantity: Quantity, symbol: str, bound: str) -> float:

@@ -45,7 +45,7 @@ class SweepFolder:
         Raises:
             RunFolderError: It cannot be written, or holds something else.
         """
-        self._claim(plan.sweep_id, {run_id for _, run_id, _ in points})
+        claim(self.path, "sweep", plan.sweep_id, {run_id for _, run_id, _ in points})
         trials = [trials for _, _, trials in points]
         if self.keeps_more(trials):
             warnings.warn(
@@ -109,41 +109,50 @@ class SweepFolder:
             raise RunFolderError(f"{file}: is not as it was written; run the command again")
         return manifest  # type: ignore[no-any-return]
 
-    def _claim(self, sweep_id: str, run_ids: Collection[str]) -> None:
-        """Refuses a folder that holds anything else, so that nothing is overwritten.
 
-        One with points of this very sweep is taken even if its sweep.json is gone or damaged.
-        """
-        try:
-            is_file = self.path.exists() and not self.path.is_dir()
-            there = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
-            points = {path.name for path in self.path.glob("points/*")}
-        except (OSError, ValueError) as error:
+def claim(path: Path, kind: str, own_id: str, run_ids: Collection[str] = ()) -> None:
+    """Refuses a folder that holds anything but the sweep or plan of this id, so that nothing is overwritten.
+
+    One that holds points of these very runs and nothing else is taken even if its manifest is gone or damaged.
+
+    Args:
+        kind: `sweep` or `plan`: `KIND.json` in the folder has its id as `KIND_id`.
+        run_ids: Runs whose folders may lie in `points` without a manifest.
+
+    Raises:
+        RunFolderError: It holds something else, or cannot be read.
+    """
+    manifest = f"{kind}.json"
+    try:
+        is_file = path.exists() and not path.is_dir()
+        there = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+        points = {entry.name for entry in path.glob("points/*")}
+    except (OSError, ValueError) as error:
+        raise RunFolderError(
+            f"{str(path)[:80]!r}: cannot be used as a {kind} folder ({error}); choose another with --out"
+        ) from None
+    there = {name for name in there if not name.startswith(f".{manifest}.")}  # left by a process that was killed
+    if not there and not is_file:
+        return
+    known = None
+    if manifest in there:
+        with suppress(OSError, ValueError, RecursionError):
+            known = json.loads((path / manifest).read_text())
+    if isinstance(known, dict):
+        other = known.get(f"{kind}_id")
+        if other != own_id:
             raise RunFolderError(
-                f"{str(self.path)[:80]!r}: cannot be used as a sweep folder ({error}); choose another with --out"
-            ) from None
-        there = {name for name in there if not name.startswith(".sweep.json.")}  # left by a process that was killed
-        if not there and not is_file:
-            return
-        known = None
-        if "sweep.json" in there:
-            with suppress(OSError, ValueError, RecursionError):
-                known = json.loads((self.path / "sweep.json").read_text())
-        if isinstance(known, dict):
-            other = known.get("sweep_id")
-            if other != sweep_id:
-                raise RunFolderError(
-                    f"{self.path}: holds another sweep ({str(other)[:12]}, this one is {sweep_id[:12]}); "
-                    "choose another folder with --out"
-                )
-            return
-        if not points or not points <= {run_id[:12] for run_id in run_ids}:
-            raise RunFolderError(f"{self.path}: exists and is no sweep folder; choose another with --out")
-        warnings.warn(
-            f"{self.path}: sweep.json was missing or damaged and is written again; its points are kept",
-            RunFolderNotice,
-            stacklevel=5,
-        )
+                f"{path}: holds another {kind} ({str(other)[:12]}, this one is {own_id[:12]}); "
+                "choose another folder with --out"
+            )
+        return
+    if not points or not points <= {run_id[:12] for run_id in run_ids}:
+        raise RunFolderError(f"{path}: exists and is no {kind} folder; choose another with --out")
+    warnings.warn(
+        f"{path}: {manifest} was missing or damaged and is written again; its points are kept",
+        RunFolderNotice,
+        stacklevel=5,
+    )
 
 
 def _complete(manifest: dict[str, Any]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,8 +35,9 @@ from poisonsim.engine.state import (
 from poisonsim.memory import direct_map_bytes, table_bytes, vmemmap_bytes
 from poisonsim.policy import CompiledPolicy
 from poisonsim.results.metrics import Metric, metrics_for
-from poisonsim.scenario import Scenario
+from poisonsim.scenario import Scenario, Workload
 from poisonsim.translation import AccessPattern, HotCold, Sequential, Translator, Uniform, Zipf
+from poisonsim.translation.cpus import Cpu, load_cpu
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -51,18 +54,15 @@ class Valuer:
         self.plan = plan
         self.metrics: tuple[Metric, ...] = metrics_for(plan.ladder.sizes)
         scenario = plan.scenario
-        self._translator = Translator(
-            cpu=scenario.host.cpu,
-            memory_bytes=scenario.vm.memory_bytes,
-            leaf_sizes=plan.ladder.sizes,
-            access=access_pattern(scenario),
-            guest_page=scenario.vm.guest_page_shares,
-            arch=scenario.vm.arch,
-            stage2_contiguous=scenario.host.stage2_contiguous,
-            cycles_per_access=scenario.workload.cycles_per_access,
-            accesses_per_page_visit=scenario.workload.accesses_per_page_visit,
-            smt_threads=scenario.workload.smt_threads,
-            virtualised=scenario.workload.virtualised,
+        self._translator = _translator(
+            load_cpu(scenario.host.cpu),
+            scenario.vm.memory_bytes,
+            plan.ladder.sizes,
+            access_pattern(scenario),
+            tuple(scenario.vm.guest_page_shares.items()),
+            scenario.vm.arch,
+            scenario.host.stage2_contiguous,
+            scenario.workload,
         )
 
     def column(self, name: str) -> int:
@@ -139,6 +139,27 @@ class Valuer:
             "slowdown": slowdown[place, 1],
             "slowdown_high": ends[place, 1],
         }
+
+
+@lru_cache(maxsize=8)
+def _translator(
+    cpu: Cpu, memory_bytes: int, leaf_sizes: tuple[str, ...], access: AccessPattern,
+    guest_page: tuple[tuple[str, float], ...], arch: str, stage2_contiguous: bool, workload: Workload,
+) -> Translator:  # fmt: skip
+    """One for all runs that translate alike: it keeps tables of what it was asked, which take long to fill."""
+    return Translator(
+        cpu=cpu,
+        memory_bytes=memory_bytes,
+        leaf_sizes=leaf_sizes,
+        access=access,
+        guest_page=dict(guest_page),
+        arch=arch,
+        stage2_contiguous=stage2_contiguous,
+        cycles_per_access=workload.cycles_per_access,
+        accesses_per_page_visit=workload.accesses_per_page_visit,
+        smt_threads=workload.smt_threads,
+        virtualised=workload.virtualised,
+    )
 
 
 def access_pattern(scenario: Scenario) -> AccessPattern:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -13,7 +14,9 @@ from poisonsim.errors import MetricError
 from poisonsim.results.conditions import STATISTICS, parse_condition, parse_width
 from poisonsim.results.metrics import metrics_for
 from poisonsim.results.result import Result
+from poisonsim.results.statistics import Estimate
 
+ENDS = ("low", "best", "high")
 METRICS = metrics_for(("1G", "2M", "4K"))
 LABELS = ["unmap1g", "hgm2m", "migrate1g:spares=2"]
 
@@ -32,6 +35,13 @@ def res() -> Result:
         ("P(guest_lost_bytes > 8GiB) > 1%", "P(guest_lost_bytes > 8GiB)", ">", 0.01, LABELS),
         ("unmap1g: P(errors >= 1) < 0.5", "P(errors >= 1)", "<", 0.5, ["unmap1g"]),
         ("mean(stall_seconds) > 2.5s", "mean(stall_seconds)", ">", 2.5, LABELS),
+        ("slowdown > 1", "mean(slowdown)", ">", 1.0, LABELS),
+        ("hgm2m: vm_lost  per  year <= 0.1%", "mean(vm_lost) per year", "<=", 0.001, ["hgm2m"]),
+        ("p99(stall_seconds) per year<30", "p99(stall_seconds) per year", "<", 30.0, LABELS),
+        ("P(errors > 2) per year < 1%", "P(errors > 2) per year", "<", 0.01, LABELS),
+        ("capacity_cost_bytes <= 0.5% of memory", "mean(capacity_cost_bytes)", "<=", 0.005, LABELS),
+        ("p99(table_bytes) <= 1%of host memory", "p99(table_bytes)", "<=", 0.01, LABELS),
+        ("guest_lost_bytes per year < 2 % of the VM's memory", "mean(guest_lost_bytes) per year", "<", 0.02, LABELS),
     ],
 )
 def test_conditions(text: str, name: str, symbol: str, bound: float, policies: list[str]) -> None:
@@ -50,7 +60,17 @@ def test_a_condition_is_asked_of_those_asked_for_and_of_any_by_name() -> None:
     [
         ("", "is no condition; write for example 'p99(slowdown) > 1.02'"),
         ("p99(slowdown)", "is no condition"),
-        ("slowdown > 1", "is no condition"),
+        ("slow_down > 1", "unknown metric 'slow_down'; did you mean slowdown?"),
+        (
+            "slowdown per year > 1",
+            "slowdown does not add up over the years; drop 'per year', or ask it of one of errors",
+        ),
+        ("P(slowdown > 1) per year > 1%", "slowdown does not add up over the years"),
+        ("vm_lost per month > 1", "is no condition"),
+        ("slowdown < 1% of memory", "only an amount of bytes is a share of memory; write for example"),
+        ("P(errors > 1) < 1% of memory", "only an amount of bytes is a share of memory"),
+        ("table_bytes < x% of memory", "'x% of memory' is no share of memory; write one such as 0.5% of memory"),
+        ("table_bytes < 1% of disk", "is not `metric operator value`"),
         ("p99(slowdown) == 1.02", "is no condition"),
         ("p99(slowdown) > 1.02 or 1", "'slowdown > 1.02 or 1' is not `metric operator value`"),
         ("__import__('os').system('true') > 1", "is no condition"),
@@ -110,7 +130,8 @@ def test_widths_that_mean_nothing(text: str, fragment: str) -> None:
 
 WORDS = st.sampled_from(
     [*STATISTICS, *LABELS, "errors", "slowdown", "guest_lost_bytes", "vm_lost", "(", ")", ":", ">", "<=", "==",
-     "within", "5%", "8GiB", "1e999", "-1", "nan", "inf", "1_0", "٣", "²", ".", "__import__('os')",
+     "within", "per year", "of memory",
+     "5%", "8GiB", "1e999", "-1", "nan", "inf", "1_0", "٣", "²", ".", "__import__('os')",
      "{}", "\0", "\n", "lambda: 0"]
 )  # fmt: skip
 
@@ -144,6 +165,20 @@ def test_verdicts_say_the_value_and_whether_it_is_clear(res: Result) -> None:
         assert str(near).endswith("; the interval spans the bound, so more trials (--trials) may turn it")
     of_all = parse_condition("mean(errors) > 99", res.metrics, res.policies).verdicts(res)
     assert [(verdict.policy, verdict.holds) for verdict in of_all] == [(label, True) for label in LABELS]
+
+
+def test_amounts_per_year_and_shares_of_memory(res: Result) -> None:
+    whole, share = res.mean("hgm2m", "vm_lost"), res.mean("hgm2m", "guest_lost_bytes").best / (1 << 40)
+    lost = parse_condition("hgm2m: vm_lost per year > 1%", res.metrics, res.policies)
+    [verdict] = lost.verdicts(res)
+    assert verdict.value is not None
+    assert (verdict.value.low, verdict.value.best) == (whole.low / 5, whole.best / 5)
+    assert re.fullmatch(r"hgm2m: mean\(vm_lost\) per year is 1[67]\.\d* \([\d.–]+\) % per year, > 1%", str(verdict))
+    of_memory = parse_condition("hgm2m: guest_lost_bytes < 0.5% of memory", res.metrics, res.policies).verdicts(res)
+    assert of_memory[0].value is not None and of_memory[0].value.best == share and of_memory[0].value.unit == "1"
+    assert str(of_memory[0]) == "hgm2m: mean(guest_lost_bytes) is 0.00 % of memory, < 0.5% of memory"
+    both = parse_condition("hgm2m: guest_lost_bytes per year < 0.5% of memory", res.metrics, res.policies)
+    assert both.verdicts(res)[0].value == Estimate(*(getattr(of_memory[0].value, end) / 5 for end in ENDS), "1")
 
 
 def test_a_quantile_that_is_not_known_holds(res: Result) -> None:

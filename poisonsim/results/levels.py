@@ -1,0 +1,182 @@
+"""Service levels: conditions that must hold, checked before anything runs, and whether an interval meets them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, isfinite
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from poisonsim import catalog
+from poisonsim.errors import MetricError, ScenarioError, did_you_mean, shown
+from poisonsim.results.conditions import PROBABILITY, Condition, Quantity, parse_condition
+from poisonsim.results.metrics import Metric
+from poisonsim.results.statistics import Estimate
+
+Standing: TypeAlias = Literal["met", "failed", "open"]
+"""Of a level: met or failed at both ends of its interval, or open where the interval spans the bound."""
+
+MET: Standing = "met"
+FAILED: Standing = "failed"
+OPEN: Standing = "open"
+
+EXAMPLE = (
+    "--require 'vm_lost per year <= 0.1%' --require 'p99(slowdown) < 1.01' "
+    "--require 'capacity_cost_bytes <= 0.5% of memory'"
+)
+_POLICY = re.compile(r"\s*([^()<>]*[^()<>\s])\s*:")
+
+
+@dataclass(frozen=True)
+class Level:
+    """One service level.
+
+    Examples:
+        >>> from poisonsim.results.metrics import metrics_for
+        >>> [level] = parse_levels(["vm_lost per year <= 0.1%"], metrics_for(("1G", "4K")))
+        >>> level.standing(Estimate(0.0004, 0.0006, 0.0008, "1")), level.standing(Estimate(0.0008, 0.0009, 0.0011, "1"))
+        ('met', 'open')
+    """
+
+    condition: Condition
+
+    @property
+    def quantity(self) -> Quantity:
+        """What it is asked of."""
+        return self.condition.quantity
+
+    @property
+    def text(self) -> str:
+        """As it was written, with `mean` where no statistic was."""
+        return f"{self.quantity.text} {self.condition.bound_text}"
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether it sets a most."""
+        return self.condition.symbol in ("<", "<=")
+
+    def standing(self, value: Estimate | None) -> Standing:
+        """What an estimate makes of it; open where there is none."""
+        if value is None:
+            return OPEN
+        ends = {self.condition.holds(end) for end in (value.low, value.best, value.high)}
+        return OPEN if len(ends) > 1 else MET if True in ends else FAILED
+
+    def trials_to_decide(self, value: Estimate | None, trials: int) -> float:
+        """About how many trials would decide an open level: half-widths fall with their square root."""
+        if value is None:
+            return inf
+        gap = abs(value.best - self.condition.bound)
+        above = value.best < self.condition.bound
+        half = value.high - value.best if above else value.best - value.low
+        return trials * (half / gap) ** 2 if gap > 0 else inf
+
+
+def parse_levels(texts: Sequence[str], metrics: tuple[Metric, ...]) -> tuple[Level, ...]:
+    """The levels written in `texts`, checked against each other.
+
+    Args:
+        texts: Conditions as `parse_condition` reads them, that must hold, of no policy by name.
+        metrics: Those of the scenario.
+
+    Raises:
+        MetricError: None is given, or some mean nothing, can never fail or never be met, or contradict each other;
+            all problems are listed.
+
+    Examples:
+        >>> from poisonsim.results.metrics import metrics_for
+        >>> parse_levels(["vm_lost <= 100%"], metrics_for(("1G", "4K")))
+        Traceback (most recent call last):
+        ...
+        poisonsim.errors.MetricError: 'vm_lost <= 100%': can never fail, for vm_lost is at most 1; drop it, or ask more
+    """
+    if isinstance(texts, str) or not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise MetricError(f"levels = {shown(texts)} is not a list of conditions; write ['vm_lost per year <= 0.1%']")
+    if not texts:
+        raise MetricError(f"no service level is given; name what must hold, for example {EXAMPLE}")
+    problems: list[str] = []
+    found: list[Level] = []
+    for text in texts:
+        try:
+            if policy := _POLICY.match(text):
+                raise MetricError(
+                    f"{shown(text)}: a service level holds for every policy; drop '{policy[1]}:', and name policies "
+                    "with --policy"
+                )
+            level = Level(parse_condition(text, metrics, ()))
+        except MetricError as error:
+            problems += error.problems
+            continue
+        if problem := _out_of_reach(level) or _clash(level, found):
+            problems.append(f"{shown(text)}: {problem}")
+        found.append(level)
+    if problems:
+        raise MetricError(problems)
+    return tuple(found)
+
+
+def read_levels(path: str | Path) -> tuple[str, ...]:
+    """The conditions in a TOML file: `levels = ["vm_lost per year <= 0.1%", ...]`.
+
+    Raises:
+        ScenarioError: The file is missing, not TOML, or says anything else.
+
+    Examples:
+        >>> read_levels("missing.toml")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        poisonsim.errors.ScenarioError: missing.toml: cannot be read: No such file or directory; tried /...missing.toml
+    """
+    data = catalog.read_toml(Path(path), where=str(path))
+    form = 'write levels = ["vm_lost per year <= 0.1%", "p99(slowdown) < 1.01"]'
+    problems = [f"{path}: {key}: unknown key{did_you_mean(key, ['levels'])}; {form}" for key in data if key != "levels"]
+    levels = data.get("levels")
+    if levels is None and not problems:
+        problems.append(f"{path}: has no levels; {form}")
+    elif levels is not None and (not isinstance(levels, list) or not all(isinstance(each, str) for each in levels)):
+        problems.append(f"{path}: levels: {shown(levels)} is not a list of conditions; {form}")
+    if problems:
+        raise ScenarioError(problems)
+    return tuple(levels or ())
+
+
+def _out_of_reach(level: Level) -> str:
+    """Why a level can never fail, or never be met; empty where it can be either."""
+    least, most = _range(level.quantity)
+    bound, holds = level.condition.bound, level.condition.holds
+    what = PROBABILITY if level.quantity.statistic == PROBABILITY else level.quantity.metric.name
+    if level.lower_is_better:
+        if isfinite(most) and holds(most):
+            return f"can never fail, for {what} is at most {most:g}; drop it, or ask more"
+        if bound < least or (bound == least and not holds(least)):
+            return f"can never be met, for {what} is at least {least:g}; ask less"
+    else:
+        if isfinite(least) and holds(least):
+            return f"can never fail, for {what} is at least {least:g}; drop it, or ask more"
+        if bound > most or (bound == most and not holds(most)):
+            return f"can never be met, for {what} is at most {most:g}; ask less"
+    return ""
+
+
+def _range(quantity: Quantity) -> tuple[float, float]:
+    """Least and most that a quantity can be, years and memory apart."""
+    metric = quantity.metric
+    if quantity.threshold is not None or metric.kind == "flag" or metric.name.startswith("share_"):
+        return 0.0, 1.0
+    return (-inf, 1.0) if metric.name == "tlb_reach_loss" else (0.0, inf)
+
+
+def _clash(level: Level, others: Sequence[Level]) -> str:
+    """Which other level leaves no value to meet both; empty where none does."""
+    for other in others:
+        same = level.quantity == other.quantity
+        if same and level.lower_is_better != other.lower_is_better:
+            most, least = (level, other) if level.lower_is_better else (other, level)
+            low, high = least.condition.bound, most.condition.bound
+            if low > high or (low == high and not (most.condition.holds(low) and least.condition.holds(low))):
+                return f"contradicts '{other.text}'; no value meets both, change one"
+        elif same and level.condition.bound == other.condition.bound:
+            return f"is given twice, as '{other.text}'; drop one"
+    return ""

@@ -1,0 +1,153 @@
+"""A plan in words: the answer first, then what comes next, what is not known, and what would flip the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from poisonsim.results.levels import FAILED, MET, OPEN, Level, Standing
+from poisonsim.results.plan import CapacityPlan
+from poisonsim.results.plan_flips import MOST_CONTENDERS, Flip
+from poisonsim.results.plan_rows import Row, tie_bytes
+from poisonsim.results.statistics import Estimate
+from poisonsim.results.words import in_bytes, in_percent
+
+MARKS: dict[Standing, str] = {MET: "✓", FAILED: "✗", OPEN: "?"}
+_HVO = {"off-everywhere": "HVO off everywhere", "off-where-split": "HVO off where split", "kept": "HVO kept"}
+
+
+def choice_words(row: Row) -> str:
+    """A choice as one says it.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> levels = ["capacity_cost_bytes <= 1% of memory"]
+        >>> found = ps.plan("seed-1t", levels=levels, policies=["hgm2m"], trials=500, flips=False)
+        >>> choice_words(found.rows[0])
+        'hgm2m (HVO off where split)'
+    """
+    words = []
+    if row.spares is not None:
+        words.append(f"{row.spares or 'no'} spare{'' if row.spares == 1 else 's'}")
+    words += [f"{name} = {value}" for name, value in row.found.choice.family.params]
+    if row.hvo is not None:
+        words.append(_HVO[row.hvo])
+    return f"{row.policy} ({', '.join(words)})" if words else row.policy
+
+
+def answer(found: CapacityPlan) -> str:
+    """Which choice is the cheapest, with its cost and what it is ahead by; or that none will do, and which is nearest.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> found = ps.plan("seed-1t-distinct", levels=["errors <= 1"], policies=["unmap1g"], trials=500, flips=False)
+        >>> answer(found)
+        'the one policy does not meet the level: unmap1g: mean(errors) is 100, not <= 1'
+    """
+    n = len(found.levels)
+    all_levels = "the level" if n == 1 else f"all {n} levels"
+    best = found.best
+    if best is None:
+        return _none(found, all_levels)
+    cost = best.measured.cost
+    share = in_percent(_over(cost, found.scenario.vm.memory_bytes))
+    text = f"cheapest that meets {all_levels}: {choice_words(best)}, at {in_bytes(cost)} of host memory ({share})"
+    if found.alike:
+        tie = in_bytes(_exactly(tie_bytes(found.scenario)))
+        text += f"; as cheap to within {tie}: {', '.join(choice_words(row) for row in found.alike)}"
+    if found.runner_up is None or found.gap is None:
+        return f"{text}; no other policy is known to meet {'it' if n == 1 else 'them'}"
+    return f"{text}; runner-up: {choice_words(found.runner_up)}, {_dearer(found.gap)}"
+
+
+def not_known(found: CapacityPlan) -> list[str]:
+    """What the trials leave open, and how many more would tell."""
+    lines = []
+    bar = float("inf") if found.best is None else found.best.measured.cost.best
+    for row in found.rows:
+        if row.found.fewer_open and row.spares:
+            lines.append(f"{choice_words(row)}: whether {row.spares - 1} would do is not decided; raise --trials")
+        if row.found.scanned:
+            lines.append(f"{row.policy}: more spares do not help throughout, so they were tried one by one")
+        if row.standing != OPEN:
+            continue
+        cheaper = "cheaper than the choice, but " if row.measured.cost.best < bar else ""
+        for level, standing, value in zip(found.levels, row.found.standings, row.measured.values, strict=True):
+            if standing == OPEN:
+                wanted = level.trials_to_decide(value, row.measured.trials)
+                more = (
+                    f"about {float(f'{wanted:.2g}'):,.0f} trials would decide it"
+                    if wanted < 1e15
+                    else "no number of trials would decide it"
+                )
+                lines.append(f"{choice_words(row)} is {cheaper}undecided on {level.text}; {more}")
+    return lines
+
+
+def flip_lines(flips: Sequence[Flip]) -> list[str]:
+    """What would flip the choice, a line for each kind of change."""
+    groups: dict[str, list[Flip]] = {}
+    for flip in flips:
+        groups.setdefault(flip.group, []).append(flip)
+    lines = []
+    for group, each in groups.items():
+        if each[0].note:
+            lines.append(f"{group}: cannot flip it, for {each[0].note}")
+            continue
+        outcomes: dict[str, list[str]] = {}
+        for flip in each:
+            outcomes.setdefault(_outcome(flip), []).append(flip.value)
+        lines.append(f"{group}: " + "; ".join(f"{', '.join(values)}: {text}" for text, values in outcomes.items()))
+    return lines
+
+
+def bounds_of_flips(found: CapacityPlan) -> str:
+    """How far one has looked for what would flip the choice."""
+    return (
+        f"looked at: at most {MOST_CONTENDERS} contenders (the best, its runners-up, and cheaper ones that fail here), "
+        "at each error rate with spares searched anew, from fewer trials than above"
+    )
+
+
+def cell(level: Level, standing: Standing, value: Estimate | None) -> str:
+    """What a row says of a level."""
+    return f"{'-' if value is None else level.quantity.number(value)} {MARKS[standing]}"
+
+
+def _none(found: CapacityPlan, all_levels: str) -> str:
+    nearest = min(found.rows, key=lambda row: (row.found.standings.count(FAILED), row.measured.cost.best))
+    n = len(found.rows)
+    misses = [
+        f"{level.quantity.text} is {'not known' if value is None else level.quantity.shown(value)}, "
+        f"{'not' if standing == FAILED else 'perhaps'} {level.condition.bound_text}"
+        for level, standing, value in zip(found.levels, nearest.found.standings, nearest.measured.values, strict=True)
+        if standing != MET
+    ]
+    which = f"{choice_words(nearest)}: {' and '.join(misses)}"
+    if n == 1:
+        return (
+            f"the one policy {'does not meet' if nearest.standing == FAILED else 'may not meet'} {all_levels}: {which}"
+        )
+    return f"none of {n} policies is known to meet {all_levels}; the nearest is {which}"
+
+
+def _outcome(flip: Flip) -> str:
+    may = f" (or {choice_words(flip.cheaper_open)}, undecided)" if flip.cheaper_open is not None else ""
+    if flip.best is None:
+        return f"none is known to meet the levels{may}"
+    if not flip.stays:
+        return f"{choice_words(flip.best)}{may}"
+    spares = flip.best.spares
+    return f"stays{'' if spares is None else f', with {spares} spares'}{may}"
+
+
+def _dearer(gap: Estimate) -> str:
+    """By how much the runner-up costs more."""
+    return f"{'~' if gap.low <= 0 <= gap.high else ''}{in_bytes(gap)} more on the same errors"
+
+
+def _exactly(value: float) -> Estimate:
+    return Estimate(value, value, value, "bytes")
+
+
+def _over(value: Estimate, whole: float) -> Estimate:
+    return Estimate(value.low / whole, value.best / whole, value.high / whole, "1")

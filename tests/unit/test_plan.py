@@ -1,0 +1,185 @@
+"""Plans end to end, where the answer is known: spares are a quantile of a Poisson number of errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from scipy.stats import poisson
+
+import poisonsim as ps
+from poisonsim.engine import run as engine_run
+from poisonsim.errors import MetricError, PolicyError, RunFolderError, ScenarioError
+from poisonsim.results.plan_candidates import candidates
+from poisonsim.results.plan_flips import contenders
+from poisonsim.results.plan_words import answer, choice_words, flip_lines, not_known
+from poisonsim.scenario import CountFaults, RateFaults, Scenario, Vm
+
+GIB = 1 << 30
+MEAN = 2.0
+SMALL = Scenario(vm=Vm(memory="256GiB"), faults=RateFaults(ue_per_tib_year=MEAN / 0.25 / 5))
+OUT = "spares_exhausted <= 7%"
+QUICK = {"trials": 4000, "seed": 3}
+
+
+def quantile(mean: float, beyond: float = 0.07) -> int:
+    """Spares that run out with at most this probability: one is taken for each error."""
+    return int(poisson.ppf(1 - beyond, mean))
+
+
+@pytest.fixture(scope="module")
+def small() -> ps.CapacityPlan:
+    return ps.plan(SMALL, levels=[OUT], policies=["migrate1g"], **QUICK)
+
+
+def test_spares_are_the_quantile_of_the_number_of_errors(small: ps.CapacityPlan) -> None:
+    assert small.best is not None
+    assert (small.best.policy, small.best.spares, small.best.standing) == ("migrate1g", quantile(MEAN), "met")
+    [value] = small.best.measured.values
+    assert value is not None and value.low < poisson.sf(quantile(MEAN), MEAN) < value.high
+    cost = small.best.measured.cost  # spares that are held, and poisoned pages that are leaked
+    assert cost.low <= cost.best <= cost.high and cost.best / GIB == pytest.approx(quantile(MEAN), rel=0.1)
+    assert small.runner_up is None and small.alike == ()
+    assert answer(small).startswith(f"cheapest that meets the level: migrate1g ({quantile(MEAN)} spares), at ")
+    assert answer(small).endswith("; no other policy is known to meet it")
+
+
+def test_at_twice_the_rate_spares_are_searched_anew(small: ps.CapacityPlan) -> None:
+    flips = {flip.value: flip for flip in small.flips if flip.group == "error rate"}
+    assert flips["×2"].best is not None and flips["×2"].best.spares == quantile(2 * MEAN)
+    assert flips["×2"].stays
+    [cpu] = [flip for flip in small.flips if flip.group == "CPU"]
+    assert cpu.note == "no level is of reach, walks or slowdown" and cpu.stays
+    assert any(line.startswith("CPU: cannot flip it") for line in flip_lines(small.flips))
+
+
+def test_no_more_choices_than_a_bisection_takes_are_measured(small: ps.CapacityPlan) -> None:
+    assert small.n_choices <= 2 + 5  # both ends, and 32 halved five times
+
+
+def test_tables_and_plain_data(small: ps.CapacityPlan) -> None:
+    frame = small.table()
+    assert list(frame.columns[:5]) == ["policy", "spec", "status", "spares", "hvo_with_hgm"]
+    assert frame.loc[0, "spec"] == f"migrate1g:spares={quantile(MEAN)}"
+    assert frame.loc[0, "mean(spares_exhausted) <= 7% standing"] == "met"
+    data = json.loads(json.dumps(small.to_dict(), allow_nan=False))
+    assert set(data) == {
+        "schema", "scenario", "seed", "levels", "best", "alike", "runner_up", "runner_up_costs_more_bytes", "policies",
+        "choices", "flips", "left_out", "n_choices", "n_runs",
+    }  # fmt: skip
+    assert (data["schema"], data["best"]["spares"], data["runner_up"]) == ("poisonsim.plan/1", quantile(MEAN), None)
+    assert repr(small).startswith("<poisonsim plan: migrate1g:spares=")
+
+
+def test_the_same_on_any_number_of_threads_and_from_a_folder(
+    small: ps.CapacityPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hashes: Callable[[Path], dict[str, str]]
+) -> None:
+    given = {"levels": [OUT], "policies": ["migrate1g"], "out": tmp_path / "a", **QUICK}
+    again = ps.plan(SMALL, threads=1, **given)
+    assert again.to_dict() == small.to_dict()
+    before = hashes(tmp_path / "a")
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a block was simulated again")
+
+    monkeypatch.setattr(engine_run, "run_block", refuse)
+    assert ps.plan(SMALL, **given).to_dict() == small.to_dict()
+    assert hashes(tmp_path / "a") == before
+    with pytest.raises(RunFolderError, match="holds another plan"):
+        ps.plan(SMALL, **{**given, "levels": ["vm_lost <= 1%"]})
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine").touch()
+    with pytest.raises(RunFolderError, match="exists and is no plan folder"):
+        ps.plan(SMALL, **{**given, "out": tmp_path / "b"})
+
+
+def test_the_cheapest_of_several_with_what_hvo_decides() -> None:
+    sure = Scenario(faults=CountFaults(errors=100, placement="distinct-regions"))
+    levels = ["guest_lost_bytes <= 1MiB", "capacity_cost_bytes <= 3GiB"]
+    found = ps.plan(sure, levels=levels, policies=["unmap1g", "hgm4k", "hgm2m"], trials=500)
+    assert found.best is not None and found.runner_up is not None and found.gap is not None
+    assert (found.best.text, found.runner_up.text) == (
+        "hgm2m with host.hvo_with_hgm=kept", "hgm4k with host.hvo_with_hgm=kept",
+    )  # fmt: skip
+    assert found.gap.low == found.gap.best == found.gap.high
+    assert found.gap.best == pytest.approx((4_296_888 - 16_752) * 100, rel=0.01)
+    assert [row.standing for row in found.rows] == ["met", "met", "failed"]
+    by_hvo = {flip.value: flip for flip in found.flips if flip.group == "HVO"}
+    assert by_hvo["off-everywhere"].best is None and not by_hvo["off-everywhere"].stays
+    assert by_hvo["off-where-split"].best is not None
+    assert choice_words(by_hvo["off-where-split"].best) == "hgm2m (HVO off where split)"
+    assert by_hvo["kept"].stays
+    kernel = {flip.value: flip for flip in found.flips if flip.group == "kernel"}
+    assert kernel["mainline only"].best is None and kernel["mainline or posted patches"].stays
+    rates = {flip.value: flip for flip in found.flips if flip.group == "error rate"}
+    assert rates["×0.1"].stays and rates["×0.5"].stays
+
+
+def test_nothing_meets_the_levels_and_what_comes_nearest() -> None:
+    sure = Scenario(faults=CountFaults(errors=10, placement="distinct-regions"))
+    levels = ["guest_lost_bytes <= 1GiB", "capacity_cost_bytes <= 1GiB"]
+    found = ps.plan(sure, levels=levels, policies=["unmap1g", "hgm2m"], hvo=["off-everywhere"], trials=200, flips=False)
+    assert (found.best, found.runner_up, found.gap, found.flips) == (None, None, None, ())
+    assert answer(found) == (
+        "none of 2 policies is known to meet all 2 levels; the nearest is hgm2m (HVO off everywhere): "
+        "mean(capacity_cost_bytes) is 15.97 GiB, not <= 1GiB"
+    )
+
+
+def test_a_level_that_the_trials_do_not_decide_is_open() -> None:
+    lost = ps.run("seed-1t", policies=["hgm2m"], trials=1000, seed=3).mean("hgm2m", "vm_lost").best
+    found = ps.plan(
+        "seed-1t", levels=[f"vm_lost <= {lost + 0.001:.4f}"], policies=["hgm2m"], hvo="kept", trials=1000, seed=3,
+        flips=False,
+    )  # fmt: skip
+    assert found.best is None and found.rows[0].standing == "open" and found.rows[0].measured.trials == 1000
+    [line] = not_known(found)
+    assert line.startswith("hgm2m (HVO kept) is ") and "trials would decide it" in line
+
+
+def test_cheaper_policies_that_fail_are_contenders_elsewhere() -> None:
+    policies = ["unmap1g", "migrate1g", "hgm2m"]
+    found = ps.plan(SMALL, levels=["vm_lost <= 30%"], policies=policies, hvo="off-everywhere", flips=False, **QUICK)
+    assert found.best is not None and [row.policy for row in found.rows][-1] == "unmap1g"
+    assert "unmap1g" in [row.policy for row in contenders(found.rows, 0.0)]
+
+
+def test_parameters_of_policies_are_searched_and_those_given_are_not() -> None:
+    host = SMALL.replace({"host.spare_hosts": 2, "host.moves_poison": True})
+    families = candidates(host, ["evacuate-after"], hvo=["kept"]).families
+    assert [family.params for family in families] == [(), (("n", 1),), (("n", 2),), (("n", 5),), (("n", 10),)]
+    assert [family.params for family in candidates(host, ["evacuate-after:n=4"], hvo=["kept"]).families] == [()]
+    spares = {name: candidates(host, [name]).families[0].takes_spares for name in ("migrate1g", "migrate1g:spares=2")}
+    assert spares == {"migrate1g": True, "migrate1g:spares=2": False}
+
+
+def test_policies_that_the_host_cannot_run_are_left_out_with_the_reason() -> None:
+    found = candidates(SMALL)
+    assert "there is no host to go to; set host.spare_hosts" in found.left_out["evacuate-after"]
+    assert found.left_out["unmap1g-private"] == "it stands for private mappings, and host.mapping = shared"
+    assert "unmap1g" in found.policies and "evacuate-after" not in found.policies
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "fragment"),
+    [
+        ({"levels": []}, MetricError, "no service level is given"),
+        ({"levels": ["p99(slowdown) < 1.01"], "trials": 500}, MetricError, "it takes at least 1,000: raise --trials"),
+        ({"policies": ["evacuate-after"]}, PolicyError, "there is no host to go to"),
+        ({"policies": ["hgm2"]}, PolicyError, "did you mean hgm2m?"),
+        ({"policies": []}, ScenarioError, "no policy is named"),
+        ({"hvo": ["on"]}, ScenarioError, "allowed are values of host.hvo_with_hgm: off-everywhere"),
+        ({"hvo": []}, ScenarioError, "allowed are values of host.hvo_with_hgm"),
+        ({"spares": -1}, ScenarioError, "spares = -1 is not a whole number from 0 to 65536"),
+        ({"most_spares": 1.5}, ScenarioError, "most_spares = 1.5 is not a whole number"),
+        ({"trials": 0}, ScenarioError, "trials = 0 is not a whole number of at least 1"),
+        ({"threads": 0}, ScenarioError, "threads = 0 is not a whole number of at least 1"),
+        ({"seed": -1}, ScenarioError, "seed = -1"),
+    ],
+)
+def test_arguments_that_cannot_be_used(given: dict[str, object], kind: type[Exception], fragment: str) -> None:
+    with pytest.raises(kind) as caught:
+        ps.plan(SMALL, **{"levels": [OUT], "policies": ["migrate1g"], **given})  # type: ignore[arg-type]
+    assert fragment in str(caught.value)
