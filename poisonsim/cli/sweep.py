@@ -135,7 +135,8 @@ def _write_page(
     if no_report:
         remove_sweep_page(folder)
         return None
-    shown = options({"--metric": [] if metrics == METRICS else list(metrics), "--year": year})
+    at = None if year is None else f"{year:g}"
+    shown = options({"--metric": [] if metrics == METRICS else list(metrics), "--year": at})
     told = " ".join([command, *map(shlex.quote, shown)])
     return write_sweep(found, folder, metrics=metrics, year=year, command=told, sweep_id=plan.sweep_id)
 
