@@ -149,7 +149,7 @@ def _print_plan(found: CapacityPlan, name: str) -> None:
     typer.echo("")
     rows = []
     for row in found.rows:
-        params = " ".join(f"{key}={value}" for key, value in row.found.choice.family.params)
+        params = " ".join(f"{key}={value}" for key, value in row.params.items())
         values = zip(found.levels, row.found.standings, row.measured.values, strict=True)
         rows.append([
             row.policy, params or "-", row.hvo or "-", "-" if row.spares is None else str(row.spares),

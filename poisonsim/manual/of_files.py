@@ -19,6 +19,7 @@ _SAMPLES = {
     "run": "run seed-1t --policy hgm2m --trials 1000 --years 1 --no-report --out {folder}/mine --json",
     "compare": "compare {folder}/mine --year 1 --json",
     "sweep": "sweep --over host.spares=0,1 --policy unmap1g --trials 1000 --years 1 --out {folder}/grid --json",
+    "plan": "plan seed-1t --require guest_lost_bytes<=1MiB -p hgm2m -p hgm4k --trials 1000 --out {folder}/plan --json",
     "splits": "splits --cpu zen5 --guest-page 4K --json",
     "life": "life {folder}/mine --json",
     "verify": "verify --published --json",

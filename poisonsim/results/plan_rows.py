@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ class Row:
         spec: As `--policy` takes it.
         status: How far its mechanism is from mainline Linux.
         settings: Keys of the scenario that it sets.
+        params: Value of each parameter that was searched, spares apart.
     """
 
     found: Found
@@ -39,13 +40,19 @@ class Row:
     spec: str
     status: str
     settings: Settings
+    params: Mapping[str, int]
 
     @staticmethod
     def of(found: Found, policy: Policy, simulation: Simulation) -> Row:
         """The row of a choice that was found."""
         _, chosen = simulation.realised(found.choice)
         settings, _ = simulation.settings_of(found.choice)
-        return Row(found, policy.label, chosen.spec or chosen.label, status_of(policy), settings)
+        params = {
+            name: chosen.params.get(name, parameter.default)
+            for name, parameter in type(chosen).parameters().items()
+            if name != "spares" and name not in policy.params
+        }
+        return Row(found, policy.label, chosen.spec or chosen.label, status_of(policy), settings, params)
 
     @property
     def measured(self) -> Measured:
@@ -80,6 +87,7 @@ class Row:
             "spec": self.spec,
             "status": self.status,
             "settings": dict(self.settings),
+            "params": dict(self.params),
             "spares": self.spares,
             "one_spare_less_may_do": self.found.fewer_open,
             "standing": self.standing,

@@ -23,12 +23,12 @@ def choice_words(row: Row) -> str:
         >>> levels = ["capacity_cost_bytes <= 1% of memory"]
         >>> found = ps.plan("seed-1t", levels=levels, policies=["hgm2m"], trials=500, flips=False)
         >>> choice_words(found.rows[0])
-        'hgm2m (HVO off where split)'
+        'hgm2m (HVO kept)'
     """
     words = []
     if row.spares is not None:
         words.append(f"{row.spares or 'no'} spare{'' if row.spares == 1 else 's'}")
-    words += [f"{name} = {value}" for name, value in row.found.choice.family.params]
+    words += [f"{name} = {value}" for name, value in row.params.items()]
     if row.hvo is not None:
         words.append(_HVO[row.hvo])
     return f"{row.policy} ({', '.join(words)})" if words else row.policy

@@ -21,7 +21,7 @@ GIB = 1 << 30
 MEAN = 2.0
 SMALL = Scenario(vm=Vm(memory="256GiB"), faults=RateFaults(ue_per_tib_year=MEAN / 0.25 / 5))
 OUT = "spares_exhausted <= 7%"
-QUICK = {"trials": 4000, "seed": 3}
+QUICK = {"trials": 40_000, "seed": 3}
 
 
 def quantile(mean: float, beyond: float = 0.07) -> int:
