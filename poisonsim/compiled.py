@@ -27,7 +27,15 @@ def sources_digest() -> str:
 
 def compiled(function: Callable[..., Any]) -> Any:
     """`function`, a module's, compiled when first called, and run without the GIL."""
-    return _stamped(njit(cache=True, nogil=True)(function))
+    return _stamped(njit(cache=True, nogil=True, _nrt=True)(function))
+
+
+def bare(function: Callable[..., Any]) -> Any:
+    """As `compiled`, for one that makes no arrays: whose arrays are in use is not counted, which took most of its time.
+
+    It may make views of its arguments, but must not return them.
+    """
+    return _stamped(njit(cache=True, nogil=True, _nrt=False)(function))
 
 
 def inlined(function: Callable[..., Any]) -> Any:

@@ -11,7 +11,6 @@ from poisonsim.engine.codes import (
     G_RESTORE_PAGES,
     G_RESTORES_SPLIT,
     G_SHARED,
-    G_STAGE2_ONLY,
     G_STALL_RESTORE_NS,
     G_STALL_UNMAP_NS,
     G_TABLES,
@@ -137,57 +136,41 @@ def pages_to_split_down(counts, first, target, pages):
 
 
 @compiled
-def fixed_answers(rows, row_start, shift, tables, stall_split, faults, geometry, n_columns, usable):
-    """What poison in a leaf of each level always does, where no rule on the way has a guard or needs a spare.
+def follow_rules(rows, row_start, shift, tables, stall_split, faults, geometry, change, becomes, loses):
+    """What poison always does in a leaf of each level that there can be; whether no rule on the way has a guard.
 
-    Returns:
-        fixed bool[n_levels]; change int64[n_levels, n_columns], what it adds to each column of the state;
-        becomes int32[n_levels, n_levels], what the leaves on the way down become; last int64[n_levels], the level lost.
+    Args:
+        rows, row_start, shift, tables, stall_split, geometry: As for `simulate`.
+        faults: That of a `GuestLaw`.
+        change: int64[n_levels, n_columns], filled with what it adds to each column of the state.
+        becomes: int64[n_levels], filled with the level to which such a leaf is split, or `HOLE`.
+        loses: int64[n_levels], filled with the level of the leaf that is lost in the end.
     """
-    n_levels = len(shift)
-    fixed = np.zeros(n_levels, np.bool_)
-    change = np.zeros((n_levels, n_columns), np.int64)
-    becomes = np.zeros((n_levels, n_levels), np.int32)
-    last = np.zeros(n_levels, np.int64)
-    for level in range(n_levels if usable else 0):
-        here = level
-        while row_start[here] < row_start[here + 1]:
+    top = 0
+    while top != HOLE:
+        here = top
+        while True:
             r = row_start[here]
-            act = rows[r, -2]
-            if rows[r, 0] > 0 or (act != SPLIT_TO and act != UNMAP):
-                break
+            act, target = rows[r, -2], rows[r, -1]
+            if r == row_start[here + 1] or rows[r, 0] > 0 or (act != SPLIT_TO and act != UNMAP):
+                return False
+            change[top, LEAVES + here] -= 1
+            becomes[here] = target if act == SPLIT_TO else HOLE
             if act == UNMAP:
-                fixed[level] = True
-                change[level, LEAVES + here] -= 1
-                change[level, GUEST_LOST_PAGES] += np.int64(1) << shift[here]
-                change[level, HOST_LOST_PAGES] += 1
-                change[level, GUEST_FAULTS] += faults[here]
-                change[level, STALL_NS] += geometry[G_STALL_UNMAP_NS]
-                if here == 0:
-                    leaks = geometry[G_SHARED] == 1
-                    give_up(change[level], (np.int64(1) << shift[0]) - 1, leaks, False, geometry)
-                becomes[level, here] = HOLE
-                last[level] = here
                 break
-            target = rows[r, -1]
-            change[level, LEAVES + here] -= 1
-            change[level, LEAVES + target] += np.int64(1) << (shift[here] - shift[target])
-            change[level, TABLE_PAGES] += tables[here, target]
-            change[level, STALL_NS] += stall_split[here, target]
-            if here == 0 and geometry[G_STAGE2_ONLY] == 0:
-                change[level, RESTORED_REGIONS] += 1
-                change[level, STALL_NS] += geometry[G_STALL_RESTORE_NS] * geometry[G_RESTORES_SPLIT]
-            becomes[level, here] = target
+            change[top, LEAVES + target] += np.int64(1) << (shift[here] - shift[target])
+            change[top, TABLE_PAGES] += tables[here, target]
+            change[top, STALL_NS] += stall_split[here, target]
+            if here == 0:
+                change[top, RESTORED_REGIONS] += 1
+                change[top, STALL_NS] += geometry[G_STALL_RESTORE_NS] * geometry[G_RESTORES_SPLIT]
             here = target
-    return fixed, change, becomes, last
-
-
-@compiled
-def settle(s, due, change):
-    """Adds to the state what fixed answers change, as often as each is due; none are due after that: 0."""
-    for level in range(len(due)):
-        if due[level] > 0:
-            for k in range(len(s)):
-                s[k] += due[level] * change[level, k]
-            due[level] = 0
-    return 0
+        loses[top] = here
+        change[top, GUEST_LOST_PAGES] += np.int64(1) << shift[here]
+        change[top, HOST_LOST_PAGES] += 1
+        change[top, GUEST_FAULTS] += faults[here]
+        change[top, STALL_NS] += geometry[G_STALL_UNMAP_NS]
+        if here == 0:  # whether it finds memory to dissolve is known: what the first gives back is enough for the next
+            give_up(change[top], (np.int64(1) << shift[0]) - 1, geometry[G_SHARED] == 1, False, geometry)
+        top = becomes[top]
+    return True

@@ -16,12 +16,15 @@ from numba.core.errors import NumbaError
 from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import NDArray
 
-from poisonsim.engine.codes import G_CHUNK_SHIFT, G_GROUP_SHIFT, G_LUCK, G_REGIONS, G_ROOM, NO_ROOM
+from poisonsim.engine.codes import G_CHUNK_SHIFT, G_GROUP_SHIFT, G_LUCK, G_REGIONS, NO_ROOM
 from poisonsim.engine.counting import count_rows, count_states, states_at
 from poisonsim.engine.events import ALONE_IN_GROUP, grid_and_day, index_events
+from poisonsim.engine.heap import keep_freed_memory
 from poisonsim.engine.kernel import simulate
+from poisonsim.engine.known import answers_for
 from poisonsim.engine.plan import Plan
 from poisonsim.engine.records import N_TRACE, T_EVENT
+from poisonsim.engine.room import FEW_STATES, Found, Kept, Records
 from poisonsim.errors import PolicyError
 from poisonsim.faults.history import History, draw_history
 from poisonsim.faults.streams import Purpose, stream
@@ -83,6 +86,7 @@ def run_block(plan: Plan, index: int, n_trials: int) -> Block:
     Raises:
         PolicyError: A policy's `decide` answered what cannot be done.
     """
+    keep_freed_memory()
     history = draw_history(plan.scenario, plan.seed, index, plan.block_trials).first(n_trials)
     paths = follow(plan, history, index)
     n_hit, n_grid = len(history.trial), plan.scenario.horizon.n_steps + 1
@@ -130,7 +134,7 @@ class _Indexed(NamedTuple):
             history.start,
             history.page,
             history.corrected,
-            plan.shifts[0],
+            plan.shifts,
             geometry[G_CHUNK_SHIFT],
             geometry[G_GROUP_SHIFT],
             geometry[G_REGIONS],
@@ -161,24 +165,38 @@ def _follow_one(
     plan: Plan, policy: CompiledPolicy, indexed: _Indexed, index: int, trace: I64 | None = None, room: int = 1
 ) -> Paths:
     history, grid, day, flags = indexed
-    timed = np.empty(0, np.bool_) if policy.has_timed_rules or plan.scenario.vm.on_loss == "restart" else None
-    geometry, horizon = plan.geometry_of(policy), plan.scenario.horizon
-    geometry[G_ROOM] = room
+    told, horizon, zero_states = plan.told(policy), plan.scenario.horizon, plan.zero_states
+    geometry = told.geometry.copy()
     geometry[G_LUCK] = stream(plan.seed, Purpose.REPLENISHING, index).integers(1 << 62)
-    states, start, at, state, fault = simulate(
+    restarts = plan.scenario.vm.on_loss == "restart"
+    timed = np.empty(0, np.bool_) if policy.has_timed_rules or restarts else None
+    known = answers_for(told.known, history.start) if trace is None else None
+    n_trials, n_columns = len(history.trial), zero_states.shape[1]
+    # beside errors: death, timed rules
+    most_records = len(history.page) * (1 + restarts)
+    most_records += n_trials * (horizon.n_steps + 1 if policy.has_timed_rules else 1)
+    most_states = most_records * room if known is None else min(most_records, FEW_STATES * room)
+    found = Found.of(most_states + len(zero_states), n_columns, known=known is not None)
+    found.states[: len(zero_states)] = zero_states
+    records, kept, fault = Records.of(n_trials, most_records), None, np.zeros(4, np.int64)
+    if known is None:
+        kept = Kept.of(
+            history.start, geometry, len(plan.shifts), n_columns, ledger=told.has_ledger, timed=policy.timed_rows
+        )
+    n_states, n_records = simulate(
         history.start, history.trial, history.page, history.years, history.born, grid, day, history.fate, history.ar,
         flags,
-        plan.shifts, plan.ladder.table_pages_matrix(), plan.stall_split(policy), plan.guest, geometry,
+        plan.shifts, told.tables, told.stall_split, plan.guest, geometry,
         horizon.n_steps / horizon.years, horizon.n_steps,
-        policy.rows, policy.row_start, np.array(list(policy.params.values()) or [0], np.int64),
-        compile_decide(policy.decide, tuple(policy.params)), plan.steps_down(policy),
-        history.stratum, plan.zero_states, timed, trace,
+        policy.rows, policy.row_start, told.params,
+        compile_decide(policy.decide, tuple(policy.params)), told.steps_down,
+        history.stratum, zero_states, known, timed, trace, found, records, kept, fault,
     )  # fmt: skip
     if fault[0] == NO_ROOM:
         return _follow_one(plan, policy, indexed, index, trace, 4 * room)
     if fault[0]:
         _refuse(plan, policy, history, index, fault)
-    return Paths(states, start, at, state)
+    return Paths(found.states[:n_states], records.start, records.grid[:n_records], records.state[:n_records])
 
 
 def _refuse(plan: Plan, policy: CompiledPolicy, history: History, index: int, fault: I64) -> None:

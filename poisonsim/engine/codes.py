@@ -7,12 +7,12 @@ from poisonsim.policy import COUNTERS, Act
 # geometry: what the kernel knows of the VM and its host
 (G_REGIONS, G_VM_PAGES, G_SPARES, G_SHARED, G_END_AT_LOSS, G_HAS_DECIDE, G_DIRECT_MAP, G_GROUP_SHIFT, G_CHUNK_SHIFT,
  G_STALL_UNMAP_NS, G_STALL_MIGRATE_NS, G_STALL_CLEAR_NS, G_STALL_EVACUATE_NS, G_STALL_RESTART_NS, G_STALL_COLLAPSE_NS,
- G_STALL_REBOOT_NS, G_STALL_COPY_NS, G_STALL_RESTORE_NS, G_SPARE_HOSTS, G_MOVES_POISON, G_ROOM, G_RESTART_AT_LOSS,
+ G_STALL_REBOOT_NS, G_STALL_COPY_NS, G_STALL_RESTORE_NS, G_SPARE_HOSTS, G_MOVES_POISON, G_RESTART_AT_LOSS,
  G_STAGE2_ONLY, G_UNMOVABLE, G_SPARE_ROWS, G_REGION_PAGES, G_FREE_PAGES, G_TABLES, G_RESTORE_PAGES, G_RESTORES_SPLIT,
- G_LUCK, G_REPLENISH, G_REFAULT_NS, G_VCPUS) = range(34)  # fmt: skip
-N_GEOMETRY = 34
+ G_LUCK, G_REPLENISH, G_REFAULT_NS, G_VCPUS) = range(33)  # fmt: skip
+N_GEOMETRY = 33
 
-# the kernel's report that it has met more states than G_ROOM for each record: run again with more
+# the kernel's report that it has met more states than it has room for: run again with more
 NO_ROOM = 2
 
 # what can be done with a leaf, as plain integers

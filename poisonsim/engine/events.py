@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from poisonsim.compiled import compiled
-from poisonsim.engine.hashing import bits_for, claim, longest_run, slot_of
+from poisonsim.compiled import bare, compiled
+from poisonsim.engine.hashing import bits_for, claim, slot_of
 
-# flags of an event: the first poison of its base page, region, and chunk and group of the direct map; and whether it
-# is the only error of its trial in that group; or that it is no error, but corrected ones that passed a threshold
-FIRST_IN_PAGE, FIRST_IN_REGION, FIRST_IN_CHUNK, FIRST_IN_GROUP, ALONE_IN_GROUP, CORRECTED = 1, 2, 4, 8, 16, 32
+I64 = NDArray[np.int64]
+U8 = NDArray[np.uint8]
 
-# kinds of keys beside the leaf levels, which use 0 to 7
+# Flags of an event. The lowest bits are the level of the largest leaf, of all that the ladder has, in which no earlier
+# poison of its trial lies; as many as there are levels where its very page is poisoned already. Further, whether it is
+# the first in its chunk and group of the direct map; whether it is the only error of its trial in that group; or that
+# it is no error, but corrected ones that passed a threshold.
+LEVEL_BITS, FIRST_IN_CHUNK, FIRST_IN_GROUP, ALONE_IN_GROUP, CORRECTED = 7, 8, 16, 32, 64
+N_FLAGS = 128
+
+# kinds of keys beside the leaf levels, which use 0 to 6
 KEY_CHUNK, KEY_GROUP = 8, 9
+
+_PER_GROUP = 4  # room for keys of groups, per event: a table so empty that hardly any search goes on to the next slot
 
 
 @compiled
@@ -26,55 +35,101 @@ def grid_and_day(years, steps_per_year, days_per_year):
     return grid, day
 
 
-@compiled
-def index_events(start, page, corrected, region_shift, chunk_shift, group_shift, n_regions):
+def index_events(
+    start: I64, page: I64, corrected: U8, shift: I64, chunk_shift: int, group_shift: int, n_regions: int
+) -> U8:
     """Flags uint8[n_events] of what each event is the first of its trial to hit.
 
-    Shifts are log2 of base pages per region, per chunk (1 GiB) and per group (2 MiB) of the direct map.
+    Args:
+        start: int64[n_trials + 1], first event of each trial.
+        page, corrected: int64, uint8 [n_events].
+        shift: int64[n_levels], log2 of base pages per leaf.
+        chunk_shift, group_shift: The same of a chunk (1 GiB) and a group (2 MiB) of the direct map.
+        n_regions: Regions of the VM.
+
+    Examples:
+        >>> of_pages = np.array([0, 1, 512, 1, 1 << 18])
+        >>> shift = np.array([18, 9, 0])
+        >>> flags = index_events(np.array([0, 5]), of_pages, np.zeros(5, np.uint8), shift, 18, 9, 2)
+        >>> (flags & LEVEL_BITS).tolist()  # the fourth page is poisoned already
+        [0, 2, 1, 3, 0]
     """
-    longest = longest_run(start)
-    size = 1 << bits_for(2 * longest)
-    keys = np.empty(size, np.int64)
-    stamps = np.full(size, -1, np.int32)
-    latest = np.empty(size, np.int32)  # last new base page of a group, as an event of this trial
-    previous = np.empty(longest, np.int32)  # the new base page of the same group before that
-    region_stamp = np.full(n_regions, -1, np.int32)
+    between = np.arange(1, len(shift) - 1)
+    others = between[shift[1:-1] != group_shift]
+    longest = max(int(np.diff(start).max(initial=1)), 1)
+    keys_per_event = _PER_GROUP + int(chunk_shift != shift[0]) + len(others)
+    size = 1 << bits_for(keys_per_event * longest)
+    table = (np.empty(size, np.int64), np.full(size, -1, np.int32), np.empty(size, np.int32))
+    previous, region_stamp = np.empty(longest, np.int32), np.full(n_regions, -1, np.int32)
     flags = np.empty(len(page), np.uint8)
+    _fill_in(
+        start, page, corrected, shift, chunk_shift, group_shift, others if len(others) else None, table, previous,
+        region_stamp, flags,
+    )  # fmt: skip
+    return flags
+
+
+@bare
+def _fill_in(
+    start, page, corrected, shift, chunk_shift, group_shift, others, table, previous, region_stamp, flags
+):  # fmt: skip
+    """Fills in `flags`.
+
+    Args:
+        others: int64[n], levels between region and base page whose leaves are no groups; None where there are none.
+        table: Keys and stamps of a table; and of a group its last new base page, as an event of this trial.
+        previous: int32[longest trial], the new base page of the same group before that.
+        region_stamp: int32[n_regions], the last trial that hit a region; -1 at first.
+    """
+    keys, stamps, latest = table
+    base, region_shift, chunks_apart = len(shift) - 1, shift[0], chunk_shift != shift[0]
+    group_level = base  # leaves of the size of a group, if there are any
+    for level in range(1, base):
+        if shift[level] == group_shift:
+            group_level = level
+    keys_per_event = _PER_GROUP + np.int64(chunks_apart)
+    if others is not None:
+        keys_per_event += len(others)
     for t in range(len(start) - 1):
         first = start[t]
-        mask = (np.int64(1) << bits_for(2 * (start[t + 1] - first))) - 1
+        mask = (np.int64(1) << bits_for(keys_per_event * (start[t + 1] - first))) - 1
         for e in range(first, start[t + 1]):
             if corrected[e]:
-                flags[e] = CORRECTED
+                flags[e] = CORRECTED | (base + 1)
                 continue
             here = page[e]
             key = ((here >> group_shift) << 4) | KEY_GROUP
             i = slot_of(keys, stamps, mask, key, t)
+            flag = 0
+            is_new = True
             if stamps[i] == t:
-                flag = FIRST_IN_PAGE
+                level = base
                 other = latest[i]
                 flags[first + other] &= 0xFF ^ ALONE_IN_GROUP
                 while other >= 0:
                     if page[first + other] == here:
-                        flag = 0
+                        is_new = False
+                        level = base + 1
                         break
                     other = previous[other]
             else:
                 keys[i] = key
                 stamps[i] = t
                 latest[i] = -1
-                flag = FIRST_IN_PAGE | FIRST_IN_GROUP | ALONE_IN_GROUP
-                if chunk_shift != region_shift and claim(
-                    keys, stamps, mask, ((here >> chunk_shift) << 4) | KEY_CHUNK, t
-                ):
+                flag = FIRST_IN_GROUP | ALONE_IN_GROUP
+                level = group_level
+                if chunks_apart and claim(keys, stamps, mask, ((here >> chunk_shift) << 4) | KEY_CHUNK, t):
                     flag |= FIRST_IN_CHUNK
-            if flag & FIRST_IN_PAGE:
+            if is_new:
                 previous[e - first] = latest[i]
                 latest[i] = e - first
+                if others is not None:
+                    for above in others:
+                        if claim(keys, stamps, mask, ((here >> shift[above]) << 4) | above, t):
+                            level = min(level, above)
                 if region_stamp[here >> region_shift] != t:
                     region_stamp[here >> region_shift] = t
-                    flag |= FIRST_IN_REGION
-                    if chunk_shift == region_shift:
+                    level = 0
+                    if not chunks_apart:
                         flag |= FIRST_IN_CHUNK
-            flags[e] = flag
-    return flags
+            flags[e] = flag | level

@@ -55,15 +55,6 @@ def bits_for(n):
 
 
 @compiled
-def longest_run(start):
-    """Most events of any trial, at least 1, given where each begins."""
-    longest = 1
-    for t in range(len(start) - 1):
-        longest = max(longest, start[t + 1] - start[t])
-    return longest
-
-
-@compiled
 def rebuild_index(index, mask, hashes, first, n_states):
     """Fills the part of `index` below `mask` with the states from `first` on again, by their hashes."""
     index[: mask + 1] = -1

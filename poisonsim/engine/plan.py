@@ -49,6 +49,7 @@ from poisonsim.engine.codes import (
     N_GEOMETRY,
 )
 from poisonsim.engine.guest import GuestLaw
+from poisonsim.engine.known import Told
 from poisonsim.engine.state import LEAVES, STRATUM
 from poisonsim.errors import PolicyError
 from poisonsim.faults.arrivals import arrivals_of
@@ -260,6 +261,20 @@ class Plan:
                 n_locks = max(page_bytes(size) // spans, 1) if host.table_lock == "per-pmd" else 1
                 stall[level, target] += self.storm_ns(n_leaves, n_locks)
         return stall
+
+    def told(self, policy: CompiledPolicy) -> Told:
+        """What the kernel is told of one policy, worked out once."""
+        told = self._told.get(id(policy))
+        if told is None:
+            told = self._told[id(policy)] = Told.of(
+                policy, self.geometry_of(policy), self.ladder.table_pages_matrix(), self.stall_split(policy),
+                self.steps_down(policy), self.shifts, self.guest, self.zero_states.shape[1],
+            )  # fmt: skip
+        return told
+
+    @cached_property
+    def _told(self) -> dict[int, Told]:  # by the identity of policies, which those in here keep alive
+        return {}
 
     @cached_property
     def guest(self) -> GuestLaw:

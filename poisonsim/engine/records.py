@@ -48,7 +48,8 @@ def _record(
             found = n_states
             index[i] = found
             hashes[found] = h
-            states[found] = s
+            for k in range(len(s)):
+                states[found, k] = s[k]
             n_states += 1
             break
         if hashes[found] == h:

@@ -68,33 +68,43 @@ class GrowthLaw(NamedTuple):
 
 
 @inlined
-def page_of(
-    encoder: Any,
-    row: Any,
-    row_shift: int,
-    bank_shift: int,
-    rank_shift: int,
-    where: int,
-    set_pages: int,
-    page_shift: int,
-) -> Any:
+def reach_of(row: Any, set_pages: int) -> Any:
+    """What a fault can reach, as `page_of` takes it: its interleave set's first page, and of each part of a place.
+
+    Args:
+        row: int64[N_FAULT_COLUMNS], the fault.
+        set_pages: As for `find_lines`.
+    """
+    row_shift = log2_of(row[F_LINES])
+    bank_shift = row_shift + log2_of(row[F_ROWS])
+    rank_shift = bank_shift + log2_of(row[F_BANKS])
+    return (
+        row[F_SET] * set_pages, row[F_CONTROLLER], row[F_CHANNEL], row[F_RANK], rank_shift, row[F_RANKS] - 1,
+        row[F_BANK], bank_shift, row[F_BANKS] - 1, row[F_ROW], row_shift, row[F_ROWS] - 1, row[F_LINE],
+        row[F_LINES] - 1,
+    )  # fmt: skip
+
+
+@inlined
+def page_of(encoder: Any, reach: Any, where: int, page_shift: int) -> Any:
     """Base page of one cache line of a fault's reach.
 
     Args:
         encoder: `AddressMap.encoder()`.
-        row: int64[N_FAULT_COLUMNS], the fault.
-        row_shift, bank_shift, rank_shift: Bits of `where` below those that say which row, bank and rank.
+        reach: That of the fault, from `reach_of`.
         where: Random bits, lowest first: line, row, bank, rank.
-        set_pages, page_shift: As for `find_lines`.
+        page_shift: As for `find_lines`.
     """
+    (first_page, controller, channel, rank, rank_shift, rank_mask, bank, bank_shift, bank_mask, row, row_shift,
+     row_mask, line, line_mask) = reach  # fmt: skip
     address = encode_cell(
-        encoder, row[F_CONTROLLER], row[F_CHANNEL],
-        row[F_RANK] + ((where >> rank_shift) & (row[F_RANKS] - 1)),
-        row[F_BANK] + ((where >> bank_shift) & (row[F_BANKS] - 1)),
-        row[F_ROW] + ((where >> row_shift) & (row[F_ROWS] - 1)),
-        row[F_LINE] + (where & (row[F_LINES] - 1)),
+        encoder, controller, channel,
+        rank + ((where >> rank_shift) & rank_mask),
+        bank + ((where >> bank_shift) & bank_mask),
+        row + ((where >> row_shift) & row_mask),
+        line + (where & line_mask),
     )  # fmt: skip
-    return row[F_SET] * set_pages + (address >> page_shift)
+    return first_page + (address >> page_shift)
 
 
 @inlined
@@ -140,6 +150,8 @@ def draw_strikes(rng: Any, years: Any, faults: Any, law: Any, repair_years: floa
     """
     first = np.zeros(len(years) + 1, np.int64)
     until = np.full(len(years), np.inf)
+    log_few, log_low, log_ratio, found_years = law.log_few, law.log_low, law.log_ratio, law.found_years
+    exponent, scale_years = 1 / law.repeat_shape, law.repeat_scale_years
     room = 2 * len(years) + 16
     when = np.empty(room, np.float64)
     n_lines = np.empty(room, np.int64)
@@ -151,9 +163,9 @@ def draw_strikes(rng: Any, years: Any, faults: Any, law: Any, repair_years: floa
         strike = years[f]
         for i in range(_MOST_STRIKES):
             if i == 0 and faults[f, F_MANY]:
-                lines = np.int64(np.exp(law.log_low[mode] + rng.random() * law.log_ratio[mode]))
-            elif law.log_few[mode] > -np.inf:
-                lines = 1 + np.int64(rng.standard_exponential() / -law.log_few[mode])
+                lines = np.int64(np.exp(log_low[mode] + rng.random() * log_ratio[mode]))
+            elif log_few[mode] > -np.inf:
+                lines = 1 + np.int64(rng.standard_exponential() / -log_few[mode])
             else:
                 lines = np.int64(1)
             if n == len(when):
@@ -163,9 +175,9 @@ def draw_strikes(rng: Any, years: Any, faults: Any, law: Any, repair_years: floa
             when[n] = strike
             n_lines[n] = min(lines, reach)
             unfound[n] = rng.standard_exponential() / n_lines[n]
-            until[f] = min(until[f], strike + found_after(unfound[n], law.found_years) + repair_years)
+            until[f] = min(until[f], strike + found_after(unfound[n], found_years) + repair_years)
             n += 1
-            strike += law.repeat_scale_years * rng.standard_exponential() ** (1 / law.repeat_shape)
+            strike += scale_years * rng.standard_exponential() ** exponent
             if strike > until[f] or strike > horizon_years:
                 break
         first[f + 1] = n
@@ -214,10 +226,8 @@ def find_lines(
         for f in range(start[t], start[t + 1]):
             row = faults[f]
             mode = np.uint8(row[F_MODE])
-            row_shift = log2_of(row[F_LINES])
-            bank_shift = row_shift + log2_of(row[F_ROWS])
-            rank_shift = bank_shift + log2_of(row[F_BANKS])
-            last_moment = min(until[f], horizon_years)
+            reach = reach_of(row, set_pages)
+            last_moment, since = min(until[f], horizon_years), began[f]
             for k in range(first[f], first[f + 1]):
                 strike, run = strike_years[k], n
                 unfound = first_unfound[k]  # -log of the share of this strike's lines that is not yet found
@@ -231,14 +241,13 @@ def find_lines(
                     entry = np.int64(min(unfound * PER_UNIT, last_entry))
                     part = min(unfound * PER_UNIT - entry, 1.0)
                     moment = strike + found_years[entry] + part * (found_years[entry + 1] - found_years[entry])
-                    here = page_of(encoder, row, row_shift, bank_shift, rank_shift, where, set_pages, page_shift)
-                    if here < vm_pages and moment <= last_moment:
-                        page[n] = here
-                        when[n] = moment
-                        born[n] = began[f]
-                        ar[n] = chance < 65536 * (found_ar[entry] + part * (found_ar[entry + 1] - found_ar[entry]))
-                        mode_of[n] = mode
-                        n += 1
+                    here = page_of(encoder, reach, where, page_shift)
+                    page[n] = here  # given up again by the next one, if it does not count
+                    when[n] = moment
+                    born[n] = since
+                    ar[n] = chance < 65536 * (found_ar[entry] + part * (found_ar[entry + 1] - found_ar[entry]))
+                    mode_of[n] = mode
+                    n += (here < vm_pages) & (moment <= last_moment)
                 if begin < run < n and when[run] < when[run - 1]:  # strikes overlap
                     low = begin + np.searchsorted(when[begin:run], when[run], side="right")
                     order = merged(when, low, run, n)
@@ -287,10 +296,7 @@ def draw_pages(owner: Any, faults: Any, encoder: Any, bits: Any, set_pages: int,
     """
     page = np.empty(len(owner), np.int64)
     for i in range(len(owner)):
-        row = faults[owner[i]]
-        row_shift = log2_of(row[F_LINES])
-        bank_shift = row_shift + log2_of(row[F_ROWS])
-        rank_shift = bank_shift + log2_of(row[F_BANKS])
+        reach = reach_of(faults[owner[i]], set_pages)
         where = np.int64(bits[i] & np.uint64(0xFFFFFFFFFFFF))
-        page[i] = page_of(encoder, row, row_shift, bank_shift, rank_shift, where, set_pages, page_shift)
+        page[i] = page_of(encoder, reach, where, page_shift)
     return page

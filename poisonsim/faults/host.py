@@ -148,6 +148,8 @@ def sort_within(start: Any, years: Any, faults: Any) -> None:
         faults: int64[n_faults, N_FAULT_COLUMNS].
     """
     for t in range(len(start) - 1):
+        if start[t + 1] - start[t] == 2 and years[start[t]] <= years[start[t] + 1]:
+            continue
         if start[t + 1] - start[t] > 1:
             order = start[t] + np.argsort(years[start[t] : start[t + 1]], kind="mergesort")
             years[start[t] : start[t + 1]] = years[order]

@@ -91,7 +91,12 @@ class CompiledPolicy:
     @property
     def has_timed_rules(self) -> bool:
         """Whether it has rules that are tried from time to time."""
-        return bool(self.row_start[-1] > self.row_start[-2])
+        return len(self.timed_rows) > 0
+
+    @property
+    def timed_rows(self) -> I64:
+        """Those of `rows` that hold them."""
+        return self.rows[self.row_start[-2] : self.row_start[-1]]
 
     @property
     def uses_hgm(self) -> bool:
