@@ -45,11 +45,10 @@ def plan_command(
     ),
     require: list[str] = typer.Option(
         [], "--require", "-r", metavar="CONDITION", show_default=False,
-        help="Service level that must hold at the end: 'vm_lost per year <= 0.1%', 'p99(slowdown) < 1.01', "
-        "'capacity_cost_bytes <= 0.5% of memory'. Repeat for more. No default.",
+        help="Service level that must hold at the end; repeat for more. No default.",
     ),
     levels: Path = typer.Option(
-        None, "--levels", metavar="FILE.toml", help="File with levels = ['CONDITION', ...], beside any --require."
+        None, "--levels", metavar="FILE.toml", help="File with levels = ['CONDITION', ...], beside any --require. Default: none."
     ),
     policy: list[str] = typer.Option(
         [], "--policy", "-p", metavar="NAME[:PARAM=N]|FILE.py", autocompletion=complete.policies,
@@ -76,7 +75,7 @@ def plan_command(
     ),
     settings: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", autocompletion=complete.settings,
-        help="Override a scenario key, such as host.cpu=zen5; one that is searched is held still. Repeat for more.",
+        help="Override a scenario key; one that is searched is held still. Repeat for more. Default: none.",
     ),
     out: Path = typer.Option(
         None, "--out", "-o", metavar="FOLDER", help="Plan folder. Default: reports/plan-<scenario>-<plan id>."

@@ -44,7 +44,7 @@ def splits_command(
     ),
     settings: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", autocompletion=complete.settings,
-        help="Override a scenario key; repeat for more."
+        help="Override a scenario key; repeat for more. Default: none."
     ),
     out: list[Path] = typer.Option(
         [], "--out", "-o", metavar="FILE", show_default=False,

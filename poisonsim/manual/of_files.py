@@ -80,13 +80,15 @@ def _outline(forms: list[dict[str, Any]], depth: int = 0) -> Iterator[str]:
     for key in dict.fromkeys(key for form in forms for key in form):
         values = [form[key] for form in forms if key in form]
         inner = [each for value in values for each in (value if isinstance(value, list) else [value])]
+        tables = [each for each in inner if isinstance(each, dict)]
         if key == "schema":
             yield f"{indent}- `schema`: `{values[0]}`"
         elif key in _TABLES and isinstance(values[0], dict):
             yield f"{indent}- `{key}`: {_TABLES[key]}"
-        elif inner and isinstance(inner[0], dict):
-            yield f"{indent}- `{key}`: {'list of tables' if isinstance(values[0], list) else 'table'}"
-            yield from _outline(inner, depth + 1)
+        elif tables:
+            may_lack = " or null" if len(tables) < len(inner) else ""
+            yield f"{indent}- `{key}`: {'list of tables' if isinstance(values[0], list) else 'table'}{may_lack}"
+            yield from _outline(tables, depth + 1)
         else:
             of = "list of " if isinstance(values[0], list) else ""
             kinds = " or ".join(dict.fromkeys(_NAMES[type(each)] for each in inner))

@@ -86,7 +86,7 @@ def clearly_best(result: Result, metric: str, year: float | None = None) -> tupl
         >>> clearly_best(res, "guest_lost_bytes"), clearly_best(res, "capacity_cost_bytes")
         (('hgm4k', 'hgm2m'), ('hgm2m',))
         >>> clearly_best(res, "tlb_reach_bytes"), clearly_best(res, "errors")
-        (('unmap1g',), ())
+        (('hgm2m',), ())
     """
     better = known_metric(metric, result.metrics).better
     if better == "-" or _too_few(result):

@@ -38,6 +38,14 @@ REGIONS = (0, 4, 16, 64, 256, 1024)
 LEAST_WALKS = 1e-3
 """Walks per access below which a relative error says nothing: the simulation counts too few."""
 
+HARDEST = (
+    ("zipf 1.2 over 1G", "4K", 64),
+    ("hot-cold over 1G", "4K", 64),
+    ("zipf 0.99 over 4K", "2M", 64),
+    ("zipf 1.2 over 1G", "2M + 4K", 512),
+)
+"""Pattern, split and regions of the hardest cells: few ways, arrays that share sizes, pieces in the first level."""
+
 _HEADS = 1 << 20
 
 Places = tuple[float, float, float, float]
@@ -154,6 +162,23 @@ def agreement_grid(
                     numbers = simulated, _standard_error(found, n_counted), walks, l1_simulated, l1
                     cells.append(Agreement(name, pattern, split, n_split, n_regions, *numbers))
     return cells
+
+
+def hardest_cells(cpu: str, *, seed: int) -> list[Agreement]:
+    """The hardest cells of the grid on one CPU, from four layouts each; a second or two.
+
+    Examples:
+        >>> max(abs(cell.error) for cell in hardest_cells("xiangshan-kunminghu", seed=11)) < 0.02
+        True
+    """
+    return [
+        cell
+        for pattern, split, n_split in HARDEST
+        for cell in agreement_grid(
+            [cpu], seed=seed, patterns=[pattern], splits=[split], regions=[n_split], n_places=4, most_places=4,
+            n_warm=150_000, n_counted=100_000,
+        )
+    ]  # fmt: skip
 
 
 def by_cpu(cells: Sequence[Agreement]) -> list[CpuAgreement]:

@@ -114,6 +114,23 @@ def cpu_names() -> tuple[str, ...]:
     return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
 
 
+def tlb_designs() -> dict[str, tuple[str, ...]]:
+    """Every pair of TLB levels in the catalogue, by one CPU that has it, with all CPUs and readings that do.
+
+    Examples:
+        >>> tlb_designs()["ice-lake-sp"], "zen4:l2_1g=exclusive" in tlb_designs()
+        (('ice-lake-sp',), True)
+    """
+    found: dict[object, list[str]] = {}
+    for name in cpu_names():
+        text = (resources.files("poisonsim.catalog") / "cpus" / f"{name}.toml").read_text(encoding="utf-8")
+        readings = tomllib.loads(text).get("reading", [])
+        for each in (name, *(f"{name}:{one['name']}={other}" for one in readings for other in one["others"])):
+            cpu = load_cpu(each)
+            found.setdefault((cpu.l1, cpu.l2), []).append(each)
+    return {names[0]: tuple(names) for names in found.values()}
+
+
 def load_cpu(name_or_path: str | Path) -> Cpu:
     """The CPU of that name in the catalogue, or the one described by a TOML file.
 

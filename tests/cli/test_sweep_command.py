@@ -368,7 +368,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(cli: Cli, no_trials: N
         ("full", "full: exists and is no sweep folder; choose another with --out"),
         ("file", "file: exists and is no sweep folder"),
         ("other", "other: holds another sweep (123456789012, this one is "),
-        ("torn", "cannot be used as a sweep folder"),
+        ("torn", "torn: exists and is no sweep folder"),
     ):
         result = cli("sweep", *SPARES, "-p", "hgm2m", "--out", name)
         assert (result.exit_code, result.stdout) == (2, "") and fragment in result.stderr, result.stderr

@@ -80,7 +80,7 @@ def test_a_run_of_something_else_fails(monkeypatch: pytest.MonkeyPatch, wrong: A
 def test_intervals_that_are_too_narrow_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "Z", 1.3)
     verdicts = {check.what: check.verdict for check in coverage.coverage(150, seed=5).checks}
-    assert verdicts["mean of errors, plain"] == verdicts["mean of errors, by strata"] == "fails"
+    assert verdicts["mean of errors, plain"] == verdicts["mean of errors, by strata, mean 2"] == "fails"
 
 
 def test_threads_do_not_change_a_value() -> None:
@@ -94,16 +94,20 @@ def test_the_exact_coverage_is_that_of_drawn_counts() -> None:
 
 
 def test_a_model_that_is_off_fails_and_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    def grid(names: list[str], **_: object) -> list[Agreement]:
-        off = 1.03 if names == ["zen4"] else 1.001
-        cells = [(0.5, 0.5 * off), (0.4, 0.4), (1e-4, 2e-4)]  # of the last there are too few walks
-        return [Agreement(names[0], "uniform", "4K", 64, 1024, s, 1e-5, m, 0.7, 0.7) for s, m in cells]
+    def cells(name: str, *, seed: int) -> list[Agreement]:
+        off = 1.03 if name == "zen4" else 1.001
+        found = [(0.5, 0.5 * off), (0.4, 0.4), (1e-4, 2e-4)]  # of the last there are too few walks
+        return [Agreement(name, "uniform", "4K", 64, 1024, s, 1e-5, m, 0.7, 0.7) for s, m in found]
 
-    monkeypatch.setattr(translation, "agreement_grid", grid)
-    found = translation.oracle(1)
-    assert [check.verdict for check in found.checks] == ["fails", "holds", "holds", "holds"]
-    assert "1 cells beyond" in found.checks[0].found and "uniform, 64 regions in 4K" in found.checks[0].note
-    assert "4 of the" in found.notes[0] and not translation.oracle(1, full=True).notes
+    monkeypatch.setattr(translation, "hardest_cells", cells)
+    monkeypatch.setattr(translation, "agreement_grid", lambda names, seed: cells(names[0], seed=seed))
+    for full in (False, True):
+        found = translation.oracle(1, full=full)
+        off = {check.what: check for check in found.checks if check.verdict == "fails"}
+        assert list(off) == ["zen4: 2 cells"] and len(found.checks) > 15
+        assert "1 cells beyond" in off["zen4: 2 cells"].found
+        assert "uniform, 64 regions in 4K" in off["zen4: 2 cells"].note
+        assert bool(found.notes) == (not full)
 
 
 def test_published_runs_hide_no_miss() -> None:

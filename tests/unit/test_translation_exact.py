@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -12,9 +10,9 @@ from numpy.testing import assert_allclose
 
 from poisonsim.errors import ScenarioError
 from poisonsim.translation import Cpu, HotCold, Sequential, TlbArray, Translator, Uniform, Zipf, cpu_names, load_cpu
-from poisonsim.translation.agreement import agreement_grid, by_cpu
+from poisonsim.translation.agreement import HARDEST, by_cpu, hardest_cells
 from poisonsim.translation.behind import BehindTable
-from poisonsim.translation.cpus import PAGE_SIZES
+from poisonsim.translation.cpus import PAGE_SIZES, tlb_designs
 from poisonsim.translation.lru import CHUNK_BYTES, AddressStream, ExactTlb, layout, simulate
 from poisonsim.translation.popularity import population, unrefilled
 from poisonsim.translation.tlb import EXCLUSIVE, Demand, lasting_time
@@ -230,39 +228,10 @@ def test_classes_touch_as_the_product_form(access: Any, size: str) -> None:
 # ---------------------------------------------------------------- model against simulation
 
 
-def designs() -> dict[str, str]:
-    """One CPU, or reading of one, for each pair of levels in the catalogue, by the names of all that have it."""
-    found: dict[Any, list[str]] = {}
-    for name in cpu_names():
-        text = (resources.files("poisonsim.catalog") / "cpus" / f"{name}.toml").read_text(encoding="utf-8")
-        readings = tomllib.loads(text).get("reading", [])
-        options = [f"{name}:{one['name']}={other}" for one in readings for other in one["others"]]
-        for each in (name, *options):
-            cpu = load_cpu(each)
-            found.setdefault((cpu.l1, cpu.l2), []).append(each)
-    return {" ".join(names): names[0] for names in found.values()}
-
-
-# The hardest cells of the grid: few ways, arrays that share sizes, pieces in the first level, many sizes at once.
-HARDEST = (
-    ("zipf 1.2 over 1G", "4K", 64),
-    ("hot-cold over 1G", "4K", 64),
-    ("zipf 0.99 over 4K", "2M", 64),
-    ("zipf 1.2 over 1G", "2M + 4K", 512),
-)
-
-
-@pytest.mark.parametrize("cpu", designs().values())
+@pytest.mark.parametrize("cpu", tlb_designs())
 def test_model_is_within_two_percent_of_the_simulation(cpu: str) -> None:
     """Seeds are fixed, so that only a change alarms; 2 % and three standard errors, each from four layouts."""
-    cells = [
-        cell
-        for pattern, split, n_split in HARDEST
-        for cell in agreement_grid(
-            [cpu], seed=11, patterns=[pattern], splits=[split], regions=[n_split], n_places=4, most_places=4,
-            n_warm=150_000, n_counted=100_000,
-        )
-    ]  # fmt: skip
+    cells = hardest_cells(cpu, seed=11)
     [row] = by_cpu(cells)
     print(f"{cpu}: worst {row.worst:.2%}, median {row.median:.2%} of {row.n_cells}")
     assert row.n_cells == len(HARDEST)
@@ -305,7 +274,7 @@ def one_to_all(n: np.ndarray, n_2m: int) -> np.ndarray:
 
 
 def test_every_cpu_of_the_catalogue_is_on_the_grid() -> None:
-    names = " ".join(designs()).split()
+    names = [name for names in tlb_designs().values() for name in names]
     assert set(cpu_names()) < set(names) and "zen4:l2_1g=exclusive" in names
 
 

@@ -28,7 +28,7 @@ def occupancy(boxes: int, balls: int) -> tuple[float, float]:
     Examples:
         >>> mean, variance = occupancy(1024, 100)
         >>> round(mean, 4), round(variance, 3)
-        (95.3166, 4.164)
+        (95.3166, 4.118)
     """
     one = math.exp(balls * math.log1p(-1 / boxes))
     two = math.exp(balls * math.log1p(-2 / boxes))

@@ -18,14 +18,14 @@ def self_check(
     Args:
         seed: Of every run and simulation.
         runs: Runs of each kind whose intervals are looked at.
-        full: Every CPU of the catalogue beside the exact simulation, on the whole grid.
+        full: The whole grid beside the exact simulation, and every setting of intervals.
         progress: Called with what is checked next.
     """
     say = progress or (lambda _: None)
     say("runs against closed forms")
     found = [closed_forms(seed)]
     say(f"coverage of intervals, {runs:,} runs of each kind")
-    found.append(coverage(runs, seed=seed))
+    found.append(coverage(runs, seed=seed, full=full))
     say("TLB model against exact simulation")
     found.append(oracle(seed, full=full))
     return [*found, published_runs(), kernel_counters()]
