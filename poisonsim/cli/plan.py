@@ -48,7 +48,8 @@ def plan_command(
         help="Service level that must hold at the end; repeat for more. No default.",
     ),
     levels: Path = typer.Option(
-        None, "--levels", metavar="FILE.toml", help="File with levels = ['CONDITION', ...], beside any --require. Default: none."
+        None, "--levels", metavar="FILE.toml",
+        help="File with levels = ['CONDITION', ...], beside any --require. Default: none.",
     ),
     policy: list[str] = typer.Option(
         [], "--policy", "-p", metavar="NAME[:PARAM=N]|FILE.py", autocompletion=complete.policies,
