@@ -16,7 +16,7 @@ from numba.core.errors import NumbaError
 from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import NDArray
 
-from poisonsim.engine.codes import G_CHUNK_SHIFT, G_GROUP_SHIFT, G_LUCK, G_REGIONS, NO_ROOM
+from poisonsim.engine.codes import G_CHUNK_SHIFT, G_END_AT_LOSS, G_GROUP_SHIFT, G_LUCK, G_REGIONS, NO_ROOM
 from poisonsim.engine.counting import count_rows, count_states, states_at
 from poisonsim.engine.events import ALONE_IN_GROUP, grid_and_day, index_events
 from poisonsim.engine.heap import keep_freed_memory
@@ -24,7 +24,8 @@ from poisonsim.engine.kernel import simulate
 from poisonsim.engine.known import answers_for
 from poisonsim.engine.plan import Plan
 from poisonsim.engine.records import N_TRACE, T_EVENT
-from poisonsim.engine.room import FEW_STATES, Found, Kept, Records
+from poisonsim.engine.room import FEW_STATES, N_TALLY_COLUMNS, Found, Kept, Records
+from poisonsim.engine.tallies import simulate_known
 from poisonsim.errors import PolicyError
 from poisonsim.faults.history import History, draw_history
 from poisonsim.faults.streams import Purpose, stream
@@ -172,26 +173,34 @@ def _follow_one(
     timed = np.empty(0, np.bool_) if policy.has_timed_rules or restarts else None
     known = answers_for(told.known, history.start) if trace is None else None
     n_trials, n_columns = len(history.trial), zero_states.shape[1]
+    longest = max(int(np.diff(history.start).max(initial=1)), 1)
     # beside errors: death, timed rules
     most_records = len(history.page) * (1 + restarts)
     most_records += n_trials * (horizon.n_steps + 1 if policy.has_timed_rules else 1)
     most_states = most_records * room if known is None else min(most_records, FEW_STATES * room)
     found = Found.of(most_states + len(zero_states), n_columns, known=known is not None)
     found.states[: len(zero_states)] = zero_states
-    records, kept, fault = Records.of(n_trials, most_records), None, np.zeros(4, np.int64)
-    if known is None:
+    records, fault = Records.of(n_trials, most_records), np.zeros(4, np.int64)
+    steps_per_year = horizon.n_steps / horizon.years
+    if known is not None:
+        n_states, n_records = simulate_known(
+            history.start, history.years, grid, history.fate, history.ar, flags,
+            plan.shifts, plan.guest, bool(geometry[G_END_AT_LOSS] == 1), steps_per_year, horizon.n_steps,
+            history.stratum, zero_states, known, found, records, np.empty((longest + 1, N_TALLY_COLUMNS), np.int64),
+        )  # fmt: skip
+        fault[0] = NO_ROOM if n_states < 0 else 0
+    else:
         kept = Kept.of(
             history.start, geometry, len(plan.shifts), n_columns, ledger=told.has_ledger, timed=policy.timed_rows
         )
-    n_states, n_records = simulate(
-        history.start, history.trial, history.page, history.years, history.born, grid, day, history.fate, history.ar,
-        flags,
-        plan.shifts, told.tables, told.stall_split, plan.guest, geometry,
-        horizon.n_steps / horizon.years, horizon.n_steps,
-        policy.rows, policy.row_start, told.params,
-        compile_decide(policy.decide, tuple(policy.params)), told.steps_down,
-        history.stratum, zero_states, known, timed, trace, found, records, kept, fault,
-    )  # fmt: skip
+        n_states, n_records = simulate(
+            history.start, history.trial, history.page, history.years, history.born, grid, day, history.fate,
+            history.ar, flags,
+            plan.shifts, told.tables, told.stall_split, plan.guest, geometry, steps_per_year, horizon.n_steps,
+            policy.rows, policy.row_start, told.params,
+            compile_decide(policy.decide, tuple(policy.params)), told.steps_down,
+            history.stratum, zero_states, timed, trace, found, records, kept, fault,
+        )  # fmt: skip
     if fault[0] == NO_ROOM:
         return _follow_one(plan, policy, indexed, index, trace, 4 * room)
     if fault[0]:

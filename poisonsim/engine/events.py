@@ -60,18 +60,18 @@ def index_events(
     keys_per_event = _PER_GROUP + int(chunk_shift != shift[0]) + len(others)
     size = 1 << bits_for(keys_per_event * longest)
     table = (np.empty(size, np.int64), np.full(size, -1, np.int32), np.empty(size, np.int32))
-    previous, region_stamp = np.empty(longest, np.int32), np.full(n_regions, -1, np.int32)
+    previous, regions = np.empty(longest, np.int32), np.full((2, n_regions), -1, np.int32)
     flags = np.empty(len(page), np.uint8)
     _fill_in(
         start, page, corrected, shift, chunk_shift, group_shift, others if len(others) else None, table, previous,
-        region_stamp, flags,
+        regions, flags,
     )  # fmt: skip
     return flags
 
 
 @bare
 def _fill_in(
-    start, page, corrected, shift, chunk_shift, group_shift, others, table, previous, region_stamp, flags
+    start, page, corrected, shift, chunk_shift, group_shift, others, table, previous, regions, flags
 ):  # fmt: skip
     """Fills in `flags`.
 
@@ -79,9 +79,11 @@ def _fill_in(
         others: int64[n], levels between region and base page whose leaves are no groups; None where there are none.
         table: Keys and stamps of a table; and of a group its last new base page, as an event of this trial.
         previous: int32[longest trial], the new base page of the same group before that.
-        region_stamp: int32[n_regions], the last trial that hit a region; -1 at first.
+        regions: int32[2, n_regions], all -1: twice the last trial that hits a region, and 1 more if it does so again;
+            and that trial, once the first of its poisons there has its flags.
     """
     keys, stamps, latest = table
+    hit, region_stamp = regions[0], regions[1]
     base, region_shift, chunks_apart = len(shift) - 1, shift[0], chunk_shift != shift[0]
     group_level = base  # leaves of the size of a group, if there are any
     for level in range(1, base):
@@ -90,14 +92,29 @@ def _fill_in(
     keys_per_event = _PER_GROUP + np.int64(chunks_apart)
     if others is not None:
         keys_per_event += len(others)
+    n_regions = len(hit)
+    region_mask = (np.int64(1) << bits_for(n_regions)) - 1  # changes nothing, but says that no region is below 0
+    # poison alone in its region is so in its group; where regions are many, that is worth asking first
+    asks_regions = not chunks_apart and group_shift <= region_shift
+    alone = np.uint8(FIRST_IN_GROUP | ALONE_IN_GROUP | FIRST_IN_CHUNK)
     for t in range(len(start) - 1):
-        first = start[t]
-        mask = (np.int64(1) << bits_for(keys_per_event * (start[t + 1] - first))) - 1
-        for e in range(first, start[t + 1]):
+        first, last = start[t], start[t + 1]
+        once = np.int32(2 * t)
+        few = asks_regions and 8 * (last - first) <= n_regions
+        if few:
+            for e in range(first, last):
+                region = (page[e] >> region_shift) & region_mask
+                hit[region] = once + np.int32(hit[region] >= once)
+        mask = (np.int64(1) << bits_for(keys_per_event * (last - first))) - 1
+        for e in range(first, last):
             if corrected[e]:
                 flags[e] = CORRECTED | (base + 1)
                 continue
             here = page[e]
+            region = (here >> region_shift) & region_mask
+            if few and hit[region] == once:  # nothing needs to be looked up
+                flags[e] = alone
+                continue
             key = ((here >> group_shift) << 4) | KEY_GROUP
             i = slot_of(keys, stamps, mask, key, t)
             flag = 0
@@ -127,8 +144,8 @@ def _fill_in(
                     for above in others:
                         if claim(keys, stamps, mask, ((here >> shift[above]) << 4) | above, t):
                             level = min(level, above)
-                if region_stamp[here >> region_shift] != t:
-                    region_stamp[here >> region_shift] = t
+                if region_stamp[region] != t:
+                    region_stamp[region] = t
                     level = 0
                     if not chunks_apart:
                         flag |= FIRST_IN_CHUNK

@@ -14,12 +14,10 @@ from poisonsim.engine.acting import V_STAMP, V_TRIAL
 from poisonsim.engine.codes import G_END_AT_LOSS, G_GROUP_SHIFT, NO_ROOM
 from poisonsim.engine.deliver import deliver
 from poisonsim.engine.events import CORRECTED, LEVEL_BITS
-from poisonsim.engine.guest import years_to_death
 from poisonsim.engine.hashing import bits_for
 from poisonsim.engine.records import note, record, record_rarely
 from poisonsim.engine.room import FEWEST_SLOTS
 from poisonsim.engine.state import DIRECT_MAP_PAGES, ERRORS, REGIONS_HIT, STALL_NS, VM_LOST, WORST_STALL_NS
-from poisonsim.engine.tallies import tallied, tallied_rarely
 from poisonsim.engine.timed import DIES_AT, MOVED_AT, pass_time
 
 
@@ -28,7 +26,7 @@ def simulate(
     start, trial, page, years, born, grid, day, fate, ar, flags,
     shift, tables, stall_split, guest, geometry, steps_per_year, last_step,
     rows, row_start, params, decide, step_down,
-    stratum, zero_states, known, timed, trace, found, records, kept, fault,
+    stratum, zero_states, timed, trace, found, records, kept, fault,
 ):  # fmt: skip
     """Runs every trial through one policy.
 
@@ -48,15 +46,13 @@ def simulate(
         step_down: int64[n_levels], level to which SPLIT leads, for `decide`.
         stratum: int64[n_trials], the row of `zero_states` that each trial starts from.
         zero_states: int64[n_strata, n_columns], the state before any error, by stratum.
-        known: A `KnownAnswers` of a policy whose every answer is known beforehand, which takes no walk and no rules;
-            else None. The compiler leaves out what the one or the other would take.
         timed: None if the policy has no timed rules and a lost VM is not restarted; the compiler then leaves out what
             they would take.
         trace: int64[n, N_TRACE + n_columns], filled with a row for each event and each timed rule that acts, in order:
             event (-1 for rules), day, the acts as digits to the base 256 (16 times the act, plus the level it splits
             to), leaf level found (`RESTARTED` where a lost VM is), nanoseconds at which the guest dies of what it has
             lost (-1 never), and the state. None where nobody asks; the compiler then leaves out what it would take.
-        found, records, kept: Room for states, records, and what is known of a VM; `kept` is None if all answers are.
+        found, records, kept: Room for states, records, and what is known of a VM.
         fault: int64[4], filled with a report if the kernel gives up: 1, the trial, what decide answered and at which
             leaf level; or `NO_ROOM`.
 
@@ -75,17 +71,13 @@ def simulate(
     record_start, record_grid, record_state = records
     n_records = 0
     n_traced = 0
-    if known is not None:
-        adds_low, adds_high, dies_by_flag, loses_by_flag = known.low, known.high, known.p_dies, known.loses
-        p_dies, deaths_per_year = guest.p_dies, guest.deaths_per_year
-    if kept is not None:
-        s, v, regions, ledgers, touched, moved_at, poisons, gone, keys, stamps, values = kept.vm
-        counters, asked, ages, clock, marks = kept.now
-        has_ledger = len(ledgers) > 0
-        keys_per_event = n_levels - 2 + 2 * has_ledger
-        alone_from = n_levels  # leaves from this level down lie within one group of the direct map
-        while alone_from > 0 and shift[alone_from - 1] <= geometry[G_GROUP_SHIFT]:
-            alone_from -= 1
+    s, v, regions, ledgers, touched, moved_at, poisons, gone, keys, stamps, values = kept.vm
+    counters, asked, ages, clock, marks = kept.now
+    has_ledger = len(ledgers) > 0
+    keys_per_event = n_levels - 2 + 2 * has_ledger
+    alone_from = n_levels  # leaves from this level down lie within one group of the direct map
+    while alone_from > 0 and shift[alone_from - 1] <= geometry[G_GROUP_SHIFT]:
+        alone_from -= 1
 
     for t in range(n_trials):
         record_start[t] = n_records
@@ -95,24 +87,18 @@ def simulate(
         regions_hit = 0
         errors = 0
         stop = last
-        if known is not None:
-            low, high, lost = np.int64(0), np.int64(0), False
-            if n_states + last - first + 1 > len(states):  # as many as there may be of events, and one of a death
-                fault[0] = NO_ROOM
-                return n_strata, 0
-        if kept is not None:
-            for k in range(len(s)):
-                s[k] = zero_states[stratum[t], k]
-            salt = stratum[t] * np.int64(3202034522624059733)
-            mask = (np.int64(1) << bits_for(keys_per_event * (last - first))) - 1
-            stamp = v[V_STAMP] + 1
-            v[:] = 0
-            v[V_STAMP] = stamp
-            v[V_TRIAL] = trial[t]
-            vm_moved_at = -1.0  # years
-            today = np.int64(0)
-            asked[:] = False
-            direct_map_pages = np.int64(0)
+        for k in range(len(s)):
+            s[k] = zero_states[stratum[t], k]
+        salt = stratum[t] * np.int64(3202034522624059733)
+        mask = (np.int64(1) << bits_for(keys_per_event * (last - first))) - 1
+        stamp = v[V_STAMP] + 1
+        v[:] = 0
+        v[V_STAMP] = stamp
+        v[V_TRIAL] = trial[t]
+        vm_moved_at = -1.0  # years
+        today = np.int64(0)
+        asked[:] = False
+        direct_map_pages = np.int64(0)
         if timed is not None:
             stop = last + 1
         for e in range(first, stop):
@@ -137,41 +123,29 @@ def simulate(
                     break
                 today = np.int64(day[e])
             flag = flags[e]
-            if known is not None:
-                errors += 1
-                news = True
-                low += adds_low[flag]
-                high += adds_high[flag]
-                if fate[e] < dies_by_flag[flag] and not lost:
-                    level = loses_by_flag[flag]
-                    wait = years_to_death(
-                        fate[e], p_dies[level], ar[e], np.int64(1) << shift[level], deaths_per_year[level]
-                    )
-                    dies_at = min(dies_at, years[e] + wait)
-            if kept is not None:
-                before_ns = s[STALL_NS]
-                corrected = flag & CORRECTED > 0
-                errors += not corrected
-                regions_hit += flag & LEVEL_BITS == 0
-                acts, found_level, more, direct_map_pages, dies_at, vm_moved_at = deliver(
-                    e, first, flag, (page, years, born, day, fate, ar, poisons, gone),
-                    (s, v, regions, ledgers, touched, moved_at), (keys, stamps, values, mask), has_ledger, alone_from,
-                    (shift, tables, stall_split, guest, geometry), (rows, row_start, params, step_down, counters),
-                    decide, direct_map_pages, dies_at, vm_moved_at, fault,
+            before_ns = s[STALL_NS]
+            corrected = flag & CORRECTED > 0
+            errors += not corrected
+            regions_hit += flag & LEVEL_BITS == 0
+            acts, found_level, more, direct_map_pages, dies_at, vm_moved_at = deliver(
+                e, first, flag, (page, years, born, day, fate, ar, poisons, gone),
+                (s, v, regions, ledgers, touched, moved_at), (keys, stamps, values, mask), has_ledger, alone_from,
+                (shift, tables, stall_split, guest, geometry), (rows, row_start, params, step_down, counters),
+                decide, direct_map_pages, dies_at, vm_moved_at, fault,
+            )  # fmt: skip
+            if fault[0] != 0:
+                fault[1] = t
+                return n_strata, 0
+            news |= more or not corrected
+            s[WORST_STALL_NS] = max(s[WORST_STALL_NS], s[STALL_NS] - before_ns)
+            lost = s[VM_LOST] == 1
+            if timed is not None and (news or not corrected):
+                asked[:] = False
+            if trace is not None:
+                n_traced = note(
+                    trace, n_traced, e, day[e], acts, found_level, dies_at, s, errors, regions_hit,
+                    direct_map_pages,
                 )  # fmt: skip
-                if fault[0] != 0:
-                    fault[1] = t
-                    return n_strata, 0
-                news |= more or not corrected
-                s[WORST_STALL_NS] = max(s[WORST_STALL_NS], s[STALL_NS] - before_ns)
-                lost = s[VM_LOST] == 1
-                if timed is not None and (news or not corrected):
-                    asked[:] = False
-                if trace is not None:
-                    n_traced = note(
-                        trace, n_traced, e, day[e], acts, found_level, dies_at, s, errors, regions_hit,
-                        direct_map_pages,
-                    )  # fmt: skip
 
             # the guest may die at once, or before anything else happens
             death_step = last_step + 1
@@ -181,8 +155,7 @@ def simulate(
                 death_step = np.int64(min(np.ceil(dies_at * steps_per_year), last_step + 1.0))
                 if death_step <= grid[e]:
                     lost = True
-                    if kept is not None:
-                        s[VM_LOST] = 1
+                    s[VM_LOST] = 1
                     death_step = last_step + 1
             dies_next = death_step <= last_step
             ends = ends_at_loss and (lost or dies_next)
@@ -191,35 +164,22 @@ def simulate(
             if not news or (n_timed == 0 and e + 1 < last and grid[e + 1] == grid[e] and not ends):
                 continue
             news = False
-            if known is not None:
-                n_states, index_mask, n_records = tallied(
-                    known, low, high, errors, lost, stratum[t], np.int64(grid[e]), record_start[t], zero_states, states,
-                    hashes, index, index_mask, n_states, record_grid, record_state, n_records,
-                )  # fmt: skip
-            if kept is not None:
-                s[ERRORS] = errors
-                s[REGIONS_HIT] = regions_hit
-                s[DIRECT_MAP_PAGES] = direct_map_pages
-                n_states, index_mask, n_records = record(
-                    s, salt, np.int64(grid[e]), record_start[t], states, hashes, index, index_mask, n_states, n_strata,
-                    record_grid, record_state, n_records,
-                )  # fmt: skip
+            s[ERRORS] = errors
+            s[REGIONS_HIT] = regions_hit
+            s[DIRECT_MAP_PAGES] = direct_map_pages
+            n_states, index_mask, n_records = record(
+                s, salt, np.int64(grid[e]), record_start[t], states, hashes, index, index_mask, n_states, n_strata,
+                record_grid, record_state, n_records,
+            )  # fmt: skip
             if dies_next:
                 lost = news = True
-                if kept is not None:
-                    s[VM_LOST] = 1
+                s[VM_LOST] = 1
                 if ends or e + 1 == last or death_step < grid[e + 1]:
                     news = False
-                    if known is not None:
-                        n_states, index_mask, n_records = tallied_rarely(
-                            known, low, high, errors, lost, stratum[t], death_step, record_start[t], zero_states,
-                            states, hashes, index, index_mask, n_states, record_grid, record_state, n_records,
-                        )  # fmt: skip
-                    if kept is not None:
-                        n_states, index_mask, n_records = record_rarely(
-                            s, salt, death_step, record_start[t], states, hashes, index, index_mask, n_states, n_strata,
-                            record_grid, record_state, n_records,
-                        )  # fmt: skip
+                    n_states, index_mask, n_records = record_rarely(
+                        s, salt, death_step, record_start[t], states, hashes, index, index_mask, n_states, n_strata,
+                        record_grid, record_state, n_records,
+                    )  # fmt: skip
             if ends:
                 break
     record_start[n_trials] = n_records

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from poisonsim.engine.acting import L_LEAVES, N_REGION_COLUMNS, N_VM_NUMBERS, V_STAMP
 from poisonsim.engine.codes import G_REGIONS
 from poisonsim.engine.hashing import bits_for
-from poisonsim.engine.tallies import N_TALLY_COLUMNS
 from poisonsim.engine.timed import N_CLOCK, looks_at_age
 
 I32 = NDArray[np.int32]
@@ -19,6 +18,8 @@ I64 = NDArray[np.int64]
 FEWEST_SLOTS = 1 << 12
 """Slots of an index of states while there are few."""
 
+N_TALLY_COLUMNS = 4
+"""What is kept of a state beside it, where all answers are known: see `tallies`."""
 
 FEW_STATES = 1 << 16
 """More states than a block has as a rule where all answers are known; room for one per record is slow to get."""

@@ -134,7 +134,10 @@ class FieldModel(FieldRates):
         start = np.concatenate(([0], np.cumsum(count)))
         host = np.repeat(of_class, count)
         shapes = np.array([c.shape for c in self.classes])
-        years = self.scenario.horizon.years * rng.random(len(host)) ** (1 / shapes)[host]
+        years = rng.random(len(host))
+        if (shapes != 1).any():  # powers are slow
+            years **= (1 / shapes)[host]
+        years *= self.scenario.horizon.years
         u = rng.random(len(host))
         spoils = u < self.p_many[host] if many is None else chosen(u, start, many)
         kind = np.empty(len(host), np.int64)

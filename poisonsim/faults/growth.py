@@ -209,8 +209,11 @@ def find_lines(
         event_start int64[n_trials + 1]; page int64, years float64, born float64, ar uint8, mode uint8 [n_events], in
         time order within each trial.
     """
-    found_years, found_ar = law.found_years, law.found_ar
-    last_entry = len(found_years) - 2
+    last_entry = len(law.found_years) - 2
+    found = np.empty((last_entry + 1, 4))  # side by side, so that one look brings all: years, AR, and by how much each
+    for i in range(last_entry + 1):  # differs from the next entry's
+        found[i, 0], found[i, 1] = law.found_years[i], law.found_years[i + 1] - law.found_years[i]
+        found[i, 2], found[i, 3] = law.found_ar[i], law.found_ar[i + 1] - law.found_ar[i]
     event_start = np.zeros(len(start), np.int64)
     first, strike_years, n_lines, first_unfound, until = strikes
     page = np.empty(len(bits), np.int64)
@@ -240,39 +243,37 @@ def find_lines(
                     drawn += 1
                     entry = np.int64(min(unfound * PER_UNIT, last_entry))
                     part = min(unfound * PER_UNIT - entry, 1.0)
-                    moment = strike + found_years[entry] + part * (found_years[entry + 1] - found_years[entry])
+                    moment = strike + found[entry, 0] + part * found[entry, 1]
                     here = page_of(encoder, reach, where, page_shift)
                     page[n] = here  # given up again by the next one, if it does not count
                     when[n] = moment
                     born[n] = since
-                    ar[n] = chance < 65536 * (found_ar[entry] + part * (found_ar[entry + 1] - found_ar[entry]))
+                    ar[n] = chance < 65536 * (found[entry, 2] + part * found[entry, 3])
                     mode_of[n] = mode
                     n += (here < vm_pages) & (moment <= last_moment)
                 if begin < run < n and when[run] < when[run - 1]:  # strikes overlap
-                    low = begin + np.searchsorted(when[begin:run], when[run], side="right")
-                    order = merged(when, low, run, n)
-                    page[low:n] = page[order]
-                    when[low:n] = when[order]
-                    born[low:n] = born[order]
-                    ar[low:n] = ar[order]
-                    mode_of[low:n] = mode_of[order]
+                    merge(begin, run, n, when, page, born, ar, mode_of)
         event_start[t + 1] = n
     return event_start, page[:n], when[:n], born[:n], ar[:n], mode_of[:n]
 
 
 @compiled
-def merged(when: Any, low: int, run: int, end: int) -> Any:
-    """Order of the times from `low` to `end`, which ascend up to `run` and from there on: int64[end - low]."""
-    order = np.empty(end - low, np.int64)
-    i, j = low, run
-    for k in range(len(order)):
-        if j == end or (i < run and when[i] <= when[j]):
-            order[k] = i
-            i += 1
+def merge(begin: int, run: int, end: int, when: Any, page: Any, born: Any, ar: Any, mode_of: Any) -> None:
+    """Puts the events from `run` to `end` among those from `begin` on, in place; both ascend in time.
+
+    Of the same time, the earlier ones stay first.
+    """
+    late = when[run:end].copy(), page[run:end].copy(), born[run:end].copy(), ar[run:end].copy(), mode_of[run:end].copy()
+    i, j = run - 1, end - run - 1
+    for k in range(end - 1, begin - 1, -1):
+        if j < 0:
+            break
+        if i >= begin and when[i] > late[0][j]:
+            when[k], page[k], born[k], ar[k], mode_of[k] = when[i], page[i], born[i], ar[i], mode_of[i]
+            i -= 1
         else:
-            order[k] = j
-            j += 1
-    return order
+            when[k], page[k], born[k], ar[k], mode_of[k] = late[0][j], late[1][j], late[2][j], late[3][j], late[4][j]
+            j -= 1
 
 
 @compiled

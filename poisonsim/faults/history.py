@@ -165,14 +165,19 @@ def sorted_times(gaps: Any, start: Any, horizon_years: float, exponent: float) -
     """
     years = np.empty(start[-1])
     for t in range(len(start) - 1):
+        first, last = start[t], start[t + 1]
         total = 0.0
-        for e in range(start[t], start[t + 1]):
+        for e in range(first, last):
             total += gaps[e + t]
             years[e] = total
-        total += gaps[start[t + 1] + t]
-        for e in range(start[t], start[t + 1]):
-            u = years[e] / total
-            years[e] = horizon_years * (u if exponent == 1.0 else u**exponent)
+        total += gaps[last + t]
+        if exponent == 1.0:  # apart, and divided without asking for zeros each time, so that it is done four at a time
+            of_trial = years[first:last]
+            for k in range(len(of_trial)):
+                of_trial[k] = horizon_years * np.divide(of_trial[k], total)
+        else:
+            for e in range(first, last):
+                years[e] = horizon_years * (years[e] / total) ** exponent
     return years
 
 

@@ -12,7 +12,7 @@ import poisonsim as ps
 from poisonsim.faults.address_map import Coordinates, load_address_map
 from poisonsim.faults.field import Events, FieldModel, Incidents, detection_of
 from poisonsim.faults.geometry import load_dimm
-from poisonsim.faults.growth import F_MANY, N_FAULT_COLUMNS, draw_strikes
+from poisonsim.faults.growth import F_MANY, N_FAULT_COLUMNS, draw_strikes, merge
 from poisonsim.faults.host import HostMemory
 from poisonsim.faults.laws import LinesLaw
 from poisonsim.faults.tables import MODES
@@ -241,3 +241,20 @@ def test_all_lines_may_go_bad_where_a_law_says_so() -> None:
     events = model.draw_events(rng(1), Incidents(np.array([0, 1]), np.zeros(1), fault, np.zeros(1, np.int64)))
     assert 150_000 < len(events.page) <= 210_000
     assert (np.diff(events.years) >= 0).all()
+
+
+@pytest.mark.parametrize("n_late", [1, 4, 30])
+def test_strikes_that_overlap_are_merged_as_a_stable_sort_does(n_late: int) -> None:
+    """What lies before the merged part stays; of the same time, the earlier strike comes first."""
+    begin, run, end = 3, 23, 23 + n_late
+    draw = rng(n_late)
+    when = draw.integers(12, size=end).astype(float)  # with many ties
+    when[begin:run].sort()
+    when[run:].sort()
+    columns = when, np.arange(end), draw.random(end), draw.integers(2, size=end).astype(np.uint8)
+    columns = (*columns, np.arange(end).astype(np.uint8))
+    order = np.concatenate((np.arange(begin), begin + np.argsort(when[begin:], kind="stable")))
+    expected = [column[order] for column in columns]
+    merge(begin, run, end, *columns)
+    for column, right in zip(columns, expected, strict=True):
+        np.testing.assert_array_equal(column, right)
