@@ -103,7 +103,7 @@ def _read_layers(name_or_path: str | Path) -> tuple[list[_Layer], list[str]]:
     elif Path(text).is_dir():
         raise ScenarioError(f"{text}: is a directory; name a TOML file in it")
     else:
-        raise ScenarioError(f"{catalog.unknown_name('scenarios', text)}; a file works too: ./{text}.toml")
+        raise ScenarioError(f"{catalog.unknown_name('scenarios', text)}; a file works too: ./{Path(text).stem}.toml")
 
     layers: list[_Layer] = []
     problems: list[str] = []

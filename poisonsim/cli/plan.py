@@ -159,10 +159,12 @@ def _print_plan(found: CapacityPlan, name: str) -> None:
     used = [i for i in range(len(header)) if i == 0 or any(row[i] != "-" for row in rows)]
     print_table([header[i] for i in used], [[row[i] for i in used] for row in rows], right=sum(i < 3 for i in used))
     fewest, most = (pick(row.measured.trials for row in found.rows) for pick in (min, max))
+    trials = f"{fewest:,}{'' if fewest == most else f' to {most:,}'} trials"
+    tried = f"{_several(found.n_choices, 'choice')} measured in {_several(found.n_runs, 'run')}"
     _say(
-        f"cheapest first, with 95 % intervals, at the end of {horizon.years:g} years of a "
-        f"{format_bytes(vm.memory_bytes)} VM; {found.n_choices} choices measured in {found.n_runs} runs, those above "
-        f"from {fewest:,}{'' if fewest == most else f' to {most:,}'} trials, seed {found.seed}"
+        "those that meet all levels, then undecided ones, then others; each cheapest first, near ties by slowdown. "
+        f"With 95 % intervals, at the end of {horizon.years:g} years of a {format_bytes(vm.memory_bytes)} VM; {tried}, "
+        f"those above from {trials}, seed {found.seed}"
     )
     for policy, reason in found.left_out.items():
         _say(f"left out: {policy}: {reason}")
@@ -173,6 +175,10 @@ def _print_plan(found: CapacityPlan, name: str) -> None:
         for line in flip_lines(found.flips):
             _say(line)
         _say(bounds_of_flips(found))
+
+
+def _several(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _say(text: str) -> None:

@@ -88,7 +88,7 @@ class Life:
         if not self.steps:
             yield f"trial {self.trial:,} under {self.policy}: no error in its whole life"
             return
-        yield f"trial {self.trial:,} under {self.policy}: {len(self.steps)} steps"
+        yield f"trial {self.trial:,} under {self.policy}: {len(self.steps)} step{'' if len(self.steps) == 1 else 's'}"
         for step in self.steps:
             place = "" if step.page is None else f" in page {step.page:#x} of region {step.region:,}"
             leaf = f" ({step.leaf} leaf)" if step.leaf else " (not mapped)" if step.page is not None else ""

@@ -99,13 +99,15 @@ def spans(estimate: Estimate, value: float) -> bool:
 
 
 def times_text(ratio: Estimate, *, less: str = "less", more: str = "more") -> str:
-    """A ratio as so many times less or more, with the half-width of its interval.
+    """A ratio as so many times less or more, with the half-width of its interval, or where that is wide its lower end.
 
     Examples:
         >>> times_text(Estimate(256.5, 256.5, 256.5, "1")), times_text(Estimate(0.2, 0.25, 0.3, "1"))
         ('256 ± 0 times more', '4.00 ± 0.83 times less')
         >>> times_text(Estimate(-0.1, 0.01, 0.2, "1"))
         'at least 5.00 times less'
+        >>> times_text(Estimate(0.00125, 0.0025, 0.1, "1"))
+        'at least 10.00 times less'
     """
     near, best, far, word = ratio.low, ratio.best, ratio.high, more
     if best < 1:
@@ -113,6 +115,8 @@ def times_text(ratio: Estimate, *, less: str = "less", more: str = "more") -> st
             return f"at least {_places(1 / far)} times {less}"
         near, best, far, word = 1 / far, 1 / best, 1 / near, less
     half = (far - near) / 2
+    if half > best / 2 and near > 1:
+        return f"at least {_places(near)} times {word}"
     return f"{_places(best)} ± {half:,.{0 if best >= 100 else 2}f} times {word}"
 
 

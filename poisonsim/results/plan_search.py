@@ -150,7 +150,7 @@ class Search:
             due = [family for family in wanted if max(n for _, n in wanted[family]) == fewest]
             if fewest > self.effort.trials[0]:
                 bar = self._bar()
-                for family in [family for family in due if self._too_dear(family, wanted[family], bar)]:
+                for family in [family for family in due if self._too_dear(family, bar)]:
                     due.remove(family)
                     self._advance(family, steps, wanted, ())
             requests = [request for family in due for request in wanted[family]]
@@ -184,9 +184,9 @@ class Search:
         lowest = min(cheapest.values(), default=inf)
         return min((cost for cost in cheapest.values() if cost > lowest + self.effort.tie_bytes), default=inf)
 
-    def _too_dear(self, family: Family, requests: Sequence[Request], bar: float) -> bool:
-        """Whether a family costs more than two other policies that meet the levels, whatever more trials would tell."""
-        known = [self.points[choice].cost.low for choice, _ in requests if choice in self.points]
+    def _too_dear(self, family: Family, bar: float) -> bool:
+        """Whether a family costs more than two other policies that meet the levels, with any number of spares tried."""
+        known = [measured.cost.low for choice, measured in self.points.items() if choice.family == family]
         return bool(known) and min(known) > bar
 
 
@@ -239,6 +239,9 @@ def _steps(search: Search, family: Family, guess: int | None) -> Steps:
         one.scanned = True
         low = max((s for s in one.tried() if s < high), default=0)
     yield from one.settled(high, range(len(search.levels)))
+    affordable = yield from one.most_affordable(high, [i for i in range(len(search.levels)) if i not in wanting])
+    if affordable is not None:
+        return one.result(affordable)
     fewer_open = one.standing(low, wanting) == OPEN
     return replace(one.result(high), fewer_open=fewer_open and one.standing(high, range(len(search.levels))) == MET)
 
@@ -271,6 +274,28 @@ class _OneFamily:
         if every:
             got = yield [(Choice(self.family, spares), trials) for spares in every]
             self.known |= dict(zip(every, got, strict=False))
+
+    def most_affordable(self, high: int, others: Sequence[int]) -> Generator[
+        list[Request], tuple[Measured, ...], int | None
+    ]:  # fmt: skip
+        """The most spares with which no level clearly fails, where as many as are clearly enough fail another level.
+
+        Args:
+            high: Spares that are clearly enough for the levels that spares help.
+            others: Levels that hold without spares; more spares can only make them fail.
+        """
+        failing = [i for i, standing in enumerate(self.standings(high)) if i in others and standing == FAILED]
+        if not failing:
+            return None
+        low = 0
+        while high - low > 1:
+            middle = (low + high) // 2
+            if (yield from self.settled(middle, failing)) is None:
+                return None
+            low, high = (low, middle) if self.standing(middle, failing) == FAILED else (middle, high)
+        every = range(len(self.search.levels))
+        yield from self.settled(low, every)
+        return low if self.standing(low, every) != FAILED else None
 
     def tried(self) -> list[int]:
         """Numbers of spares that are known, ascending."""

@@ -50,7 +50,14 @@ def answer(found: CapacityPlan) -> str:
         return _none(found, all_levels)
     cost = best.measured.cost
     share = in_percent(_over(cost, found.scenario.vm.memory_bytes))
-    text = f"cheapest that meets {all_levels}: {choice_words(best)}, at {in_bytes(cost)} of host memory ({share})"
+    status = best.status.partition(",")[0]
+    text = (
+        f"cheapest that meets {all_levels}: {choice_words(best)}{'' if status == 'mainline' else f', {status}'}, at "
+        f"{in_bytes(cost)} of host memory ({share})"
+    )
+    n_open = sum(row.standing == OPEN and row.measured.cost.best < cost.best for row in found.rows)
+    if n_open:
+        text += f"; {n_open} cheaper {'one is' if n_open == 1 else 'ones are'} undecided"
     if found.alike:
         tie = in_bytes(_exactly(tie_bytes(found.scenario)))
         text += f"; as cheap to within {tie}: {', '.join(choice_words(row) for row in found.alike)}"

@@ -118,8 +118,8 @@ def tlb_designs() -> dict[str, tuple[str, ...]]:
     """Every pair of TLB levels in the catalogue, by one CPU that has it, with all CPUs and readings that do.
 
     Examples:
-        >>> tlb_designs()["ice-lake-sp"], "zen4:l2_1g=exclusive" in tlb_designs()
-        (('ice-lake-sp',), True)
+        >>> tlb_designs()["emerald-rapids"], "zen4:l2_1g=exclusive" in tlb_designs()
+        (('emerald-rapids', 'ice-lake-sp', 'sapphire-rapids'), True)
     """
     found: dict[object, list[str]] = {}
     for name in cpu_names():

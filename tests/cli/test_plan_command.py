@@ -48,8 +48,8 @@ def test_the_answer_comes_first(cli: Cli) -> None:
     assert (
         head
         == """\
-seed-1t-distinct: cheapest that meets all 2 levels: hgm2m (HVO kept), at 2.769 MiB of host memory (0.00 %); runner-up:
-  hgm4k (HVO kept), 408.2 MiB more on the same errors
+seed-1t-distinct: cheapest that meets all 2 levels: hgm2m (HVO kept), patches, at 2.769 MiB of host memory (0.00 %);
+  runner-up: hgm4k (HVO kept), 408.2 MiB more on the same errors
 
 A  mean(guest_lost_bytes) <= 1MiB
 B  mean(capacity_cost_bytes) <= 3GiB
@@ -58,8 +58,8 @@ policy   HVO   host cost          A            B    status
 hgm2m    kept  2.769 MiB  400 KiB ✓  2.769 MiB ✓   patches
 hgm4k    kept  411.0 MiB  400 KiB ✓  411.0 MiB ✓   patches
 unmap1g  -     100.0 GiB  100 GiB ✗  100.0 GiB ✗  mainline
-cheapest first, with 95 % intervals, at the end of 5 years of a 1 TiB VM; 7 choices measured in 12 runs, those above
-  from 50 trials, seed 1"""
+those that meet all levels, then undecided ones, then others; each cheapest first, near ties by slowdown. With 95 %
+  intervals, at the end of 5 years of a 1 TiB VM; 7 choices measured in 12 runs, those above from 50 trials, seed 1"""
     )
     assert "HVO: off-everywhere: none is known to meet the levels; off-where-split: hgm2m (HVO off where split);" in (
         rest.replace("\n  ", " ")

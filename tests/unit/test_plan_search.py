@@ -49,6 +49,18 @@ def only(search: Search) -> Found:
     return found
 
 
+def test_what_few_trials_leave_open_is_not_called_failed_for_the_cost_of_being_sure() -> None:
+    """Four spares are enough and cheap, but to be sure of it takes 40, which are too dear."""
+    fake = Fake(lambda family, spares: (0.3 if spares < 4 else 0.099 - spares * 1e-3, spares), half=lambda trials: 0.04)
+    found = only(searched(fake))
+    assert (found.choice.spares, found.standing, found.standings) == (20, "open", ("open", "met"))
+
+
+def test_what_fails_for_its_cost_is_called_failed() -> None:
+    found = only(searched(Fake(lambda family, spares: (0.0 if spares >= 30 else 0.5, spares))))
+    assert (found.choice.spares, found.standings) == (30, ("met", "failed"))
+
+
 @pytest.mark.parametrize("least", [0, 1, 2, 5, 17, 20])
 def test_the_least_number_of_spares_is_found_in_few_tests(least: int) -> None:
     fake = Fake(lambda family, spares: (0.0 if spares >= least else 0.5, spares))

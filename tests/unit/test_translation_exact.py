@@ -228,7 +228,10 @@ def test_classes_touch_as_the_product_form(access: Any, size: str) -> None:
 # ---------------------------------------------------------------- model against simulation
 
 
-@pytest.mark.parametrize("cpu", tlb_designs())
+# One design of each make and generation; the page of the self-check, which CI writes again, has them all.
+@pytest.mark.parametrize(
+    "cpu", ["cascade-lake", "emerald-rapids", "neoverse-v1", "zen3", "zen4:l2_1g=exclusive", "zen5"]
+)
 def test_model_is_within_two_percent_of_the_simulation(cpu: str) -> None:
     """Seeds are fixed, so that only a change alarms; 2 % and three standard errors, each from four layouts."""
     cells = hardest_cells(cpu, seed=11)
