@@ -9,21 +9,32 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+_LONGEST = 1500  # characters of a problem
+
 
 class PoisonsimError(Exception):
     """Base of every error that the user, not the program, can mend.
 
     Args:
-        problems: One line per problem, each complete in itself.
+        problems: One line per problem, each complete in itself. Control characters of what it quotes are escaped.
 
     Examples:
         >>> str(PoisonsimError("trials: -1 is not positive"))
         'trials: -1 is not positive'
+        >>> print(PoisonsimError("no policy \x1b[2Jmine"))
+        no policy \\x1b[2Jmine
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        self.problems = tuple(_one_line(each) for each in ([problems] if isinstance(problems, str) else problems))
         super().__init__("\n".join(self.problems))
+
+
+def _one_line(problem: str) -> str:
+    """`problem` without what would break its line or command a terminal, shortened where it quotes an input whole."""
+    if len(problem) > _LONGEST:
+        problem = f"{problem[: _LONGEST // 2]} ... {problem[-_LONGEST // 2 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in problem)
 
 
 class ScenarioError(PoisonsimError):

@@ -210,7 +210,11 @@ def _from_entry_point(point: EntryPoint) -> PolicySource:
 
 
 def _from_file(path: Path, class_name: str) -> PolicySource:
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError:  # a name longer than any file's
+        there = False
+    if not there:
         raise PolicyError(f"policy file {path} does not exist; give a file, or one of: {', '.join(policy_names())}")
     name = path.stem.replace("_", "-")
     module = ModuleType(f"poisonsim_policy_file_{sha256(str(path.resolve()).encode()).hexdigest()[:12]}")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,8 +108,7 @@ def cpu_names() -> tuple[str, ...]:
         >>> "sapphire-rapids" in cpu_names()
         True
     """
-    files = (resources.files("poisonsim.catalog") / "cpus").iterdir()
-    return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
+    return catalog.names("cpus")
 
 
 def tlb_designs() -> dict[str, tuple[str, ...]]:
@@ -123,8 +120,7 @@ def tlb_designs() -> dict[str, tuple[str, ...]]:
     """
     found: dict[object, list[str]] = {}
     for name in cpu_names():
-        text = (resources.files("poisonsim.catalog") / "cpus" / f"{name}.toml").read_text(encoding="utf-8")
-        readings = tomllib.loads(text).get("reading", [])
+        readings = catalog.load("cpus", name).get("reading", [])
         for each in (name, *(f"{name}:{one['name']}={other}" for one in readings for other in one["others"])):
             cpu = load_cpu(each)
             found.setdefault((cpu.l1, cpu.l2), []).append(each)
@@ -144,38 +140,24 @@ def load_cpu(name_or_path: str | Path) -> Cpu:
         >>> load_cpu("zen6")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        poisonsim.errors.ScenarioError: unknown cpu 'zen6'; did you mean zen...?
-          known: cascade-lake, emerald-rapids, granite-rapids, ...
-          a TOML file works too: ./zen6.toml
+        poisonsim.errors.ScenarioError: 'zen6' is not a CPU of the catalogue; known: ...; a TOML file works too: ...
     """
     text, options = catalog.split_options(str(name_or_path))
     if text in cpu_names():
         return _load_shipped(text, options)
     if not text.endswith(".toml"):
-        raise ScenarioError(
-            f"unknown cpu '{text}'{did_you_mean(text, cpu_names())}\n"
-            f"  known: {', '.join(cpu_names())}\n  a TOML file works too: ./{text}.toml"
-        )
-    try:
-        source = Path(text).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ScenarioError(f"cpu file {text}: cannot be read ({reason})") from error
-    return _parse(source, name=Path(text).stem, where=text, options=options)
+        raise ScenarioError(f"{catalog.unknown_name('cpus', text)}; a TOML file works too: ./{text}.toml")
+    tables = catalog.read_toml(Path(text), where=f"cpu file {text}")
+    return _of_tables(tables, name=Path(text).stem, where=text, options=options)
 
 
 @functools.cache
 def _load_shipped(name: str, options: str) -> Cpu:
-    text = (resources.files("poisonsim.catalog") / "cpus" / f"{name}.toml").read_text(encoding="utf-8")
-    return _parse(text, name=name, where=f"{name}.toml", options=options)
+    return _of_tables(catalog.load("cpus", name), name=name, where=f"{name}.toml", options=options)
 
 
-def _parse(text: str, *, name: str, where: str, options: str) -> Cpu:
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ScenarioError(f"{where}: not a TOML file: {error}") from error
-    return parse_cpu(table, name=f"{name}:{options}" if options else name, where=where, options=options)
+def _of_tables(tables: Mapping[str, Any], *, name: str, where: str, options: str) -> Cpu:
+    return parse_cpu(tables, name=f"{name}:{options}" if options else name, where=where, options=options)
 
 
 def parse_cpu(table: Mapping[str, Any], *, name: str, where: str = "cpu", options: str = "") -> Cpu:

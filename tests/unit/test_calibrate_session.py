@@ -307,7 +307,7 @@ def test_too_little_memory_is_said_before_anything_is_mapped(monkeypatch: pytest
 
 
 def test_a_wrong_cpu_is_said_before_anything_is_mapped() -> None:
-    with pytest.raises(ScenarioError, match="unknown cpu 'zen9'"):
+    with pytest.raises(ScenarioError, match="'zen9' is not a CPU of the catalogue"):
         calibrate(cpu="zen9")
 
 

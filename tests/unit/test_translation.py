@@ -667,14 +667,16 @@ def test_bad_cpu_files_list_every_problem(tmp_path: Path) -> None:
         load_cpu(bad)
     assert len(caught.value.problems) == 7
     bad.write_text("arch = \n")
-    with pytest.raises(ScenarioError, match="not a TOML file"):
+    with pytest.raises(ScenarioError, match="line 1, column 8: not TOML"):
         load_cpu(bad)
     bad.write_bytes(b"title = '\xff'")
     with pytest.raises(ScenarioError, match="not UTF-8"):
         load_cpu(bad)
     with pytest.raises(ScenarioError, match="cannot be read"):
         load_cpu(tmp_path / "none.toml")
-    with pytest.raises(ScenarioError, match="unknown cpu 'saphire-rapids'; did you mean sapphire-rapids"):
+    with pytest.raises(
+        ScenarioError, match="'saphire-rapids' is not a CPU of the catalogue; .*; did you mean sapphire-rapids"
+    ):
         load_cpu("saphire-rapids")
 
 
@@ -702,7 +704,7 @@ def test_bad_patterns_say_what_is_allowed(make: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"cpu": "zen9"}, "unknown cpu 'zen9'"),
+        ({"cpu": "zen9"}, "'zen9' is not a CPU of the catalogue"),
         ({"memory_bytes": GIB + 4096}, "memory_bytes: 1073745920 is not a whole number of 1G leaves"),
         ({"memory_bytes": 0}, "memory_bytes: 0"),
         ({"memory_bytes": "1TiB"}, "memory_bytes: '1TiB' is not a whole number of bytes"),
