@@ -1,4 +1,4 @@
-"""Estimates with intervals: exact binomial for probabilities, order statistics for quantiles, 95 % throughout.
+"""Estimates with intervals, 95 % throughout: exact binomial for probabilities, order statistics for quantiles.
 
 The same for trials by stratum, each with its exact weight; one stratum is plain counting.
 """
@@ -93,24 +93,22 @@ class Distribution:
         return len(self.weights) > 1
 
     def mean(self, unit: str = "1") -> Estimate:
-        """The mean with a normal-theory interval, under a condition by the delta method; not below 0 if no value is.
+        """The mean; its interval is the normal one, moved by how skewed the values are. Not below 0 if no value is.
+
+        Hall's monotone transformation ("On the removal of skewness by transformation", 1992), so that a mean that few
+        trials carry is held as often as it should. Under a condition by the delta method.
 
         Examples:
             >>> Distribution.of(np.array([2.0]), np.array([50])).mean()
             Estimate(low=2.0, best=2.0, high=2.0, unit='1')
         """
         if self.trials is not None:
-            mean, half = self._conditional_mean(self.trials)
-        elif self.stratified:
-            mean, half = self._stratified_mean()
+            found = self._conditional_mean(self.trials)
         else:
-            n, counts = self.n_trials, self.counts[:, 0]
-            offset = self.values[0]  # keeps a constant exactly constant
-            mean = float(offset + np.dot(self.values - offset, counts) / n)
-            variance = float(np.dot((self.values - mean) ** 2, counts)) / max(n - 1, 1)
-            half = Z * (variance / n) ** 0.5
-        low = mean - half if self.values.min() < 0 else max(mean - half, 0.0)
-        return Estimate(low, mean, mean + half, unit)
+            mean, variance, third = self._moments_by_stratum() if self.stratified else self._moments()
+            found = Estimate(*_skewed_interval(mean, variance, third), unit)
+        low = found.low if self.values.min() < 0 else max(found.low, 0.0)
+        return Estimate(low, found.best, found.high, unit)
 
     def share(self, holds: NDArray[np.bool_]) -> Estimate:
         """The probability of the values where `holds`, with the exact binomial interval, or MOVER's over strata."""
@@ -146,12 +144,20 @@ class Distribution:
         low, best, high = (float(self.values[np.searchsorted(cumulative, min(max(rank, 1), n))]) for rank in ranks)
         return Estimate(low, best, high, unit)
 
-    def _stratified_mean(self) -> tuple[float, float]:
-        """Mean and half its interval: sums over strata of W m and of W² s² / n."""
+    def _moments(self) -> tuple[float, float, float]:
+        """Mean, and the variance and third cumulant of its estimate."""
+        n, counts = self.n_trials, self.counts[:, 0]
+        offset = self.values[0]  # keeps a constant exactly constant
+        mean = float(offset + np.dot(self.values - offset, counts) / n)
+        gaps = self.values - mean
+        return mean, float(gaps**2 @ counts) / max(n - 1, 1) / n, float(gaps**3 @ counts) / n**3
+
+    def _moments_by_stratum(self) -> tuple[float, float, float]:
+        """The same over strata: sums of W m, of W² s² / n and of W³ m3 / n²."""
         origin = float(self.values[np.argmax(self.counts[:, 0] > 0)])  # of the VMs without incidents
         shifted, n = self.values - origin, self.counts.sum(axis=0)
         weights = without_empty(self.weights, n)
-        mean = variance = 0.0
+        mean = variance = third = 0.0
         below = np.zeros(len(self.values), np.int64)
         below[np.argmax(self.counts[:, 0] > 0)] = 1
         for h in np.flatnonzero(n[1:]) + 1:
@@ -159,14 +165,15 @@ class Distribution:
             centre = float(np.dot(shifted, here)) / n[h]
             mean += weights[h] * centre
             pool = here if n[h] > 1 else here + below
-            spread = np.dot((shifted - np.dot(shifted, pool) / pool.sum()) ** 2, pool) / (pool.sum() - 1)
-            variance += weights[h] ** 2 * float(spread) / n[h]
+            gaps = shifted - np.dot(shifted, pool) / pool.sum()
+            variance += weights[h] ** 2 * float(gaps**2 @ pool) / (pool.sum() - 1) / n[h]
             variance += ((weights[h] - self.weights[h]) * centre) ** 2  # of strata without trials
+            third += weights[h] ** 3 * float(gaps**3 @ pool) / pool.sum() / float(n[h]) ** 2
             below = here
-        return float(origin + mean), float(Z * variance**0.5)
+        return float(origin + mean), variance, third
 
-    def _conditional_mean(self, trials: I64) -> tuple[float, float]:
-        """Mean over trials that meet the condition, a ratio of two means over all of them, and half its interval."""
+    def _conditional_mean(self, trials: I64) -> Estimate:
+        """Mean over trials that meet the condition, a ratio of two means over all of them."""
         strata = np.arange(len(self.weights))
         counts = np.append(self.counts.ravel(), trials - self.counts.sum(axis=0))
         stratum = np.append(np.tile(strata, len(self.values)), strata)
@@ -175,7 +182,7 @@ class Distribution:
         meets = np.append(np.ones(self.counts.size), np.zeros(len(strata)))
         found = ratio_of_means(of_those, meets, counts, stratum, self.weights)
         assert found is not None
-        return float(offset + found.best), found.high - found.best
+        return Estimate(*(float(offset + end) for end in (found.low, found.best, found.high)), "1")
 
     def _stratified_quantile(self, q: float, unit: str) -> Estimate | None:
         weights, n = self._probabilities(), self.counts.sum(axis=0)
@@ -201,6 +208,17 @@ class Distribution:
             return self.weights
         met = without_empty(self.weights, self.trials) * self.counts.sum(axis=0) / np.maximum(self.trials, 1)
         return np.asarray(met / met.sum())
+
+
+def _skewed_interval(mean: float, variance: float, third: float) -> tuple[float, float, float]:
+    """Low, best and high of a mean, from the variance and the third cumulant of its estimate."""
+    error = variance**0.5
+    skew = third / error**3 if error > 0 else 0.0
+
+    def end(z: float) -> float:
+        return z if abs(skew) < 1e-6 else 3 / skew * (float(np.cbrt(1 + skew * (z - skew / 6))) - 1)
+
+    return mean - error * end(Z), mean, mean - error * end(-Z)
 
 
 def without_empty(weights: F64, n: I64) -> F64:
@@ -241,9 +259,9 @@ def ratio_of_means(
         return None
     ratio = weighted_mean(a, counts, stratum, weights) / mean_b
     residual = Distribution.of(a - ratio * b, counts, stratum, weights).mean()
-    half = (residual.high - residual.best) / abs(mean_b)
-    half = 0.0 if half < 1e-12 * abs(ratio) else half
-    return Estimate(ratio - half, ratio, ratio + half, "1")
+    ends = sorted((residual.low - residual.best, residual.high - residual.best))
+    low, high = (0.0 if abs(end) < 1e-12 * abs(ratio * mean_b) else end / abs(mean_b) for end in ends)
+    return Estimate(ratio + low, ratio, ratio + high, "1")
 
 
 def trials_needed(q: float, heaviest: float = 1.0) -> int:
@@ -297,9 +315,10 @@ def binomial(successes: int, n: int) -> Estimate:
 def weighted_binomial(weights: F64, successes: I64, n: I64) -> Estimate:
     """A probability from strata, the first of which is all or nothing for certain, with MOVER's interval.
 
-    Each stratum has its exact (Clopper and Pearson) interval; their distances from the estimates, weighted, add up in
-    quadrature (Zou and Donner, "Construction of confidence limits about effect measures", 2008). A stratum without
-    trials may be anything from 0 to 1, and is estimated to be like the next lower one.
+    Each stratum has an interval, Jeffreys', or the exact one (Clopper and Pearson) where none or all of its trials
+    are successes; their distances from the estimates, weighted, add up in quadrature (Zou and Donner, "Construction of
+    confidence limits about effect measures", 2008). A stratum without trials may be anything from 0 to 1, and is
+    estimated to be like the next lower one.
 
     Examples:
         >>> print(weighted_binomial(np.array([0.9, 0.09, 0.01]), np.array([0, 0, 50]), np.array([1, 5000, 50])))
@@ -315,8 +334,9 @@ def weighted_binomial(weights: F64, successes: I64, n: I64) -> Estimate:
         for h in np.flatnonzero(m == 0) + 1:
             lower = filled[filled < h]
             best[h - 1] = like[lower[-1] if len(lower) else filled[0] if len(filled) else 0]
-    low = np.where(k > 0, betaincinv(np.maximum(k, 1), m - k + 1, tail), 0.0)
-    high = np.where(k < m, betaincinv(k + 1, np.maximum(m - k, 1), 1 - tail), 1.0)
+    shift = np.where((k > 0) & (k < m), 0.5, 0.0)
+    low = np.where(k > 0, betaincinv(np.maximum(k, 1) + shift, m - k + 1 - shift, tail), 0.0)
+    high = np.where(k < m, betaincinv(k + 1 - shift, np.maximum(m - k, 1) + shift, 1 - tail), 1.0)
     w = weights[1:]
     # Summed from the side of the first stratum, so that what is rare keeps its digits.
     p = float(1 - w @ (1 - best)) if all_of_first else float(w @ best)

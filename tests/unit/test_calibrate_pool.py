@@ -100,6 +100,38 @@ def test_of_a_kernel_that_finds_fewer_pages_only_these_are_taken_out(
     assert totals(sysfs) == (4, 5)
 
 
+def test_each_node_gets_back_what_it_had(sysfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel adds to nodes that have room, and takes from all nodes in turn where only a total is asked for."""
+    held = {}
+    for node, n in enumerate((2, 0)):
+        folder = tmp_path / f"node{node}" / "hugepages" / f"hugepages-{KIB_OF['1G']}kB"
+        folder.mkdir(parents=True)
+        held[folder / "nr_hugepages"] = n
+    first, second = held
+    total = Pool(sysfs).file("1G")
+
+    def kernel(path: Path, value: int) -> None:
+        if path == total:
+            while sum(held.values()) != value:
+                step = 1 if sum(held.values()) < value else -1
+                node = second if step > 0 else max(held, key=lambda each: held[each])
+                held[node] += step
+        else:
+            held[path] = value
+        for node, n in held.items():
+            node.write_text(f"{n}\n")
+        total.write_text(f"{sum(held.values())}\n")
+
+    monkeypatch.setattr(pool_module, "write_setting", kernel)
+    kernel(first, 2)
+    pool = Pool(sysfs, nodes=tmp_path)
+    assert while_changed([MorePages(pool, "1G", 2)], lambda: list(held.values())) == [2, 2]
+    assert list(held.values()) == [2, 0]
+    while_changed([MorePages(pool, "1G", 2)], lambda: kernel(first, 5))  # somebody else, meanwhile
+    assert list(held.values()) == [5, 0]
+    assert MorePages(Pool(sysfs, nodes=tmp_path / "none"), "1G", 1)._nodes_before == {}
+
+
 @pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt(), SystemExit(1)], ids=repr)
 def test_the_pool_is_set_back_when_the_work_fails(sysfs: Path, error: BaseException) -> None:
     def fail() -> None:

@@ -65,7 +65,7 @@ def settings(*, full: bool = False) -> list[Setting]:
     """A run in which every trial counts alike, and one by strata; errors have a known law in both.
 
     Args:
-        full: Two more by strata, in which some intervals are known to miss the bounds.
+        full: Two more by strata.
 
     Counts of errors are spread so widely (gamma frailty) that quantiles hardly feel that they are whole numbers; where
     many trials have the same value, intervals hold the truth more often than they say.
@@ -154,10 +154,8 @@ def coverage(n_runs: int = RUNS, *, seed: int = 1, full: bool = False, threads: 
             "Intervals of probabilities are exact (Clopper and Pearson): with plain trials never below 95 %, and above "
             "97 % where few trials show the event. How often they hold the truth can then be computed; the row that "
             "expects 10 such trials of 1,024 is held to that.",
-            "Means have normal intervals, which fall short of 95 % where few trials carry most of the mean. By strata, "
-            "intervals of rare events hold the truth more often than they say, as strata that showed none leave room. "
-            "The setting by strata shown here is one in which all lie within the bounds; poisonsim verify --full adds "
-            "two in which, with 2,000 runs, the mean of one and a probability of the other did not.",
+            "Intervals of means are moved by how skewed the values are; normal ones fell short of 95 % where few trials "
+            "carry most of the mean. poisonsim verify --full adds two settings by strata.",
             "Quantiles of numbers that many trials share, such as bytes lost in whole pages, have intervals that hold "
             "the truth more often: both ends are values that occur.",
         ),

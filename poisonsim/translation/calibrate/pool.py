@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 HUGEPAGES = Path("/sys/kernel/mm/hugepages")
 """Where the kernel keeps its pools."""
+NODES = Path("/sys/devices/system/node")
+"""Where it keeps what of them lies on each NUMA node."""
 
 # The kernel may find no room for a 1G page at first and find it when asked again.
 _ATTEMPTS = 4
@@ -67,6 +69,7 @@ class Pool:
 
     Args:
         root: Folder with one `hugepages-<n>kB` folder per size.
+        nodes: Folder with one `node<n>/hugepages` folder, of the same kind, per NUMA node.
 
     Examples:
         >>> Pool(Path("/nowhere")).state("1G") is None
@@ -74,6 +77,7 @@ class Pool:
     """
 
     root: Path = HUGEPAGES
+    nodes: Path = NODES
 
     def state(self, size: str) -> PoolState | None:
         """The pool of one page size; None where the kernel has none.
@@ -93,6 +97,19 @@ class Pool:
     def file(self, size: str) -> Path:
         """The file that sets how many pages of a size the pool has."""
         return self._folder(size) / "nr_hugepages"
+
+    def by_node(self, size: str) -> dict[Path, int]:
+        """Pages of a size on each NUMA node, by the file that sets them; empty where there is one node.
+
+        Examples:
+            >>> Pool(nodes=Path("/nowhere")).by_node("1G")
+            {}
+        """
+        files = sorted(self.nodes.glob(f"node*/hugepages/{self._folder(size).name}/nr_hugepages"))
+        try:
+            return {file: int(file.read_text()) for file in files} if len(files) > 1 else {}
+        except (OSError, ValueError):
+            return {}
 
     def command(self, size: str, n_more: int) -> str:
         """What an administrator types to give the pool more pages of a size.
@@ -124,7 +141,7 @@ class Change(Protocol):
 class MorePages:
     """So many more pages of a size in the pool.
 
-    Pages that somebody else adds meanwhile stay; the pool ends with no fewer than it had.
+    Pages that somebody else adds meanwhile stay; the pool ends with no fewer than it had, on each node.
 
     Args:
         pool: The pool.
@@ -142,9 +159,13 @@ class MorePages:
     _touched: bool = field(init=False, default=False, repr=False)
     _gained: int = field(init=False, default=0, repr=False)
     _after: int | None = field(init=False, default=None, repr=False)
+    _nodes_before: dict[Path, int] = field(init=False, repr=False)
+    _nodes_grown: dict[Path, int] = field(init=False, default_factory=dict, repr=False)
+    _nodes_after: dict[Path, int] | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
         state = self.pool.state(self.size)
+        self._nodes_before = self.pool.by_node(self.size)
         if state is None:
             raise MachineError(f"huge pages: this kernel has no {self.size} pages ({self.pool.file(self.size)})")
         self.before = state.total
@@ -161,6 +182,7 @@ class MorePages:
                 time.sleep(_SECONDS_BETWEEN_ATTEMPTS)  # compaction goes on meanwhile
             write_setting(self.pool.file(self.size), self.before + self.n)
             state = self.pool.state(self.size)
+            self._nodes_grown = self.pool.by_node(self.size)
             if state is not None and state.total >= self.before + self.n:
                 return
         if state is not None:
@@ -174,7 +196,20 @@ class MorePages:
         if self._after is None:
             self._after = max(self.before, state.total - self._gained)
         if state.total > self._after:
+            self._undo_by_node()
+            state = self.pool.state(self.size) or state
+        if state.total > self._after:
             write_setting(self.pool.file(self.size), self._after)
+
+    def _undo_by_node(self) -> None:
+        """Takes from each node what it gained: a smaller total alone would take from all of them in turn."""
+        now = self.pool.by_node(self.size)
+        if self._nodes_after is None:
+            grown = {node: self._nodes_grown.get(node, n) - self._nodes_before.get(node, n) for node, n in now.items()}
+            self._nodes_after = {node: max(self._nodes_before.get(node, n), n - grown[node]) for node, n in now.items()}
+        for node, n in now.items():
+            if n > self._nodes_after.get(node, n):
+                write_setting(node, self._nodes_after[node])
 
 
 @dataclass
