@@ -43,6 +43,13 @@ def inlined(function: Callable[..., Any]) -> Any:
     return _stamped(njit(cache=True, nogil=True, inline="always")(function))
 
 
+def must_compile(dispatcher: Any) -> bool:
+    """Whether a compiled function has to be compiled when it is next called, because nothing of it is kept."""
+    index = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+    load = getattr(index, "_load_index", None)  # Numba's own way to tell what its cache holds
+    return load is not None and not dispatcher.signatures and not load()
+
+
 def _stamped(dispatcher: Any) -> Any:
     index = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)  # absent where nothing is compiled
     if index is not None:

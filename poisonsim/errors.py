@@ -113,3 +113,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def nearest(word: str, known: Sequence[str], *, most: int = 3) -> list[str]:
+    """Names that are spelled like `word`, then those with a part of it (three letters or more) that these lack.
+
+    Examples:
+        >>> nearest("cloud-1t-ddr5", ["cloud-1t-ddr4", "ddr5-1t", "seed-1t"])
+        ['cloud-1t-ddr4', 'ddr5-1t']
+    """
+    close = difflib.get_close_matches(word, known, n=most, cutoff=0.75)
+    close = close or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    lacking = {part for part in word.split("-") if len(part) > 2} - {part for name in close for part in name.split("-")}
+    shared = [name for name in known if lacking & set(name.split("-"))]
+    return list(dict.fromkeys([*close, *shared]))[:most]

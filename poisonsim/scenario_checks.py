@@ -18,7 +18,7 @@ from pydantic_core import ArgsKwargs, ErrorDetails
 from poisonsim.errors import ScenarioError, did_you_mean
 from poisonsim.scenario_fault_checks import FAULT_CHECKS
 from poisonsim.scenario_problem import Problem, lines, loads, shown
-from poisonsim.units import format_bytes, page_bytes, parse_years, time_text
+from poisonsim.units import binary_meant, format_bytes, page_bytes, parse_years, size_text, time_text
 
 T = TypeVar("T")
 
@@ -267,10 +267,12 @@ def _memory(memory: int, backing: str) -> Iterator[Problem]:
     region_bytes = page_bytes(backing)
     if memory % region_bytes:
         n_regions = max(round(memory / region_bytes), 1)
+        meant = binary_meant(memory)
         yield Problem(
             "vm.memory",
             f"{format_bytes(memory)} ({memory} bytes) is not a whole number of {backing} pages; "
-            f"the nearest that is: {n_regions * region_bytes} bytes",
+            f"the nearest that is: {size_text(n_regions * region_bytes)}"
+            + (f"; memory comes in binary units, so write {meant}" if meant else ""),
         )
 
 

@@ -41,6 +41,10 @@ class Resolution(NamedTuple):
     numbers: tuple[Number, ...]
 
 
+OTHER = ", with other "
+"""What a title goes on with where overrides changed a value; then their keys follow."""
+
+
 def resolve(
     name_or_path: str | Path, overrides: Mapping[str, object] | Sequence[str], years: float | str | None
 ) -> Resolution:
@@ -76,7 +80,7 @@ def _own_title(
         tables["title"], origins["title"] = "", "default"
     changed = [key for key, origin in origins.items() if origin in ("--set", "--years") and key != "title"]
     if changed and tables.get("title") and len(layers) > 1 and origins.get("title") != "--set":
-        tables["title"] += f", with other {', '.join(changed)}"
+        tables["title"] += f"{OTHER}{', '.join(changed)}"
 
 
 def _where(key: str, name_or_path: str | Path, origins: Mapping[str, str]) -> str:
@@ -103,7 +107,10 @@ def _read_layers(name_or_path: str | Path) -> tuple[list[_Layer], list[str]]:
     elif Path(text).is_dir():
         raise ScenarioError(f"{text}: is a directory; name a TOML file in it")
     else:
-        raise ScenarioError(f"{catalog.unknown_name('scenarios', text)}; a file works too: ./{Path(text).stem}.toml")
+        raise ScenarioError(
+            f"{catalog.unknown_name('scenarios', text)}; a file works too: ./{Path(text).stem}.toml; "
+            "`poisonsim catalog list` says what each is"
+        )
 
     layers: list[_Layer] = []
     problems: list[str] = []

@@ -118,6 +118,32 @@ def format_bytes(size: float) -> str:
     return f"{size:.4g} B"
 
 
+def size_text(size: int) -> str:
+    """Bytes with a unit, as short as it can be and still mean exactly this.
+
+    Examples:
+        >>> size_text(1 << 40), size_text(1863 << 30), size_text(2 * 10**12 + 512), size_text(0)
+        ('1TiB', '1863GiB', '2000000000512', '0')
+    """
+    for unit in ("PiB", "TiB", "GiB", "MiB", "KiB"):
+        if size and size % _BYTE_UNITS[unit] == 0:
+            return f"{size // _BYTE_UNITS[unit]}{unit}"
+    return str(size)
+
+
+def binary_meant(size: int) -> str:
+    """The size in binary units that a round number of decimal ones was likely meant to be; empty where it is none.
+
+    Examples:
+        >>> binary_meant(2 * 10**12), binary_meant(512 * 10**9), binary_meant(1536 << 20)
+        ('2TiB', '512GiB', '')
+    """
+    for unit, decimal in (("TiB", "TB"), ("GiB", "GB"), ("MiB", "MB")):
+        if size % _BYTE_UNITS[decimal] == 0:
+            return f"{size // _BYTE_UNITS[decimal]}{unit}"
+    return ""
+
+
 def parse_years(text: str | float) -> float:
     """Years named by `text`, such as `"10y"`, `"18months"` or `"90d"`; a bare number is years.
 

@@ -101,8 +101,9 @@ def policy_file(tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
     """Runs a command line in this process, from an empty directory."""
-    from poisonsim.cli import app
+    from poisonsim.cli import app, progress
 
+    monkeypatch.setattr(progress, "kernel_must_compile", lambda: False)  # what stderr has depends on no cache
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])

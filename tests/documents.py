@@ -26,7 +26,9 @@ from poisonsim.cli import app
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _NAMED = re.compile(r"# ([\w.-]+\.(?:toml|py))\n")
-_PROGRESS = re.compile(r"^[\d,]+(/| of at most )[\d,]+ trials, .*\n", re.MULTILINE)
+_PROGRESS = re.compile(
+    r"^(?:[\d,]+(/| of at most )[\d,]+ trials, |compiling the simulation kernel; ).*\n", re.MULTILINE
+)
 ANYTHING = "..."
 
 

@@ -12,7 +12,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from poisonsim.errors import ScenarioError, did_you_mean, shown
+from poisonsim.errors import ScenarioError, did_you_mean, nearest, shown
 
 KINDS = {
     "scenarios": "scenario",
@@ -111,9 +111,10 @@ def unknown_name(kind: str, name: str) -> str:
     """
     if name in names(kind):
         return ""
-    known = f"{', '.join(names(kind))}{did_you_mean(name, names(kind))}"
+    near = nearest(name, names(kind))
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
     article = "an" if KINDS[kind][0] in "aeiou" else "a"
-    return f"{shown(name)} is not {article} {KINDS[kind]} of the catalogue; known: {known}"
+    return f"{shown(name)} is not {article} {KINDS[kind]} of the catalogue; known: {', '.join(names(kind))}{hint}"
 
 
 def split_options(name: str) -> tuple[str, str]:

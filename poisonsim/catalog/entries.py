@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from poisonsim import catalog
 from poisonsim.catalog import KINDS, Costs, Number
 from poisonsim.catalog.problems import FileProblems
-from poisonsim.errors import ScenarioError, did_you_mean
+from poisonsim.errors import ScenarioError, nearest
 
 _COSTS = tuple(field.name for field in fields(Costs))
 _KEYS = {
@@ -125,8 +125,10 @@ def shipped(name: str) -> Entry:
     kinds = [kind for kind in KINDS if name in catalog.names(kind)]
     if not kinds:
         known = [entry for kind in KINDS for entry in catalog.names(kind)]
+        near = nearest(name, known)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise ScenarioError(
-            f"'{name}' is not in the catalogue{did_you_mean(name, known)}; known: {', '.join(known)}; "
+            f"'{name}' is not in the catalogue; {hint}`poisonsim catalog list` shows all; "
             f"a file works too: ./{name}.toml"
         )
     text = (resources.files("poisonsim.catalog") / kinds[0] / f"{name}.toml").read_text(encoding="utf-8")

@@ -6,12 +6,14 @@ import errno
 import sys
 import traceback
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import typer
 
 from poisonsim.cli import calibrate, catalog, compare, help, life, plan, policies, report, run, splits, sweep, verify
 from poisonsim.cli.common import EXIT_CODES, examples, forget_stdout
+from poisonsim.cli.usage import Command
 
 app = typer.Typer(
     name="poisonsim",
@@ -21,18 +23,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=f"Exit codes: {', '.join(f'{code} {what}' for code, (what, _) in EXIT_CODES.items())}.",
 )
-app.command("run", epilog=examples(*run.EXAMPLES))(run.run_command)
-app.command("compare", epilog=examples(*compare.EXAMPLES))(compare.compare_command)
-app.command("sweep", epilog=examples(*sweep.EXAMPLES))(sweep.sweep_command)
-app.command("plan", epilog=examples(*plan.EXAMPLES))(plan.plan_command)
-app.command("report", epilog=examples(*report.EXAMPLES))(report.report_command)
-app.command("splits", epilog=examples(*splits.EXAMPLES))(splits.splits_command)
-app.command("life", epilog=examples(*life.EXAMPLES))(life.life_command)
-app.command("calibrate", epilog=examples(*calibrate.EXAMPLES))(calibrate.calibrate_command)
-app.command("verify", epilog=examples(*verify.EXAMPLES))(verify.verify_command)
+_add = partial(app.command, cls=Command)
+_add("run", epilog=examples(*run.EXAMPLES))(run.run_command)
+_add("compare", epilog=examples(*compare.EXAMPLES))(compare.compare_command)
+_add("sweep", epilog=examples(*sweep.EXAMPLES))(sweep.sweep_command)
+_add("plan", epilog=examples(*plan.EXAMPLES))(plan.plan_command)
+_add("report", epilog=examples(*report.EXAMPLES))(report.report_command)
+_add("splits", epilog=examples(*splits.EXAMPLES))(splits.splits_command)
+_add("life", epilog=examples(*life.EXAMPLES))(life.life_command)
+_add("calibrate", epilog=examples(*calibrate.EXAMPLES))(calibrate.calibrate_command)
+_add("verify", epilog=examples(*verify.EXAMPLES))(verify.verify_command)
 app.add_typer(policies.app, name="policies")
 app.add_typer(catalog.app, name="catalog")
-app.command("help", epilog=examples(*help.EXAMPLES))(help.help_command)
+_add("help", epilog=examples(*help.EXAMPLES))(help.help_command)
 
 
 @app.callback(invoke_without_command=True)

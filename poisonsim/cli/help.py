@@ -24,7 +24,8 @@ _LINK = re.compile(r"\[([^\]]+)\]\((?:\.\./)?(?:\w+/)?([\w-]+)\.md(?:#[\w-]+)?\)
 def help_command(
     words: list[str] = typer.Argument(
         None, metavar="[TOPIC|COMMAND]", autocompletion=complete.topics, show_default=False,
-        help="A topic of the manual, or a command such as `policies show`. Default: all topics, one on a line.",
+        help="A topic of the manual, a command such as `policies show`, or a policy, scenario key or metric. Default: "
+        "all topics, one on a line.",
     ),
 ) -> None:  # fmt: skip
     """A page of the manual, or every option of a command; without a name the list of topics.
@@ -48,9 +49,40 @@ def _page(name: str) -> str:
     by_command = {section.split("`")[1].removeprefix("poisonsim "): section for section in sections}
     name = name.removeprefix("poisonsim ")
     found = [section for command, section in by_command.items() if f"{command} ".startswith(f"{name} ")]
+    found = found or _entry(name)
     if not found:
         raise unknown_topic(name, (*topic_names(), *by_command))
     return "".join(found)
+
+
+def _entry(name: str) -> list[str]:
+    """What the reference says of a policy, a scenario key, a metric or a statistic; nothing where it is none."""
+    from poisonsim.manual import topic
+    from poisonsim.results.conditions import PROBABILITY, STATISTICS, quantile_of
+
+    for section in re.split(r"^(?=## )", topic("shipped-policies").text, flags=re.MULTILINE)[1:]:
+        if section.partition("\n")[0] == f"## {name}":
+            return [section.rstrip() + f"\n\nIts rules, numbers and digest: `poisonsim policies show {name}`.\n"]
+    for where in ("scenario-keys", "metrics"):
+        heads: list[str] = []
+        for line in topic(where).text.splitlines():
+            cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
+            if not line.startswith("|"):
+                heads = []
+            elif not heads:
+                heads = cells
+            elif cells[0] == f"`{name}`":
+                rows = [f"- {head}: {cell}" for head, cell in zip(heads[1:], cells[1:], strict=False)]
+                return ["\n".join([f"## {cells[0]}", "", *rows, "", f"All of them: `poisonsim help {where}`.", ""])]
+    if name in (*STATISTICS, "quantile", "percentile", "probability") or quantile_of(name) is not None:
+        what = "A probability" if name in (PROBABILITY, "probability") else "A statistic of a metric over all VMs"
+        return [
+            f"## {name}\n\n{what} at the end of the horizon, as conditions name them: {', '.join(STATISTICS)}, or "
+            "another percentile. A percentile p99 is what 99 VMs of 100 do not exceed; it is told where at least 10 "
+            "trials lie beyond it.\n\nConditions: `poisonsim help pipelines`; metrics: `poisonsim help metrics`; "
+            "how sure they are: `poisonsim help precision`.\n"
+        ]
+    return []
 
 
 def _list_topics() -> None:

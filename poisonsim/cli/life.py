@@ -40,7 +40,10 @@ def life_command(
         False, "--csv", help="Print a row per step and metric that it changed as CSV on stdout, nothing else there."
     ),
 ) -> None:
-    """Tell one VM's life event by event: what struck, what the policy did, and what every step changed."""
+    """Tell one VM's life event by event: what struck, what the policy did, and what that changed.
+
+    Shown are mapping, lost memory, page tables and spares; every metric is in --json and --csv.
+    """
     from poisonsim.results.life import first_hit, life_of
     from poisonsim.results.runs import open_run
 

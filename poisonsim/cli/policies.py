@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import keyword
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from poisonsim.cli import complete
 from poisonsim.cli.common import examples, one_output, print_json, print_rows, print_table, user_errors
+
+if TYPE_CHECKING:
+    from poisonsim.policy import CompiledPolicy
 
 app = typer.Typer(help="List, show, check and start policies.", no_args_is_help=True)
 
@@ -186,15 +192,45 @@ def check_command(
         help="Scenario whose leaf sizes they are checked against.",
     ),
 ) -> None:
-    """Load policies, run every static check and a few trials; exit code 2 if one fails."""
+    """Load policies, run every static check and a few trials, and say what they need; exit code 2 if a check fails."""
     from poisonsim.engine.block import run_block
-    from poisonsim.engine.plan import make_plan
-    from poisonsim.scenario import load_scenario
+    from poisonsim.engine.plan import make_plan, situation_of
+    from poisonsim.policy import load_policies
+    from poisonsim.policy.check import unmet_need
+    from poisonsim.policy.needs import needs_of, settings_to_add
+    from poisonsim.scenario import FieldFaults, load_scenario
 
-    plan = make_plan(load_scenario(scenario), names, seed=1, any_host=True)
+    resolved = load_scenario(scenario)
+    loaded = load_policies(names)
+    plan = make_plan(resolved, loaded, seed=1, any_host=True)
     run_block(plan, 0, min(plan.block_trials, 256))  # a decide may still answer what cannot be done
-    for policy in plan.policies:
-        typer.echo(f"{policy.label}: ok; {'; '.join(policy.text)}")
+    here, add = situation_of(resolved), []
+    for policy, compiled in zip(loaded, plan.policies, strict=True):
+        typer.echo(f"{compiled.label}: ok; {'; '.join(compiled.text)}")
+        needs = list(needs_of(policy, here))
+        for need in needs:
+            typer.echo(f"  needs {need.told}{'' if need.met else f' (not so in {scenario})'}")
+        for line in _other_needs(compiled):
+            typer.echo(f"  {line}")
+        add += settings_to_add(needs, field=isinstance(resolved.faults, FieldFaults))
+    lacking = [unmet_need(policy, here.ladder) for policy in loaded]
+    if any(lacking):
+        typer.echo(f"not run in {scenario}: {'; '.join(filter(None, lacking))}")
+        return
+    words = [f"--policy {shlex.quote(name)}" for name in names]
+    typer.echo(" ".join(["run with    poisonsim run", shlex.quote(scenario), *words, *dict.fromkeys(add)]))
+
+
+def _other_needs(compiled: CompiledPolicy) -> Iterator[str]:
+    """What a policy takes, and what memory it stands for, a line each."""
+    if compiled.takes_spares:
+        name = compiled.label.partition(":")[0]
+        yield f"takes spare huge pages, {compiled.params['spares']} here: host.spares, or {name}:spares=N"
+    if compiled.contiguous:
+        yield "needs leaves of contiguous entries: vm.contiguous = true (arm64, riscv64)"
+    yield f"its memory is mapped {'shared' if compiled.shared else 'private'}: host.mapping"
+    if compiled.keeps:
+        yield "needs memory whose poison stays mapped (MFD_MF_KEEP_UE_MAPPED); see host.hvo_with_keep"
 
 
 @app.command(

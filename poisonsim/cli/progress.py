@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from poisonsim.compiled import must_compile
+from poisonsim.engine.kernel import simulate
 from poisonsim.engine.merge import Tally
 from poisonsim.engine.plan import Plan
 from poisonsim.engine.run import Progress
@@ -15,6 +17,7 @@ from poisonsim.results.statistics import Distribution
 from poisonsim.units import format_bytes
 
 _SECONDS_BETWEEN_LINES = 10.0
+_COMPILING = "compiling the simulation kernel; only the first run of a version needs it"
 
 
 @contextmanager
@@ -28,13 +31,21 @@ def progress(plan: Plan, *, at_most: bool = False) -> Iterator[Progress]:
         yield callback
 
 
+def kernel_must_compile() -> bool:
+    """Whether the first block waits for the simulation kernel to be compiled."""
+    return must_compile(simulate)
+
+
 @contextmanager
 def progress_with(estimate: Callable[[Tally], str], *, at_most: bool = False) -> Iterator[Progress]:
     """As `progress`, for what `estimate` makes of the tally so far."""
+    first = _COMPILING if kernel_must_compile() else "starting"
     if sys.stderr.isatty():
-        with _bar(estimate, at_most) as callback:
+        with _bar(estimate, at_most, first) as callback:
             yield callback
     else:
+        if first == _COMPILING:
+            print(_COMPILING, file=sys.stderr)
         yield _lines(estimate, at_most)
 
 
@@ -50,26 +61,25 @@ def current_estimate(plan: Plan, tally: Tally) -> str:
 
 
 def _lines(estimate: Callable[[Tally], str], at_most: bool) -> Progress:
-    started = last = time.monotonic()
+    last = time.monotonic()
+    begun: tuple[float, int] | None = None  # when the first block was there, since it waits for the kernel
 
     def show(done: int, wanted: int, tally: Callable[[], Tally]) -> None:
-        nonlocal last
+        nonlocal last, begun
         now = time.monotonic()
+        begun = begun or (now, done)
         if now - last >= _SECONDS_BETWEEN_LINES and done < wanted:
             last = now
-            left = (now - started) / done * (wanted - done)
-            far = (
-                f"{done:,} of at most {wanted:,} trials"
-                if at_most
-                else f"{done:,}/{wanted:,} trials, {left:.0f} s left"
-            )
+            far = f"{done:,} of at most {wanted:,} trials" if at_most else f"{done:,}/{wanted:,} trials"
+            if not at_most and done > begun[1]:
+                far += f", {(now - begun[0]) / (done - begun[1]) * (wanted - done):.0f} s left"
             print(f"{far}, {estimate(tally())}", file=sys.stderr)
 
     return show
 
 
 @contextmanager
-def _bar(estimate: Callable[[Tally], str], at_most: bool) -> Iterator[Progress]:
+def _bar(estimate: Callable[[Tally], str], at_most: bool, first: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -79,7 +89,7 @@ def _bar(estimate: Callable[[Tally], str], at_most: bool) -> Iterator[Progress]:
         columns.append(TimeRemainingColumn())
     last = 0.0
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
+        task = bar.add_task(first, total=None)
 
         def show(done: int, wanted: int, tally: Callable[[], Tally]) -> None:
             nonlocal last

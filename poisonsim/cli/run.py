@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,8 +81,8 @@ def run_command(
 ) -> None:  # fmt: skip
     """Simulate VM lifetimes under each policy and compare what they cost, on the same memory errors.
 
-    Conditions are of mean, p50, p95 or p99 of a metric, or of the probability P(METRIC OP VALUE) of a threshold. They
-    are judged by the best estimate; where its interval spans the bound, that is said.
+    Conditions are of the mean or a percentile (p50, p99, p99.9) of a metric, or of the probability P(METRIC OP VALUE)
+    of a threshold. They are judged by the best estimate; where its interval spans the bound, that is said.
     """
     from poisonsim.cli.dry_run import print_dry_run
     from poisonsim.cli.progress import progress
@@ -112,8 +113,9 @@ def run_command(
         kept, at_most = f"finished blocks are kept in {folder}", width is not None
         with going_on(kept), progress(plan, at_most=at_most) as callback:
             result = execute(
-                plan, trials=wanted, threads=threads, out=folder, progress=callback, command=command, until=width
-            )
+                plan, trials=wanted, threads=threads, out=folder, progress=callback, command=command, until=width,
+                unfinished=_going_on(scenario, plan, settings, years, wanted, until, asked),
+            )  # fmt: skip
         if as_json:
             print_json(result.to_dict())
         elif as_csv:
@@ -204,6 +206,19 @@ def command_line(scenario: str, plan: Plan, settings: list[str], years: str | No
     if years is not None:
         words += ["--years", years]
     return shlex.join([*words, "--trials", str(trials), "--seed", str(plan.seed)])
+
+
+def _going_on(
+    scenario: str, plan: Plan, settings: list[str], years: str | None, trials: int, until: str | None, asked: list[str]
+) -> str:
+    """The command that goes on with a run that was to stop by itself; empty where it was not.
+
+    Only the policies that the precision is asked of are named, and the status quo runs beside them as before.
+    """
+    if until is None:
+        return ""
+    of = replace(plan, policies=tuple(policy for policy in plan.policies if policy.label in asked))
+    return f"{command_line(scenario, of, settings, years, trials)} --until {shlex.quote(until)}"
 
 
 def _note_pinned_mappings(resolved: ResolvedScenario, plan: Plan) -> None:

@@ -21,6 +21,8 @@ EXAMPLES = (
     "poisonsim splits cloud-1t-ddr4 --cpu zen4 --cpu neoverse-n1 --guest-page 1G --out splits.png",
     "poisonsim splits --cpu zen5 --guest-page 4K --threshold 5% --json",
 )
+_FEW = 20
+"""Cases up to which each has a row of its own; of more, a grid answers."""
 _SUFFIXES = (".png", ".svg", ".html")
 
 
@@ -50,18 +52,22 @@ def splits_command(
         [], "--out", "-o", metavar="FILE", show_default=False,
         help="Write the picture there: .png or .svg, or .html with the table; repeat for more. Default: none.",
     ),
+    all_rows: bool = typer.Option(
+        False, "--all", help=f"Print a row per case, however many. Default: a grid where there are more than {_FEW}."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print everything as JSON on stdout, nothing else there."),
     as_csv: bool = typer.Option(False, "--csv", help="Print the table as CSV on stdout, nothing else there."),
 ) -> None:  # fmt: skip
     """Say when a region that lost a page is better mapped with 2M than with 4K, and when neither matters.
 
-    One row per CPU, guest page and access pattern: from how many split regions on 2M is better, from how many on it
-    costs run time itself, and what both ways cost with as many regions split as the scenario has hit.
+    For every CPU, guest page and access pattern: from how many split regions on 2M is better, and from how many on it
+    costs run time itself. --all, --json and --csv add what both ways cost with as many regions split as the scenario
+    has hit.
     """
     from poisonsim.engine.store import write_whole
     from poisonsim.errors import ScenarioError
     from poisonsim.results.splits import splits
-    from poisonsim.results.splits_words import header_of, heading_of, notes_of, rows_of
+    from poisonsim.results.splits_words import grid_header_of, grid_of, header_of, heading_of, notes_of, rows_of
     from poisonsim.scenario import resolve_scenario
 
     one_output({"--json": as_json, "--csv": as_csv})
@@ -87,7 +93,11 @@ def splits_command(
         print_csv(found.table())
     else:
         typer.echo(textwrap.fill(found.verdict, WIDTH) + f"\n\n{heading_of(found, resolved.name)}\n")
-        print_table(header_of(found), rows_of(found), right=3)
+        if all_rows or len(found.cases) <= _FEW:
+            print_table(header_of(found), rows_of(found), right=3)
+        else:
+            print_table(grid_header_of(found), grid_of(found), right=2)
+            typer.echo("of so many split regions: 2M better from / 2M costs from; losses and a row per case: --all")
         typer.echo("")
         for text in notes_of(found):
             typer.echo(textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False))

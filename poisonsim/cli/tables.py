@@ -11,6 +11,7 @@ import typer
 from poisonsim.cli.common import print_table
 from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.faults.tables import load_fault_table
+from poisonsim.results.cost_words import cost_sentence, loss_sentence, reach_sentence
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import TAIL_TRIALS, Distribution, Estimate, binomial_quantile
 from poisonsim.results.words import (
@@ -42,7 +43,10 @@ def print_result(result: Result, resolved: ResolvedScenario, *, vms: int) -> Non
         ["policy", "guest lost", "p99", "host cost", "slower", "p99", "TLB reach lost", "VMs lost"],
         [[policy, *_cells(result, policy)] for policy in result.policies],
     )
-    typer.echo("means at the end of the horizon, with 95 % intervals; every metric and year is in summary.csv\n")
+    typer.echo("means at the end of the horizon, with 95 % intervals; every metric and year is in summary.csv")
+    for note in filter(None, (loss_sentence(result), reach_sentence(result))):
+        typer.echo(note)
+    typer.echo("")
     reference = result.policies[0]
     errors = result.distribution(reference, "errors")
     n_hit = int(errors.counts[errors.values > 0].sum())
@@ -52,7 +56,7 @@ def print_result(result: Result, resolved: ResolvedScenario, *, vms: int) -> Non
     for policy in result.policies[1:]:
         typer.echo(textwrap.fill(paired_sentence(result, policy, to=reference), width=118, subsequent_indent="  "))
     for policy in result.policies:
-        if sentence := fallback_sentence(result, policy):
+        for sentence in filter(None, (cost_sentence(result, policy), fallback_sentence(result, policy))):
             typer.echo(textwrap.fill(sentence, width=118, subsequent_indent="  "))
     _print_fleet(result, vms)
 

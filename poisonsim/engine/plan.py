@@ -60,6 +60,7 @@ from poisonsim.faults.streams import STREAM_VERSION
 from poisonsim.memory import ARCHITECTURES, HvoWithHgm, Ladder, hvo_saved_bytes, ladder
 from poisonsim.policy import CompiledPolicy, Policy, Situation, compile_policy, load_policies, load_policy
 from poisonsim.policy.check import unmet_need
+from poisonsim.policy.needs import needs_of, settings_to_add
 from poisonsim.scenario import FieldFaults, Scenario
 from poisonsim.translation.cpus import load_cpu
 from poisonsim.units import DAYS_PER_YEAR, GIB, MIB, page_bytes
@@ -333,6 +334,10 @@ def make_plan(
             compiled.append(compile_policy(policy, situation))
         except PolicyError as error:
             problems += error.problems
+    needs = [need for policy in loaded for need in needs_of(policy, situation)]
+    if sum(not need.met for need in needs) > 1:
+        add = settings_to_add(needs, field=isinstance(scenario.faults, FieldFaults))
+        problems.append(f"for a host that has all of it, add: {' '.join(add)}")
     if problems:
         raise PolicyError(problems)
     return Plan(scenario, seed, situation.ladder, tuple(compiled))

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from poisonsim.errors import PolicyError, did_you_mean
 from poisonsim.memory import ARCHITECTURES, Ladder
+from poisonsim.policy.needs import needs_of
 from poisonsim.policy.rules import (
     ACTS_BY_TRIGGER,
     BACKING,
@@ -102,35 +103,11 @@ class Checker:
 
     def _check_host(self) -> None:
         """Reports what the policy needs and the host of the scenario lacks."""
-        host, rules = self.situation, self.policy.rules
-        if not host.counts_ces and any(rule.trigger == "on_ce" for rule in rules):
-            self.problem(
-                "it acts on corrected errors, which the host of this scenario does not count",
-                "set host.ce_threshold, for example --set host.ce_threshold=cec (faults.model = field only)",
-            )
-        moving = [rule for rule in rules if rule.action is Act.EVACUATE]
-        if moving and host.spare_hosts == 0:
-            self.problem(
-                f"{moving[0]}: there is no host to go to", "set host.spare_hosts, for example --set host.spare_hosts=1"
-            )
-        if not host.moves_poison and any(rule.trigger != "on_ce" for rule in moving):
-            self.problem(
-                "it evacuates a VM that has poison, which QEMU refuses",
-                "evacuate on_ce, or set host.moves_poison=true for a VMM that carries poison along",
-            )
-        splits = [rule for rule in rules if _act(rule) in (Act.SPLIT, Act.SPLIT_TO, Act.SPLIT_VM_TO)]
-        if splits and not host.hgm:
-            self.problem(
-                f"{splits[0]}: it maps huge pages with high granularity, and the host has no HGM",
-                "choose a policy that does not split, or set host.hgm=true",
-            )
-        if any(rule.action is Act.UNMAP_STAGE2 for rule in rules):
+        for need in needs_of(self.policy, self.situation):
+            if not need.met:
+                self.problem(need.problem, need.hint)
+        if any(rule.action is Act.UNMAP_STAGE2 for rule in self.policy.rules):
             self._check_stage2()
-        if host.pinned and (moving or any(rule.action is Act.MIGRATE for rule in rules)):
-            self.problem(
-                "it moves memory, and that of this scenario's VM is pinned for devices",
-                "choose a policy without MIGRATE and EVACUATE, or set host.pinned=false",
-            )
 
     def _check_stage2(self) -> None:
         """Reports rules that would split what a policy with UNMAP_STAGE2 leaves whole in the process table."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,7 @@ from poisonsim.errors import PolicyError, did_you_mean
 from poisonsim.policy.rules import Policy
 
 ENTRY_POINT_GROUP = "poisonsim.policies"
+_PLACE = re.compile(r"(?<=') \([^()]*\.py\)$")  # where the module is that lacks a name
 
 
 @dataclass(frozen=True)
@@ -96,15 +98,28 @@ def find_policy(name: str) -> PolicySource:
             "uninstall one of the packages or rename its entry point"
         )
     if not origins:
-        known = policy_names()
-        raise PolicyError(
-            f"unknown policy '{name}'{did_you_mean(name, known)}; known: {', '.join(known)}; "
-            "a file works too: --policy ./mine.py"
-        )
+        raise PolicyError(_unknown(name))
     if offered:
         return _from_entry_point(offered[0])
     module = importlib.import_module(f"poisonsim_policies.{name.replace('-', '_')}")
     return PolicySource(name, "poisonsim", _the_policy_in(module, name, f"poisonsim_policies/{module.__name__}"))
+
+
+def _unknown(name: str) -> str:
+    """What to say of a name that no policy has: what else was likely meant."""
+    if "," in name:
+        given = [f"--policy {part.strip()}" for part in name.split(",") if part.strip()]
+        return f"unknown policy '{name}'; give each policy an option of its own: {' '.join(given)}"
+    stem = name.removesuffix(".")
+    for file in (Path(f"{stem}.py"), Path(f"{stem.replace('-', '_')}.py")):
+        if file.is_file():
+            path = f"{'' if file.is_absolute() else './'}{file}"
+            return f"unknown policy '{name}', but {path} is a file here; name it as one: --policy {path}"
+    known = policy_names()
+    return (
+        f"unknown policy '{name}'{did_you_mean(name, known)}; known: {', '.join(known)}; "
+        "a file works too: --policy ./mine.py"
+    )
 
 
 def load_policy(spec: str | Policy | type[Policy]) -> Policy:
@@ -227,10 +242,26 @@ def _from_file(path: Path, class_name: str) -> PolicySource:
         raise PolicyError([f"{path}: {problem}" for problem in error.problems]) from error
     except (Exception, SystemExit) as error:
         line = _last_line_in(path, error)
-        raise PolicyError(f"{path}{line} raised {type(error).__name__} on import: {error}; mend the file") from error
+        what = f"{path}{line} raised {type(error).__name__} on import: {re.sub(_PLACE, '', str(error))}"
+        raise PolicyError(f"{what}; {_missing_name(error) or 'mend the file'}") from error
     cls = _the_policy_in(module, name, str(path), class_name)
     cls.source = source
     return PolicySource(name, str(path), cls)
+
+
+def _missing_name(error: BaseException) -> str:
+    """What to write where a file uses or imports a name of poisonsim.policy that is not there; else empty."""
+    offered = importlib.import_module("poisonsim.policy").__all__
+    if isinstance(error, NameError) and error.name:
+        if error.name in offered:
+            return f"add it to the imports: from poisonsim.policy import {error.name}"
+        hint = did_you_mean(error.name, offered).removeprefix("; ")
+        return f"{hint} mend the file".lstrip()
+    wrong = re.match(r"cannot import name '(\w+)' from 'poisonsim\.policy'", str(error))
+    if isinstance(error, ImportError) and wrong:
+        hint = did_you_mean(wrong[1], offered).removeprefix("; ")
+        return f"{hint} poisonsim.policy has {', '.join(offered)}".lstrip()
+    return ""
 
 
 def _last_line_in(path: Path, error: BaseException) -> str:

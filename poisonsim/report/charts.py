@@ -117,11 +117,13 @@ def lines(
 
 @dataclass(frozen=True)
 class Marks:
-    """One policy in rows: a value for each row, NaN where it has none."""
+    """One policy in rows: a value for each row with the ends of its interval, NaN where it has none."""
 
     label: str
     style: Style
     values: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
 
 
 def rows_height(n_rows: int) -> float:
@@ -130,7 +132,7 @@ def rows_height(n_rows: int) -> float:
 
 
 def rows(series: Sequence[Marks], names: Sequence[str], frame: Frame, title: str) -> Canvas:
-    """A row for each name, and in it a mark for each policy; marks that would coincide stand below each other."""
+    """A row for each name, and in it a mark with its interval for each policy, those that would coincide apart."""
     x = Linear((0.0, 100.0))
     places = np.arange(len(names), dtype=float)[::-1] + 0.5
     y = Linear((0.0, float(len(names))))
@@ -145,6 +147,8 @@ def rows(series: Sequence[Marks], names: Sequence[str], frame: Frame, title: str
         shown = np.isfinite(values)
         looks = {"color": marks.style.light, "gid": group(i)}
         canvas.axes.hlines(places[shown] + aside, 0, values[shown], linewidth=1.2, alpha=0.6, zorder=3, **looks)
+        ends = (np.array(marks.low)[shown], np.array(marks.high)[shown])
+        canvas.axes.hlines(places[shown] + aside, *ends, linewidth=4.5, alpha=0.35, zorder=3, **looks)
         canvas.axes.plot(
             values[shown], places[shown] + aside, marks.style.marker, markersize=_MARKER_SIZE, zorder=4, **looks
         )

@@ -10,35 +10,37 @@ from poisonsim.report.picture import Pen, Picture, listed
 from poisonsim.report.style import Style
 from poisonsim.results.by_mode import loss_by_mode
 from poisonsim.results.result import Result
+from poisonsim.results.statistics import Estimate
+from poisonsim.results.words import in_percent
+
+_ZERO = Estimate(0.0, 0.0, 0.0, "1")
 
 
 def by_mode(result: Result, looks: Sequence[Style], pen: Pen) -> Picture | None:
-    """Share of the loss from each mode, under each policy; None where no field model says which fault did it."""
+    """Share of the loss from each mode, with intervals, under each policy; None where no model says which fault."""
     shares = loss_by_mode(result)
     if not shares:
         return None
     modes = [mode for mode in MODES if any(mode in own for own in shares.values())]
-    series = [
-        Marks(
-            label,
-            style,
-            tuple(100 * shares[label].get(mode, 0.0) if label in shares else float("nan") for mode in modes),
-        )
-        for label, style in zip(result.policies, looks, strict=True)
-    ]
+    none = Estimate(float("nan"), float("nan"), float("nan"), "1")
+    series = []
+    for label, style in zip(result.policies, looks, strict=True):
+        own = [shares.get(label, {}).get(mode, none if label not in shares else _ZERO) for mode in modes]
+        ends = (tuple(100 * getattr(share, end) for share in own) for end in ("best", "low", "high"))
+        series.append(Marks(label, style, *ends))
     told: dict[str, list[str]] = {}
-    for label, own in shares.items():
-        most = max(own, key=lambda mode: own[mode])
-        told.setdefault(f"{100 * own[most]:.0f} % from {most} faults under", []).append(label)
+    for label, found in shares.items():
+        most = max(found, key=lambda mode: found[mode].best)
+        told.setdefault(f"{in_percent(found[most])} from {most} faults under", []).append(label)
     words = [f"{share} {listed(labels)}" for share, labels in told.items()]
     caption = (
         "Guest memory, when it is lost, by the mode of the DRAM fault behind the error, over the first block of the "
-        "run's trials, without an interval: a few VMs that lose much can move a share. Faults that corrected errors "
-        "only follow lose nothing and do not count."
+        "run's trials, with 95 % intervals (delta method). Faults that corrected errors only follow lose nothing and "
+        "do not count."
     )
     alternative = "Share of the guest memory lost by fault mode: " + "; ".join(
-        f"{label} " + ", ".join(f"{mode} {100 * share:.2g} per cent" for mode, share in own.items())
-        for label, own in shares.items()
+        f"{label} " + ", ".join(f"{mode} {in_percent(share, unit='per cent')}" for mode, share in found.items())
+        for label, found in shares.items()
     )
     height = max(rows_height(len(modes)), 86 + len(modes) * (12 + 12.0 * len(looks)))
     return pen.picture(

@@ -24,10 +24,12 @@ from poisonsim.report.plots import pictures
 from poisonsim.report.style import MARKER_PATHS, TONES, Style, styles
 from poisonsim.report.tables import FLEET, fleet_tables, how_sure, of_vms_hit, paired_tables
 from poisonsim.report.verdict import HEADINGS, rows_of
+from poisonsim.results.cost_words import loss_sentence, reach_sentence
 from poisonsim.results.hits import rarely_hit, share_hit
 from poisonsim.results.result import Result
 from poisonsim.results.words import as_probability, rate_notes, simulated_of
 from poisonsim.scenario import Scenario
+from poisonsim.scenario_file import OTHER
 from poisonsim.units import format_bytes
 
 
@@ -101,6 +103,8 @@ def render(result: Result, *, command: str) -> tuple[str, dict[str, bytes]]:
         ladders=[state_ladder(policy, plan.ladder.sizes) for policy in plan.policies],
         share_hit=as_probability(share_hit(result)),
         few_hit=_few_hit(result),
+        at_loss=loss_sentence(result),
+        reach_gained=reach_sentence(result),
         of_hit=of_vms_hit(result),
         n_fleet=FLEET,
         fleet=fleet_tables(result),
@@ -136,8 +140,19 @@ def _few_hit(result: Result) -> str:
 
 
 def title_of(scenario: Scenario) -> str:
-    """What the scenario calls itself, or what there is to say of it."""
-    return " ".join(scenario.title.split()) or f"Memory errors in a {format_bytes(scenario.vm.memory_bytes)} VM"
+    """What the scenario calls itself, with the values that overrides gave it, or what there is to say of it.
+
+    Examples:
+        >>> from poisonsim.scenario import load_scenario
+        >>> title_of(load_scenario("seed-1t", overrides=["vm.memory=2048GiB", "host.hvo=false"]))
+        '1 TiB VM, 100 uniform errors in 5 years, but vm.memory = 2 TiB, host.hvo = false'
+    """
+    title = " ".join(scenario.title.split())
+    own, with_other, names = title.rpartition(OTHER)
+    keys, values = names.split(", "), {row.key: row.value for row in settings(scenario)}
+    if with_other and values.keys() >= set(keys):
+        title = f"{own}, but {', '.join(f'{key} = {values[key]}' for key in keys)}"
+    return title or f"Memory errors in a {format_bytes(scenario.vm.memory_bytes)} VM"
 
 
 def facts_of(result: Result) -> list[tuple[str, str]]:

@@ -24,6 +24,7 @@ from poisonsim.report.figures import (
 from poisonsim.report.modes import by_mode
 from poisonsim.report.picture import Pen, Picture, listed
 from poisonsim.report.style import Style
+from poisonsim.results.cost_words import REACH_GAINED
 from poisonsim.results.hits import rarely_hit, series_when_hit, share_hit
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Distribution, Estimate
@@ -111,7 +112,7 @@ def _reach(result: Result, looks: Sequence[Style], pen: Pen, few: bool) -> Pictu
     )
     caption += _in_pieces(result)
     if max(float(np.nanmax([c.mean, c.p50])) for c in series) > 100.05:
-        caption += " The reach rises above 100 % where small leaves use TLB entries that large ones cannot."
+        caption += f" It can rise above 100 %: {REACH_GAINED}."
     alternative = "TLB reach left at the horizon: " + "; ".join(f"{c.label} {c.end}" for c in series)
     scale, ticks = reach_scale(series)
     title = "TLB reach of VMs hit, % of that without errors" if few else "TLB reach, % of that without errors"

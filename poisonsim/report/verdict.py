@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from poisonsim.results.cost_words import cost_sentence
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
 from poisonsim.results.words import (
@@ -57,7 +58,8 @@ class Row:
 
     Attributes:
         sentences: What it does, against each policy of the run as reference.
-        remarks: What stands behind its mean loss, and what it could not do, and why; may be none.
+        remarks: What its cost is most of, what stands behind its mean loss, and what it could not do, and why; may
+            be none.
     """
 
     sentences: tuple[str, ...]
@@ -87,7 +89,8 @@ def rows_of(result: Result, at_horizon: pd.DataFrame) -> list[Row]:
     for policy in result.policies:
         cells = tuple(_cell(policy, name, at_horizon, policy in least[name]) for name in DECIDING)
         sentences = tuple(verdict(result, policy, estimates[policy], to=to) for to in result.policies)
-        remarks = filter(None, (spread_sentence(result, policy), fallback_sentence(result, policy)))
+        said = (cost_sentence, spread_sentence, fallback_sentence)
+        remarks = filter(None, (sentence(result, policy) for sentence in said))
         rows.append(Row(sentences, tuple(f"{remark}." for remark in remarks), cells))
     return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from poisonsim.faults.history import History, draw_history
 from poisonsim.faults.tables import MODES
 from poisonsim.policy import CompiledPolicy
 from poisonsim.results.result import Result
-from poisonsim.results.statistics import without_empty
+from poisonsim.results.statistics import Estimate, ratio_of_means
 from poisonsim.scenario import FieldFaults
 
 F64 = NDArray[np.float64]
@@ -24,16 +25,18 @@ _ONE_BY_ONE = 400
 """Trials traced where a policy's own clock, or a restart, needs a trace of its own for each."""
 
 
-def loss_by_mode(result: Result) -> dict[str, dict[str, float]]:
+def loss_by_mode(result: Result) -> dict[str, dict[str, Estimate]]:
     """Share of the guest memory lost that is from faults of each mode, by policy; empty without a field model.
 
     What is lost counts when it is lost, whether or not it comes back later. A policy that loses nothing is left out.
+    Shares are ratios of two means over the trials, with delta-method intervals, since trials are independent but the
+    modes of one trial are not.
 
     Examples:
         >>> import poisonsim as ps
         >>> res = ps.run("cloud-1t-ddr4", policies=["unmap1g"], trials=20_000)
         >>> shares = loss_by_mode(res)["unmap1g"]
-        >>> round(sum(shares.values()), 9), max(shares, key=shares.get) in ("row", "column", "bank", "multi-bank")
+        >>> round(sum(share.best for share in shares.values()), 9), all(s.low < s.high for s in shares.values())
         (1.0, True)
     """
     plan = result.plan
@@ -42,16 +45,36 @@ def loss_by_mode(result: Result) -> dict[str, dict[str, float]]:
     history = draw_history(plan.scenario, plan.seed, 0, plan.block_trials).first(result.n_trials)
     if not len(history.page):
         return {}
-    found, weights = {}, _weights(result, history)
+    found = {}
     for policy in plan.policies:
-        lost = np.zeros(len(MODES) + 1)
-        for part in _parts(result, policy, history):
-            lost += _lost(result, policy, part, weights)
-        if lost.sum() > 0:
-            found[policy.label] = {
-                mode: float(share) for mode, share in zip(MODES, lost / lost.sum(), strict=False) if share > 0
-            }
+        parts = list(_parts(result, policy, history))
+        lost = np.concatenate([_lost(result, policy, part) for part in parts])
+        stratum = np.concatenate([part.stratum for part in parts])
+        if lost.any():
+            found[policy.label] = _shares(result, lost, stratum, len(lost) == len(history.trial))
     return found
+
+
+def _shares(result: Result, lost: F64, stratum: I64, whole: bool) -> dict[str, Estimate]:
+    """Shares of the modes that lose any, from pages lost per trial and mode.
+
+    Args:
+        lost: float64[n, modes + 1].
+        whole: Whether all trials of the block that see a fault are among them.
+    """
+    counts = np.ones(len(lost) + 1, np.int64)
+    # The trials that lose nothing because they see no fault: where all count alike they matter to intervals.
+    nominal = min(result.n_trials, result.plan.block_trials)
+    counts[-1] = max(nominal - len(lost), 1) if whole and len(result.weights) == 1 else 1
+    strata = np.append(stratum, 0)
+    total = np.append(lost.sum(axis=1), 0.0)
+    shares: dict[str, Estimate] = {}
+    for place, mode in enumerate(MODES):
+        if lost[:, place].any():
+            ratio = ratio_of_means(np.append(lost[:, place], 0.0), total, counts, strata, result.weights)
+            assert ratio is not None
+            shares[mode] = replace(ratio, low=max(ratio.low, 0.0), high=min(ratio.high, 1.0))
+    return shares
 
 
 def _parts(result: Result, policy: CompiledPolicy, history: History) -> Iterator[History]:
@@ -66,14 +89,8 @@ def _parts(result: Result, policy: CompiledPolicy, history: History) -> Iterator
         )
 
 
-def _weights(result: Result, history: History) -> F64:
-    """Probability that a simulated trial of each stratum stands for, but for a factor."""
-    n = np.bincount(history.stratum, minlength=len(result.weights))
-    return without_empty(result.weights, n) / np.maximum(n, 1)
-
-
-def _lost(result: Result, policy: CompiledPolicy, history: History, weights: F64) -> F64:
-    """Pages lost to errors of each mode, float64[modes + 1]; the last is of those of which no mode is known."""
+def _lost(result: Result, policy: CompiledPolicy, history: History) -> F64:
+    """Pages that each trial lost to errors of each mode, float64[n, modes + 1]; the last is of unknown modes."""
     rows = trace_trial(result.plan, policy, history, 0)
     seen = history if policy.acts_on_ces else history.uncorrected
     event = rows[:, T_EVENT]
@@ -82,5 +99,6 @@ def _lost(result: Result, policy: CompiledPolicy, history: History, weights: F64
     before = np.where(np.diff(trial, prepend=-1) == 0, np.concatenate(([0], pages[:-1])), 0)
     more = np.where(event >= 0, np.maximum(pages - before, 0), 0)
     mode = np.minimum(seen.mode[np.maximum(event, 0)], len(MODES))
-    lost: F64 = np.bincount(mode, more * weights[seen.stratum[trial]], minlength=len(MODES) + 1).astype(np.float64)
+    lost = np.zeros((len(history.trial), len(MODES) + 1))
+    np.add.at(lost, (trial, mode), more)
     return lost

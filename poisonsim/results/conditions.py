@@ -3,6 +3,7 @@
     hgm2m: p99(slowdown) > 1.02              P(guest_lost_bytes > 8GiB) >= 1%
     p99(guest_lost_bytes) within 5%          mean(slowdown) within 0.001
     vm_lost per year <= 0.1%                 capacity_cost_bytes <= 0.5% of memory
+    p99.9(stall_seconds) < 30                vm_lost <= 0.1% per year
 
 A metric alone is its mean. Both are data: they are matched by one pattern and evaluated here, never by Python.
 """
@@ -13,29 +14,32 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from math import isfinite
 
 from poisonsim.engine.plan import Plan
 from poisonsim.errors import MetricError, did_you_mean, shown
 from poisonsim.results.metric_words import value_text
-from poisonsim.results.metrics import Metric, Threshold, known_metric, parse_threshold
-from poisonsim.results.result import QUANTILES, Result
+from poisonsim.results.metrics import Metric, Threshold, known_metric, parse_threshold, parse_value
+from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate, is_certain, trials_needed
 from poisonsim.results.words import as_probability, in_percent
 
 MEAN, PROBABILITY = "mean", "P"
-STATISTICS = (MEAN, *QUANTILES, PROBABILITY)
+STATISTICS = (MEAN, "p50", "p95", "p99", "p99.9", PROBABILITY)
+"""The statistics that most ask for; any percentile may be asked for, such as p99.99."""
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
 _QUANTITY = (
     r"\s*(?:(?P<policy>[^()<>]*[^()<>\s])\s*:\s*)?"
-    r"(?:(?P<statistic>\w+)\s*\((?P<inside>[^()]*)\)|(?P<alone>\w+))(?P<per_year>\s+per\s+year\b)?\s*"
+    r"(?:(?P<statistic>\w+(?:\.\d+)?)\s*\((?P<inside>[^()]*)\)|(?P<alone>\w+))(?P<per_year>\s+per\s+year\b)?\s*"
 )
 _OF_MEMORY = re.compile(r"(?P<share>[^%]+)%\s*of\s+(?:(?:the\s+)?(?:host|vm)(?:'s)?\s+)?memory", re.IGNORECASE)
-_CONDITION = re.compile(_QUANTITY + r"(?P<symbol><=|>=|<|>)\s*(?P<bound>[^<>=]+)")
+_CONDITION = re.compile(_QUANTITY + r"(?P<symbol><=|>=|<|>)\s*(?P<bound>[^<>=]+?)(?P<late>\s+per\s+year)?\s*")
 _WIDTH = re.compile(_QUANTITY + r"within\s+(?P<bound>\S.*)")
+_PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,9})?)")
 _MOST_LETTERS = 300
 
 _ADD_UP = frozenset({
@@ -81,7 +85,9 @@ class Quantity:
             return distribution.share(self.threshold.holds(distribution.values))
         if self.statistic == MEAN:
             return result.mean(policy, self.metric.name)
-        return result.distribution(policy, self.metric.name).quantile(QUANTILES[self.statistic], self.metric.unit)
+        q = quantile_of(self.statistic)
+        assert q is not None
+        return result.distribution(policy, self.metric.name).quantile(q, self.metric.unit)
 
     def shown(self, value: Estimate) -> str:
         """A value of it in words; a slowdown as the ratio that a condition on it is written in."""
@@ -97,7 +103,7 @@ class Quantity:
 
     def trials_needed(self, plan: Plan) -> int:
         """Trials of a plan below which nothing can be told of it."""
-        q, strata = QUANTILES.get(self.statistic), plan.strata
+        q, strata = quantile_of(self.statistic), plan.strata
         return 1 if q is None or is_certain(q, strata.weights) else trials_needed(q, strata.heaviest)
 
 
@@ -229,6 +235,17 @@ class Width:
         )
 
 
+def quantile_of(statistic: str) -> float | None:
+    """The quantile that a percentile such as `p99.9` names; None for what is no percentile between 0 and 100.
+
+    Examples:
+        >>> quantile_of("p99.9"), quantile_of("p5"), quantile_of("mean"), quantile_of("p0")
+        (0.999, 0.05, None, None)
+    """
+    match = _PERCENTILE.fullmatch(statistic)
+    return float(Decimal(match[1]) / 100) or None if match else None
+
+
 def check_trials(quantity: Quantity, plan: Plan, trials: int) -> None:
     """Refuses a quantity that so many trials cannot tell.
 
@@ -248,8 +265,9 @@ def parse_condition(
 
     Args:
         text: `[policy:] mean|p50|p95|p99(metric) [per year] op value`, or `[policy:] P(metric op value) [per year] op
-            probability`, where op is one of `<` `<=` `>` `>=`. `metric` alone is its mean. A value of a metric in bytes
-            may be a share, such as `0.5% of memory`: of that which backs the VM, so that it is the VM's and the host's.
+            probability`, where op is one of `<` `<=` `>` `>=`. `metric` alone is its mean, and any percentile between
+            0 and 100 goes, such as `p99.9`. `per year` may stand at the end as well. A value of a metric in bytes may
+            be a share, such as `0.5% of memory`: of that which backs the VM, so that it is the VM's and the host's.
         metrics: Those of the run.
         policies: Labels of its policies.
         asked: Those that it is asked of where the text names none; default all.
@@ -269,10 +287,14 @@ def parse_condition(
     match = _CONDITION.fullmatch(text) if len(text) <= _MOST_LETTERS else None
     if match is None:
         raise MetricError(
-            f"{shown(text)} is no condition; write for example 'p99(slowdown) > 1.02', "
-            "'hgm2m: mean(vm_lost) >= 5%' or 'P(guest_lost_bytes > 8GiB) > 1%'"
+            f"{shown(text)} is no condition: it is `[POLICY:] QUANTITY OP VALUE`, where OP is one of < <= > >=; write "
+            "for example 'p99(slowdown) > 1.02', 'hgm2m: mean(vm_lost) >= 5%', 'vm_lost per year <= 0.1%' or "
+            "'P(guest_lost_bytes > 8GiB) > 1%'"
         )
-    quantity = _quantity(text, match, metrics, policies, asked)
+    per_year = bool(match["per_year"] or match["late"])
+    if match["per_year"] and match["late"]:
+        raise MetricError(f"{shown(text)}: says 'per year' twice; say it once")
+    quantity = _quantity(text, match, metrics, policies, asked, per_year=per_year)
     symbol, bound = match["symbol"], match["bound"].strip()
     if share := _OF_MEMORY.fullmatch(bound):
         if quantity.threshold is not None or quantity.metric.unit != "bytes":
@@ -284,7 +306,7 @@ def parse_condition(
         if not isfinite(level):
             raise MetricError(f"{shown(text)}: {shown(bound)} is no share of memory; write one such as 0.5% of memory")
         return Condition(replace(quantity, of_memory=True), symbol, level, f"{symbol} {bound}")
-    return Condition(quantity, symbol, _level(text, quantity, symbol, bound), f"{symbol} {bound}")
+    return Condition(quantity, symbol, _level(text, quantity, bound), f"{symbol} {bound}")
 
 
 def parse_width(
@@ -314,12 +336,13 @@ def parse_width(
             f"{shown(text)} is no width to reach; write for example 'p99(guest_lost_bytes) within 5%' or "
             "'hgm2m: mean(slowdown) within 0.001'"
         )
-    quantity, bound = _quantity(text, match, metrics, policies, asked), match["bound"].strip()
+    quantity = _quantity(text, match, metrics, policies, asked, per_year=match["per_year"] is not None)
+    bound = match["bound"].strip()
     relative = bound.endswith("%")
     if relative or quantity.threshold is not None:
         value = _number(bound.removesuffix("%")) / (100 if relative else 1)
     else:
-        value = _level(text, quantity, ">", bound)
+        value = _level(text, quantity, bound)
     if not (value > 0 and isfinite(value)):
         example = "5%" if relative else "5% or an amount above 0"
         raise MetricError(f"{shown(text)}: {shown(bound)} is no half-width; write for example {example}")
@@ -327,14 +350,20 @@ def parse_width(
 
 
 def _quantity(
-    text: str, match: re.Match[str], metrics: tuple[Metric, ...], policies: Sequence[str], asked: Sequence[str] | None
+    text: str,
+    match: re.Match[str],
+    metrics: tuple[Metric, ...],
+    policies: Sequence[str],
+    asked: Sequence[str] | None,
+    *,
+    per_year: bool,
 ) -> Quantity:
     """The part that both forms begin with."""
     name, inside = match["statistic"] or MEAN, (match["inside"] or match["alone"] or "").strip()
-    per_year = match["per_year"] is not None
-    if name not in STATISTICS:
+    if name not in (MEAN, PROBABILITY) and quantile_of(name) is None:
         raise MetricError(
-            f"{shown(text)}: {shown(name)} is not one of {', '.join(STATISTICS)}{did_you_mean(name, STATISTICS)}"
+            f"{shown(text)}: {shown(name)} is not one of {', '.join(STATISTICS)}, nor another percentile between p0 "
+            f"and p100{did_you_mean(name, STATISTICS)}"
         )
     of = tuple(policies if asked is None else asked)
     if match["policy"] is not None:
@@ -357,11 +386,11 @@ def _quantity(
     return Quantity(f"{name}({inside}){' per year' if per_year else ''}", of, name, metric, threshold, per_year)
 
 
-def _level(text: str, quantity: Quantity, symbol: str, bound: str) -> float:
+def _level(text: str, quantity: Quantity, bound: str) -> float:
     """A bound in the units of the quantity."""
     if quantity.threshold is None:
         try:
-            return parse_threshold(f"{quantity.metric.name} {symbol} {bound}", (quantity.metric,)).value
+            return parse_value(bound, quantity.metric)
         except MetricError as error:
             raise MetricError(f"{shown(text)}: {error}") from None
     value = _number(bound.removesuffix("%")) / (100 if bound.endswith("%") else 1)

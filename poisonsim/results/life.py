@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +17,11 @@ from poisonsim.errors import MetricError, did_you_mean
 from poisonsim.faults.history import History, draw_history
 from poisonsim.faults.tables import MODES
 from poisonsim.policy import Act, CompiledPolicy
+from poisonsim.results.life_words import lines_of
 from poisonsim.results.metrics import Metric
 from poisonsim.results.result import Result
 from poisonsim.results.values import Valuer
-from poisonsim.units import DAYS_PER_YEAR, format_bytes
+from poisonsim.units import DAYS_PER_YEAR
 
 I64 = NDArray[np.int64]
 
@@ -73,6 +73,7 @@ class Life:
         start: Their values before anything happened, by name.
         steps: What happened, in order of time.
         end: Their values at the end.
+        on_loss: What follows when the VM is lost, as `vm.on_loss` says.
     """
 
     trial: int
@@ -81,32 +82,11 @@ class Life:
     start: Mapping[str, float]
     steps: tuple[Step, ...]
     end: Mapping[str, float]
+    on_loss: str = "count"
 
     def lines(self) -> Iterator[str]:
         """The life in words, a line each."""
-        units = {metric.name: metric.unit for metric in self.metrics}
-        if not self.steps:
-            yield f"trial {self.trial:,} under {self.policy}: no error in its whole life"
-            return
-        yield f"trial {self.trial:,} under {self.policy}: {len(self.steps)} step{'' if len(self.steps) == 1 else 's'}"
-        for step in self.steps:
-            place = "" if step.page is None else f" in page {step.page:#x} of region {step.region:,}"
-            leaf = f" ({step.leaf} leaf)" if step.leaf else " (not mapped)" if step.page is not None else ""
-            by, fault = step.found_by and f"found by {step.found_by}", step.mode and f"{step.mode} fault"
-            how = ", ".join(filter(None, (by, fault)))
-            yield f"day {step.years * DAYS_PER_YEAR:9.2f}  {step.what}{place}{leaf}{f', {how}' if how else ''}"
-            if step.acts:
-                yield f"{'':15}{', '.join(step.acts)}"
-            changes = [f"{name} {_amount(value, units[name])}" for name, value in step.changes.items()]
-            yield from _wrapped("; ".join(changes) if changes else "nothing changes")
-        changed = [name for name in self.end if self.end[name] != self.start[name]]
-        kept = [f"{name} {_amount(self.end[name], units[name], signed=False)}" for name in changed]
-        yield "at the end"
-        yield from _wrapped("; ".join(kept))
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, 118, initial_indent=" " * 15, subsequent_indent=" " * 15)
+        return lines_of(self)
 
 
 def life_of(result: Result, trial: int, policy: str | None = None) -> Life:
@@ -188,7 +168,7 @@ def _told(valuer: Valuer, policy: CompiledPolicy, trial: int, history: History, 
             if plan.scenario.vm.on_loss == "end":
                 break
     first, end = (dict(zip(names, v.tolist(), strict=True)) for v in (values[0], before))
-    return Life(trial, policy.label, valuer.metrics, first, tuple(steps), end)
+    return Life(trial, policy.label, valuer.metrics, first, tuple(steps), end, plan.scenario.vm.on_loss)
 
 
 def _when(history: History, row: I64) -> float:
@@ -231,12 +211,3 @@ def _acts(digits: int, sizes: tuple[str, ...]) -> tuple[str, ...]:
 
 def _changes(names: list[str], before: NDArray[np.float64], after: NDArray[np.float64]) -> dict[str, float]:
     return {name: float(b - a) for name, a, b in zip(names, before, after, strict=True) if a != b}
-
-
-def _amount(value: float, unit: str, *, signed: bool = True) -> str:
-    sign = "" if not signed else "+" if value > 0 else "−"
-    size = abs(value) if signed else value
-    if unit == "bytes":
-        return f"{sign}{format_bytes(size)}"
-    number = f"{size:,.0f}" if float(size).is_integer() else f"{size:.4g}"
-    return f"{sign}{number}{'' if unit == '1' else f' {unit}'}"

@@ -167,7 +167,8 @@ def known_metric(name: str, metrics: tuple[Metric, ...]) -> Metric:
 _COMPARE: dict[str, Callable[[NDArray[np.float64], float], NDArray[np.bool_]]] = {
     "<=": operator.le, ">=": operator.ge, "==": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
-_EXPRESSION = re.compile(r"\s*(\w+)\s*(<=|>=|==|!=|<|>)\s*(-?[\d._]+(?:[eE][+-]?\d+)?)\s*([A-Za-z%]*)\s*")
+_VALUE = r"(-?[\d._]+(?:[eE][+-]?\d+)?)\s*([A-Za-z%]*)"
+_EXPRESSION = re.compile(rf"\s*(\w+)\s*(<=|>=|==|!=|<|>)\s*({_VALUE})\s*")
 
 
 @dataclass(frozen=True)
@@ -196,27 +197,48 @@ def parse_threshold(text: str, metrics: tuple[Metric, ...]) -> Threshold:
     match = _EXPRESSION.fullmatch(text)
     if match is None:
         raise MetricError(f"'{text}' is not `metric operator value`; write for example \"guest_lost_bytes > 8GiB\"")
-    name, symbol, number, unit = match.groups()
+    name, symbol, value = match.groups()[:3]
     metric = known_metric(name, metrics)
-    allowed = {"bytes": "a size such as 8GiB, or bytes without a unit", "1": "a number, or per cent such as 5%"}
-    if name.startswith("slowdown"):
-        allowed = {"1": "a number such as 1.01, which is 1 % slower"}
     try:
+        return Threshold(metric, symbol, parse_value(value, metric))
+    except MetricError as error:
+        raise MetricError(f"'{text}': {error}") from None
+
+
+def parse_value(text: str, metric: Metric) -> float:
+    """The value of `metric` written in `text`, in the metric's unit.
+
+    Raises:
+        MetricError: It is no number, or has a unit that the metric does not have.
+
+    Examples:
+        >>> lost, slowdown = (known_metric(name, metrics_for(("1G",))) for name in ("guest_lost_bytes", "slowdown"))
+        >>> parse_value("8GiB", lost) == 8 << 30, parse_value("1.01", slowdown)
+        (True, 1.01)
+    """
+    allowed = {"bytes": "a size such as 8GiB, or bytes without a unit", "1": "a number, or per cent such as 5%"}
+    if metric.name.startswith("slowdown"):
+        allowed = {"1": "a number such as 1.01, which is 1 % slower"}
+    match = re.fullmatch(_VALUE, text)
+    try:
+        if match is None:
+            raise ValueError("is no value")
+        number, unit = match.groups()
         if metric.unit == "bytes" and unit:
-            value = float(parse_bytes(number + unit)) if float(number) else 0.0
-        elif unit == "%" and name.startswith("slowdown"):
+            return float(parse_bytes(number + unit)) if float(number) else 0.0
+        if unit == "%" and metric.name.startswith("slowdown"):
             raise ValueError("a slowdown is a ratio")
-        elif metric.unit == "1" and unit == "%":
-            value = float(number) / 100
-        elif unit in ("", metric.unit):
-            value = float(number)
-        else:
-            raise ValueError(f"unit '{unit}' does not fit")
+        if metric.unit == "1" and unit == "%":
+            return float(number) / 100
+        if unit in ("", metric.unit):
+            return float(number)
+        raise ValueError(f"unit '{unit}' does not fit")
     except ValueError as error:
+        what = str(error)
         raise MetricError(
-            f"'{text}': {error}; {name} takes {allowed.get(metric.unit, f'a number of {metric.unit}')}"
+            f"{'' if repr(text) in what else f'{text!r} ' if match is None else f'{text!r}: '}{what}; {metric.name} "
+            f"takes {allowed.get(metric.unit, f'a number of {metric.unit}')}"
         ) from None
-    return Threshold(metric, symbol, value)
 
 
 def mean_of(metric: Metric, distribution: Distribution) -> Estimate:

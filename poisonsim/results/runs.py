@@ -100,12 +100,14 @@ def execute(
     out: str | Path | None = None,
     progress: Progress | None = None,
     command: Callable[[int], str] = lambda trials: "",
+    unfinished: str = "",
     until: Width | None = None,
 ) -> Result:
     """As `run`, for a plan that `plan_run` has checked.
 
     Args:
         command: Gives how to make this run again with so many trials.
+        unfinished: How to go on with it where it is stopped before it has them all; default the same.
         until: Made by `width_of`.
 
     Raises:
@@ -124,7 +126,7 @@ def execute(
         claim_folder(folder, plan)
         held = trials_held(folder, plan)
         if not held:  # else it goes on to speak of the finished run until this one is
-            write_json(folder / "run.json", manifest_of(plan, trials, command(trials)))
+            write_json(folder / "run.json", manifest_of(plan, trials, unfinished or command(trials)))
     stop = None if until is None else stop_rule(plan, until)
     tally = simulate_plan(
         plan, trials=trials, threads=threads, executor=executor, folder=folder, progress=progress, stop=stop
@@ -140,7 +142,7 @@ def execute(
             stacklevel=2,
         )
         return result
-    if held or result.n_trials != trials:
+    if held or unfinished or result.n_trials != trials:
         write_json(folder / "run.json", manifest_of(plan, result.n_trials, command(result.n_trials)))
     write_whole(folder / "summary.csv", result.summary().to_csv(index=False).encode())
     return result

@@ -39,6 +39,30 @@ def rows_of(found: Splits) -> list[list[str]]:
     ]
 
 
+def grid_header_of(found: Splits) -> list[str]:
+    """Names of the columns of `grid_of`."""
+    return [WORDS["cpu"], WORDS["guest_page"], *dict.fromkeys(case.access for case in found.cases)]
+
+
+def grid_of(found: Splits) -> list[list[str]]:
+    """One row per CPU and guest page: by access pattern, from how many split regions 2M is better, and from how many
+    it costs run time itself; the same where neither ever does.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> found = ps.splits("seed-1t", cpus=["zen5"], guest_pages=["4K"])
+        >>> grid_header_of(found)[2:4], grid_of(found)[0][2:4], grid_of(found)[0][-1]
+        (['uniform', 'hot-cold over 1G'], ['32 / 125', '47 / 370'], 'never')
+    """
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for case in found.cases:
+        ends = ["never" if n is None else f"{n:,}" for n in (better_from(case), case.matters_from("mixed"))]
+        cell = "never" if set(ends) == {"never"} else " / ".join(ends)
+        rows.setdefault((case.cpu, case.guest_page), {})[case.access] = cell
+    accesses = grid_header_of(found)[2:]
+    return [[*key, *(cells.get(access, "-") for access in accesses)] for key, cells in rows.items()]
+
+
 def notes_of(found: Splits) -> list[str]:
     """What has to be known to read the table, a sentence each."""
     assert set(FACTORS) == set(WORDS)

@@ -18,9 +18,13 @@ from poisonsim.scenario import FieldFaults, Scenario
 from poisonsim.scenario_checks import GUEST_PAGES, SECTIONS, all_keys, family, keys_of, unknown_key
 from poisonsim.scenario_file import toml_value
 from poisonsim.scenario_problem import shown
+from poisonsim.units import size_text
 
 Settings: TypeAlias = Mapping[str, object]
 """Value of each swept key at one point."""
+
+BYTES_KEYS = ("vm.memory", "host.free_memory")
+"""Keys whose values are sizes."""
 
 MOST_POINTS = 400
 """Points of one sweep, whose results are all in memory: some megabytes each."""
@@ -226,7 +230,9 @@ def _own_values(scenario: Scenario, key: str, given: Iterable[object] | None) ->
             return found
         table, _, last = key.partition(".")
         now = scenario.to_dict()[table].get(last)
-        here = "" if now is None else f" (it is {shown(now)} in this scenario)"
+        if isinstance(now, int) and key in BYTES_KEYS:
+            now = size_text(now)
+        here = "" if now is None else f" (it is {spelled(now)} in this scenario)"
         raise ScenarioError(f"--over {key}: has no closed set of values; name them, as in {key}=V1,V2,...{here}")
     if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
         raise ScenarioError(f"--over {key}: {shown(given)} is not a list of values; write one such as [0, 4]")

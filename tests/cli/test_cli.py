@@ -285,8 +285,24 @@ def test_progress_goes_to_stderr_in_lines(cli: Cli, monkeypatch: pytest.MonkeyPa
     assert json.loads(result.stdout)["trials"] == trials
     lines = [line for line in result.stderr.splitlines() if " trials, " in line]
     assert len(lines) == 2
-    shown = r"[\d,]+/[\d,]+ trials, \d+ s left, hgm2m: (p99|most) guest lost 400 KiB"
+    shown = r"[\d,]+/[\d,]+ trials(, \d+ s left)?, hgm2m: (p99|most) guest lost 400 KiB"
     assert [line for line in lines if not re.fullmatch(shown, line)] == []
+    # Nothing is known of the speed before the second block, since the first waits for the kernel.
+    assert [" s left" in line for line in lines] == [False, True]
+
+
+def test_a_run_that_waits_for_the_compiler_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 1e9)
+    monkeypatch.setattr(progress, "kernel_must_compile", lambda: True)
+    result = cli("run", *QUICK, "--policy", "hgm2m", "--json")
+    first = result.stderr.splitlines()[0]
+    assert first == "compiling the simulation kernel; only the first run of a version needs it"
+
+
+def test_a_run_says_what_a_loss_is_and_what_its_cost_is_most_of(cli: Cli) -> None:
+    told = cli("run", *QUICK, "--policy", "hgm2m").stdout.splitlines()
+    assert "a lost VM is counted, and its memory goes on as if it still ran (vm.on_loss = count)" in told
+    assert "Most of what hgm2m costs the host is given-up HVO (vmemmap): 15.96 of 15.97 GiB" in told
 
 
 # ------------------------------------------------------------------------------------------------- policies, catalogue
@@ -410,7 +426,8 @@ def process(*arguments: str, **changes: object) -> subprocess.CompletedProcess[s
 
 def test_into_a_pipe_there_are_no_control_codes(tmp_path: Path) -> None:
     result = process("run", "--policy", "hgm2m", *QUICK, cwd=tmp_path)
-    assert (result.returncode, result.stderr) == (0, "")
+    notices = [line for line in result.stderr.splitlines() if not line.startswith("compiling the simulation kernel; ")]
+    assert (result.returncode, notices) == (0, [])
     wrong = process("run", "--trials", "x", cwd=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     for text in (result.stdout, wrong.stderr):
@@ -484,6 +501,28 @@ def test_ctrl_c_is_exit_code_130_and_says_what_is_kept(cli: Cli, monkeypatch: py
     told, command = result.stderr.splitlines()
     assert told == "interrupted; finished blocks are kept in a b; go on with:"
     assert shlex.split(command) == ["poisonsim", *arguments]
+
+
+def test_a_run_folder_that_was_to_stop_by_itself_says_the_command_that_goes_on(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from poisonsim.results import runs
+
+    whole = runs.simulate_plan
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    until = "mean(guest_lost_bytes) within 5%"
+    words = ("run", "--policy", "hgm2m", "--until", until, "--trials", "50000", "--no-report", "--out", "a")
+    monkeypatch.setattr(runs, "simulate_plan", interrupt)
+    assert cli(*words).exit_code == 130
+    told = cli("compare", "a").stderr.partition("it computes only those: poisonsim ")[2]
+    assert f"--policy hgm2m --trials 50000 --seed 1 --until '{until}' --out a" in told and "unmap1g" not in told
+    monkeypatch.setattr(runs, "simulate_plan", whole)
+    assert cli(*shlex.split(told), "--no-report").exit_code == 0
+    manifest = json.loads(Path("a/run.json").read_text())
+    assert "--until" not in manifest["command"] and f"--trials {manifest['trials']} " in manifest["command"]
 
 
 def test_ctrl_c_elsewhere_is_exit_code_130_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,22 @@ MISTAKES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("the default limit = 30 is not a whole number from 1 to 9",),
     ),
     "parameter without a default": (policy(END, before="    limit: int\n"), "", ("limit needs the annotation int",)),
+    "name that is not imported": (
+        policy("on(BACKING).do(Fraction)"),
+        "",
+        ("mine.py:8 raised NameError", "name 'Fraction' is not defined; mend the file"),
+    ),
+    "name that is misspelled": (policy("on(BACKING).do(UNMAPP)"), "", ("did you mean UNMAP? mend the file",)),
+    "name of ours that is not imported": (
+        "del UNMAP\n" + policy(END),
+        "",
+        ("name 'UNMAP' is not defined; add it to the imports: from poisonsim.policy import UNMAP",),
+    ),
+    "name that we do not have": (
+        "from poisonsim.policy import EVACUAT\n",
+        "",
+        ("raised ImportError", "did you mean EVACUATE? poisonsim.policy has BACKING, "),
+    ),
     "file that raises": ("x = 1\nraise ValueError('no luck')\n", "", ("mine.py:7 raised ValueError", "no luck")),
     "syntax error": ("class Mine(Policy:\n", "", ("mine.py:6 raised SyntaxError",)),
     "no class": ("x = 1\n", "", ("mine.py: 0 policy classes, one is needed",)),
@@ -219,6 +235,7 @@ def test_every_mistake_has_a_message_of_its_own(
     ("arguments", "fragments"),
     [
         (("hgm2",), ("unknown policy 'hgm2'; did you mean hgm2m?", "a file works too")),
+        (("hgm2m,hgm4k",), ("give each policy an option of its own: --policy hgm2m --policy hgm4k",)),
         (("./nowhere.py",), ("policy file nowhere.py does not exist",)),
         (("hgm2m", "hgm2m"), ("two policies are called 'hgm2m'", "name each once")),
         (("unmap1g", "unmap1g"), ("two policies are called 'unmap1g'",)),
@@ -231,6 +248,38 @@ def test_a_policy_that_is_not_there(
 ) -> None:
     text = refused(cli("run", *(word for name in arguments for word in ("--policy", name))))
     assert [fragment for fragment in fragments if fragment not in text] == []
+
+
+@pytest.mark.parametrize("name", ["my-mine", "my_mine", "./my_mine"])
+def test_a_file_named_without_its_ending_is_suggested(
+    cli: Cli, policy_file: Callable[..., str], no_trials: None, name: str
+) -> None:
+    policy_file(GOOD, name="my_mine")
+    assert "./my_mine.py is a file here; name it as one: --policy ./my_mine.py" in refused(cli("run", "-p", name))
+
+
+def test_all_that_the_host_lacks_is_in_one_line_to_add_and_then_it_runs(
+    cli: Cli, policy_file: Callable[..., str], no_trials: None
+) -> None:
+    policy_file(policy("on_ce(BACKING).do(MIGRATE)", "on(BACKING).do(EVACUATE)", END))
+    *_, last = refused(cli("run", "--policy", "./mine.py")).splitlines()
+    wanted = (
+        "--set faults.model=field --set host.ce_threshold=cec --set host.spare_hosts=1 --set host.moves_poison=true"
+    )
+    assert last == f"error: for a host that has all of it, add: {wanted}"
+    assert cli("run", "--policy", "./mine.py", *wanted.split(), "--dry-run").exit_code == 0
+    checked = cli("policies", "check", "./mine.py").stdout.splitlines()
+    assert "  needs hosts to go to: host.spare_hosts of 1 or more (not so in seed-1t)" in checked
+    assert "  takes spare huge pages, 4 here: host.spares, or mine:spares=N" in checked
+    assert checked[-1] == f"run with    poisonsim run seed-1t --policy ./mine.py {wanted}"
+
+
+def test_what_a_policy_needs_is_said_only_where_it_does(cli: Cli) -> None:
+    told = cli("policies", "check", "unmap1g", "hgm-contig").stdout.splitlines()
+    assert told[1:3] == ["  its memory is mapped shared: host.mapping", told[2]] and told[2].startswith(
+        "hgm-contig: ok"
+    )
+    assert told[-1].startswith("not run in seed-1t: policy hgm-contig: it maps with contiguous entries, which x86-64")
 
 
 def test_two_files_of_one_name(cli: Cli, policy_file: Callable[..., str], no_trials: None) -> None:
@@ -275,7 +324,9 @@ def test_a_new_policy_does_not_overwrite_a_file(cli: Cli, policy_file: Callable[
     ("arguments", "fragments"),
     [
         (("nope",), ("'nope' is not a scenario of the catalogue", "a file works too: ./nope.toml")),
-        (("seed-1",), ("did you mean seed-1t?",)),
+        (("seed-1",), ("did you mean seed-1t",)),
+        (("cloud-1t-ddr5",), ("did you mean cloud-1t-ddr4 or ddr5-1t?", "`poisonsim catalog list` says what")),
+        (("--set", "vm.memory=2TB"), ("the nearest that is: 1863GiB; memory comes in binary units, so write 2TiB",)),
         (("nowhere.toml",), ("nowhere.toml",)),
         (("--years", "0"), ("--years", "'0' is not a time between 0 and 1000 years")),
         (("--years", "5m"), ("ambiguous",)),
@@ -348,7 +399,7 @@ def test_a_damaged_run_has_no_report(cli: Cli, tmp_path: Path) -> None:
 
 def test_an_unknown_catalogue_entry_is_refused(cli: Cli) -> None:
     text = refused(cli("catalog", "show", "zen6"))
-    assert "'zen6' is not in the catalogue; did you mean zen" in text and "known: " in text
+    assert "'zen6' is not in the catalogue; did you mean zen" in text and "`poisonsim catalog list` shows all" in text
 
 
 # ------------------------------------------------------------------------------------------------- usage
@@ -358,7 +409,13 @@ def test_an_unknown_catalogue_entry_is_refused(cli: Cli) -> None:
     ("arguments", "fragment"),
     [
         (("run", "--trials", "0"), "--trials"),
-        (("run", "--trials", "many"), "--trials"),
+        (("run", "--trials", "many"), "'many' is not a whole number; write it in digits, such as 20000"),
+        (("run", "--trials", "10k"), "'10k' is not a whole number; write 10000"),
+        (("run", "-n1.5M"), "'1.5M' is not a whole number; write 1500000"),
+        (("plan", "--trials=1e5"), "'1e5' is not a whole number; write 100000"),
+        (("run", "cloud-1t-ddr4", "hgm2m"), "policies are named by an option: --policy hgm2m"),
+        (("sweep", "seed-1t", "migrate1g:spares=2", "./a.py"), "--policy migrate1g:spares=2 --policy ./a.py"),
+        (("life", "a", "b"), "quote a value with a blank in it"),
         (("run", "--threads", "0"), "--threads"),
         (("run", "--seed", "-1"), "--seed"),
         (("run", "--vms", "0"), "--vms"),

@@ -156,6 +156,23 @@ def test_help_on_a_group_is_that_of_all_its_commands(cli: Cli) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("name", "begins", "ends"),
+    [
+        ("migrate1g", "## migrate1g\n", "`poisonsim policies show migrate1g`.\n"),
+        ("host.spares", "## `host.spares`\n\n- takes: a whole number", "`poisonsim help scenario-keys`.\n"),
+        ("vm_lost", "## `vm_lost`\n\n- unit: ", "`poisonsim help metrics`.\n"),
+        ("p99.9", "## p99.9\n\nA statistic of a metric over all VMs", "`poisonsim help precision`.\n"),
+        ("P", "## P\n\nA probability at the end", "`poisonsim help precision`.\n"),
+    ],
+)
+def test_help_on_an_entry_of_the_reference_is_that_entry(cli: Cli, name: str, begins: str, ends: str) -> None:
+    result = cli("help", name)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(begins) and result.stdout.endswith(ends) and len(result.stdout) < 1500
+    assert {*re.findall(r"poisonsim help ([a-z-]+)", result.stdout)} <= {*topic_names()}
+
+
 def test_no_topic_has_the_name_of_a_command() -> None:
     assert FIRST_WORDS & set(topic_names()) == set()
 

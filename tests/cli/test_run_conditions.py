@@ -57,7 +57,7 @@ def test_json_stays_alone_on_stdout(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--fail-if", "slowdown"), "--fail-if 'slowdown' is no condition; write for example"),
+        (("--fail-if", "slowdown"), "--fail-if 'slowdown' is no condition: it is `[POLICY:] QUANTITY OP VALUE`"),
         (("--fail-if", "hgm4k: p99(slowdown) > 1"), "--fail-if 'hgm4k: p99(slowdown) > 1': policy 'hgm4k' is not in"),
         (("--until", "p99(slowdown) > 1"), "--until 'p99(slowdown) > 1' is no width to reach"),
         (

@@ -54,6 +54,23 @@ def test_the_table_and_the_sentences_say_the_same(cli: Cli, found: Splits) -> No
     assert "95 regions are hit in 5 years" in " ".join(result.stdout.split())
 
 
+def test_more_cases_than_fit_are_a_grid_of_where_the_verdict_turns(
+    cli: Cli, found: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from poisonsim.cli import splits as command
+
+    monkeypatch.setattr(command, "_FEW", 4)
+    words = ("splits", "seed-1t", "--cpu", "zen5", "--guest-page", "2M")
+    lines = cli(*words).stdout.splitlines()
+    (row,) = [re.split(r"  +", line) for line in lines if line.startswith("zen5 ")]
+    own = [case for case in found.cases if (case.cpu, case.guest_page) == ("zen5", "2M")]
+    assert row[2:-1] == [f"{better_from(case)} / {case.matters_from('mixed')}" for case in own[:-1]]
+    assert (row[:2], row[-1], own[-1].access) == (["zen5", "2M"], "never", "sequential")
+    assert any("a row per case: --all" in line for line in lines)
+    every = cli(*words, "--all").stdout.splitlines()
+    assert sum(line.startswith("zen5 ") for line in every) == 5
+
+
 def test_json_and_csv_hold_what_the_table_does(cli: Cli, found: Splits) -> None:
     words = ("splits", "seed-1t", "--cpu", "zen5", "--guest-page", "2M")
     data = json.loads(cli(*words, "--json").stdout)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import poisonsim as ps
+from poisonsim.faults.tables import MODES
 from poisonsim.report.lives import Cells, kinds_of, lives
 from poisonsim.report.tables import fleet_tables, how_sure, of_vms_hit, paired_tables
 from poisonsim.report.verdict import rows_of
+from poisonsim.results import by_mode
 from poisonsim.results.by_mode import loss_by_mode
 from poisonsim.results.hits import rarely_hit, series_when_hit, share_hit
 from poisonsim.results.life import life_of
@@ -65,8 +69,23 @@ def test_loss_by_mode_adds_up_and_blames_small_faults_less_where_the_mapping_is_
     shares = loss_by_mode(field)
     assert list(shares) == list(field.policies)
     for own in shares.values():
-        assert sum(own.values()) == pytest.approx(1)
-    assert shares["hgm2m"]["bit"] < shares["unmap1g"]["bit"]
+        assert sum(share.best for share in own.values()) == pytest.approx(1)
+        assert all(0 <= share.low < share.best < share.high <= 1 for share in own.values())
+    assert shares["hgm2m"]["bit"].best < shares["unmap1g"]["bit"].best
+
+
+def test_intervals_of_shares_are_those_of_a_ratio_of_sums_over_trials() -> None:
+    rng = np.random.default_rng(5)
+    lost = np.zeros((300, len(MODES) + 1))
+    lost[:, :2] = rng.integers(0, 9, (300, 2)) * (rng.random((300, 2)) < 0.2)
+    run = SimpleNamespace(n_trials=5000, weights=np.ones(1), plan=SimpleNamespace(block_trials=4096))
+    found = by_mode._shares(run, lost, np.zeros(300, np.int64), True)  # type: ignore[arg-type]
+    drawn = [rng.choice(300, 300) for _ in range(4000)]
+    shares = [lost[rows, 0].sum() / lost[rows, :2].sum() for rows in drawn]
+    low, high = np.quantile(shares, (0.025, 0.975))
+    share = found[MODES[0]]
+    assert list(found) == list(MODES[:2]) and share.best == pytest.approx(lost[:, 0].sum() / lost.sum())
+    assert (share.low, share.high) == pytest.approx((low, high), abs=0.2 * (high - low))
 
 
 def test_loss_by_mode_is_that_of_single_lives() -> None:
@@ -80,12 +99,12 @@ def test_loss_by_mode_is_that_of_single_lives() -> None:
     whole = sum(lost.values())
     assert whole > 0
     expected = {mode: share / whole for mode, share in lost.items() if share > 0}
-    assert loss_by_mode(few)["migrate1g"] == pytest.approx(expected)
+    assert {mode: share.best for mode, share in loss_by_mode(few)["migrate1g"].items()} == pytest.approx(expected)
 
 
 def test_timed_policies_have_their_loss_by_mode_too() -> None:
     shares = loss_by_mode(ps.run("cloud-1t-ddr4", policies=["collapse-nightly"], trials=5_000, seed=3))
-    assert sum(shares["collapse-nightly"].values()) == pytest.approx(1)
+    assert sum(share.best for share in shares["collapse-nightly"].values()) == pytest.approx(1)
 
 
 def test_fleet_counts_are_those_of_the_fleet(field: Result) -> None:

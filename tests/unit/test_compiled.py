@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +19,19 @@ from poisonsim.faults.growth import draw_strikes
 @pytest.mark.parametrize("function", [simulate, draw_strikes])
 def test_every_cached_function_carries_the_digest_of_all_sources(function: object) -> None:
     assert function._cache._cache_file._source_stamp == compiled.sources_digest()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("kept", "signatures", "must"), [({}, [], True), ({"x": 1}, [], False), ({}, ["x"], False)])
+def test_what_is_neither_loaded_nor_kept_must_be_compiled(kept: object, signatures: list[str], must: bool) -> None:
+    index = SimpleNamespace(_load_index=lambda: kept)
+    made = SimpleNamespace(_cache=SimpleNamespace(_cache_file=index), signatures=signatures)
+    assert compiled.must_compile(made) is must
+
+
+def test_numba_tells_what_its_cache_holds() -> None:
+    if hasattr(simulate, "_cache"):
+        assert isinstance(simulate._cache._cache_file._load_index(), dict)
+    assert compiled.must_compile(lambda: None) is False
 
 
 @pytest.mark.skipif(not hasattr(simulate, "_cache"), reason="Numba does not compile here")

@@ -37,6 +37,9 @@ def res() -> Result:
         ("mean(stall_seconds) > 2.5s", "mean(stall_seconds)", ">", 2.5, LABELS),
         ("slowdown > 1", "mean(slowdown)", ">", 1.0, LABELS),
         ("hgm2m: vm_lost  per  year <= 0.1%", "mean(vm_lost) per year", "<=", 0.001, ["hgm2m"]),
+        ("vm_lost<=0.1%  per year ", "mean(vm_lost) per year", "<=", 0.001, LABELS),
+        ("guest_lost_bytes < 1% of memory per year", "mean(guest_lost_bytes) per year", "<", 0.01, LABELS),
+        ("p99.9(stall_seconds) > 30", "p99.9(stall_seconds)", ">", 30.0, LABELS),
         ("p99(stall_seconds) per year<30", "p99(stall_seconds) per year", "<", 30.0, LABELS),
         ("P(errors > 2) per year < 1%", "P(errors > 2) per year", "<", 0.01, LABELS),
         ("capacity_cost_bytes <= 0.5% of memory", "mean(capacity_cost_bytes)", "<=", 0.005, LABELS),
@@ -50,6 +53,15 @@ def test_conditions(text: str, name: str, symbol: str, bound: float, policies: l
     assert list(found.quantity.policies) == policies
 
 
+def test_any_percentile_is_the_quantile_of_that_name(res: Result) -> None:
+    lost = res.distribution("unmap1g", "guest_lost_bytes")
+    for text, q in (("p90", 0.9), ("p97.5", 0.975), ("p5", 0.05)):
+        quantity = parse_condition(f"unmap1g: {text}(guest_lost_bytes) > 1", METRICS, LABELS).quantity
+        assert quantity.of(res, "unmap1g") == lost.quantile(q, "bytes") is not None
+    rare = parse_condition("p99.9(guest_lost_bytes) > 1", METRICS, LABELS).quantity
+    assert (rare.of(res, "unmap1g"), rare.trials_needed(res.plan)) == (None, 10_000)
+
+
 def test_a_condition_is_asked_of_those_asked_for_and_of_any_by_name() -> None:
     assert parse_condition("mean(errors) > 1", METRICS, LABELS, ["hgm2m"]).quantity.policies == ("hgm2m",)
     assert parse_condition("unmap1g: mean(errors) > 1", METRICS, LABELS, ["hgm2m"]).quantity.policies == ("unmap1g",)
@@ -58,7 +70,7 @@ def test_a_condition_is_asked_of_those_asked_for_and_of_any_by_name() -> None:
 @pytest.mark.parametrize(
     ("text", "fragment"),
     [
-        ("", "is no condition; write for example 'p99(slowdown) > 1.02'"),
+        ("", "is no condition: it is `[POLICY:] QUANTITY OP VALUE`"),
         ("p99(slowdown)", "is no condition"),
         ("slow_down > 1", "unknown metric 'slow_down'; did you mean slowdown?"),
         (
@@ -70,12 +82,16 @@ def test_a_condition_is_asked_of_those_asked_for_and_of_any_by_name() -> None:
         ("slowdown < 1% of memory", "only an amount of bytes is a share of memory; write for example"),
         ("P(errors > 1) < 1% of memory", "only an amount of bytes is a share of memory"),
         ("table_bytes < x% of memory", "'x% of memory' is no share of memory; write one such as 0.5% of memory"),
-        ("table_bytes < 1% of disk", "is not `metric operator value`"),
+        ("table_bytes < 1% of disk", ": '1% of disk' is no value; table_bytes takes a size such as 8GiB"),
         ("p99(slowdown) == 1.02", "is no condition"),
-        ("p99(slowdown) > 1.02 or 1", "'slowdown > 1.02 or 1' is not `metric operator value`"),
+        ("p99(slowdown) > 1.02 or 1", ": '1.02 or 1' is no value; slowdown takes a number such as 1.01"),
         ("__import__('os').system('true') > 1", "is no condition"),
-        ("exec(slowdown) > 1", "'exec' is not one of mean, p50, p95, p99, P"),
-        ("p98(slowdown) > 1", "did you mean p9"),
+        ("exec(slowdown) > 1", "'exec' is not one of mean, p50, p95, p99, p99.9, P, nor"),
+        ("vm_lost per year > 1% per year", "says 'per year' twice; say it once"),
+        ("table_bytes > 5q", "'table_bytes > 5q': '5q' has unknown unit 'q'"),
+        ("p100(slowdown) > 1", "nor another percentile between p0 and p100"),
+        ("p0.0(slowdown) > 1", "'p0.0' is not one of"),
+        ("pp99(slowdown) > 1", "did you mean p99?"),
         ("hgm2: p99(slowdown) > 1", "policy 'hgm2' is not in this run; did you mean hgm2m?; it has unmap1g, hgm2m"),
         ("p99(slow_down) > 1", "unknown metric 'slow_down'; did you mean slowdown?"),
         ("p99(slowdown) > 1%", "a slowdown is a ratio; slowdown takes a number such as 1.01"),

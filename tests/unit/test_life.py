@@ -64,9 +64,27 @@ def test_words_and_data_say_the_same(res: Result) -> None:
     life = life_of(res, first_hit(res), "hgm2m")
     text = "\n".join(life.lines())
     assert f"trial {first_hit(res)} under hgm2m" in text and "SPLIT_TO 2M, SPLIT_TO 4K, UNMAP" in text
-    assert "table_bytes +16.36 KiB" in text and "guest_lost_bytes +4 KiB" in text
+    assert "leaves 1G −1, 2M +511, 4K +511; guest lost +4 KiB; page tables +16.36 KiB" in text
+    assert text.splitlines()[1].startswith("at the start   1,024 leaves of 1G; nothing lost; costs the host ")
     data = life.steps[0].to_dict()
     assert data["what"] == "error" and data["changes"]["table_bytes"] == 16_752
+
+
+@pytest.mark.parametrize("policy", ["hgm2m", "keep-mapped", "restart-after:n=2"])
+def test_the_words_of_every_policy_are_short_and_name_its_end(res: Result, policy: str) -> None:
+    life = life_of(res, first_hit(res), policy)
+    lines = list(life.lines())
+    assert max(map(len, lines)) <= 118 and not [line for line in lines if "_bytes" in line or " 1 UEs" in line]
+    end = " ".join(" ".join(lines).partition("at the end")[2].split())
+    assert f"{life.end['leaves_1g']:,.0f} leaves of 1G" in end or life.end["leaves_1g"] == 0
+    assert (" VM lost" in end) == bool(life.end["vm_lost"]) and "without errors" in end
+
+
+def test_the_words_say_what_follows_a_loss() -> None:
+    for on_loss, words in (("count", "the loss is counted and its memory goes on"), ("end", "its life ends here")):
+        scenario = ps.load_scenario("seed-1t-distinct", overrides=[f"vm.on_loss={on_loss}"])
+        text = "\n".join(life_of(ps.run(scenario, policies=["unmap1g"], trials=3), 0).lines())
+        assert f"the guest dies of it; {words} (vm.on_loss = {on_loss})" in " ".join(text.split())
 
 
 def test_a_life_without_errors() -> None:

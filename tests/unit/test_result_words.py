@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import poisonsim as ps
+from poisonsim.results.cost_words import cost_sentence, loss_sentence, reach_sentence
 from poisonsim.results.statistics import Estimate
 from poisonsim.results.words import in_number, too_few_seen, vms_of
 
@@ -52,3 +53,26 @@ def test_where_the_code_corrects_everything_more_trials_are_not_asked_for() -> N
     assert "% of VMs see one (95 %)" in text
     few = ps.run(ps.load_scenario("cloud-1t-ddr4"), policies=["unmap1g"], trials=20)
     assert "raise --trials" in too_few_seen(few)
+
+
+@pytest.mark.parametrize(
+    ("on_loss", "words"),
+    [
+        ("count", "its memory goes on as if it still ran"),
+        ("restart", "its guest is restarted"),
+        ("end", "its memory stays as it was at the loss"),
+    ],
+)
+def test_what_follows_a_loss_is_said(on_loss: str, words: str) -> None:
+    scenario = ps.load_scenario("seed-1t", overrides=[f"vm.on_loss={on_loss}"])
+    found = ps.run(scenario, policies=["unmap1g"], trials=20)
+    assert loss_sentence(found) == f"a lost VM is counted, and {words} (vm.on_loss = {on_loss})"
+
+
+def test_the_largest_part_of_a_cost_is_named_where_it_is_not_what_is_lost() -> None:
+    found = ps.run("cloud-1t-ddr4", policies=["unmap1g", "hgm2m", "migrate1g"], trials=20_000)
+    told = [cost_sentence(found, policy) for policy in found.policies]
+    assert told[0] == "" and told[1].endswith("given-up HVO (vmemmap): all 15.96 GiB")
+    assert told[2].startswith("Most of what migrate1g costs the host is spares still held: 3.9")
+    assert loss_sentence(ps.run("seed-1t-distinct", policies=["hgm2m"], trials=1, seed=2)) in ("", loss_sentence(found))
+    assert reach_sentence(ps.run("seed-1t", policies=["unmap1g"], trials=20)) == ""

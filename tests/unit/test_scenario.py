@@ -199,8 +199,8 @@ def test_all_problems_of_one_table_are_reported_together() -> None:
     ("make", "problem"),
     [
         (lambda: Scenario(vm=Vm(backing="3G")), "vm.backing: '3G' is not one of 1G, 2M, the huge pages of x86-64"),
-        (lambda: Scenario(vm=Vm(memory="1.5GiB")), "vm.memory: 1.5 GiB (1610612736 bytes) is not a whole number of 1G pages; the nearest that is: 2147483648 bytes"),
-        (lambda: Scenario(vm=Vm(memory=1)), "vm.memory: 1 B (1 bytes) is not a whole number of 1G pages; the nearest that is: 1073741824 bytes"),
+        (lambda: Scenario(vm=Vm(memory="1.5GiB")), "vm.memory: 1.5 GiB (1610612736 bytes) is not a whole number of 1G pages; the nearest that is: 2GiB"),
+        (lambda: Scenario(vm=Vm(memory=1)), "vm.memory: 1 B (1 bytes) is not a whole number of 1G pages; the nearest that is: 1GiB"),
         (lambda: Scenario(vm=Vm(guest_page="64K")), "vm.guest_page: '64K' is not one of 1G, 2M, 4K, the pages of x86-64 guests"),
         (lambda: Scenario(vm=Vm(backing="2M", guest_page={"1G": 0.5, "4K": 0.5})), "vm.guest_page: '1G' is larger than the backing; write 2M or smaller"),
         (lambda: Scenario(vm=Vm(arch="arm64")), "host.cpu: 'sapphire-rapids' is x86-64, but vm.arch is arm64; name a CPU of arm64"),

@@ -104,8 +104,8 @@ def test_missing_files_and_unknown_names_list_the_catalogue(write: Any) -> None:
         f"seed-1.toml: cannot be read: No such file or directory; tried {Path.cwd() / 'seed-1.toml'}; scenarios of the catalogue: {known}; did you mean seed-1t?"
     ]
     assert problems_of("cloud-1t-ddr5") == [
-        f"'cloud-1t-ddr5' is not a scenario of the catalogue; known: {known}; did you mean cloud-1t-ddr4?; "
-        "a file works too: ./cloud-1t-ddr5.toml"
+        f"'cloud-1t-ddr5' is not a scenario of the catalogue; known: {known}; did you mean cloud-1t-ddr4 or ddr5-1t?; "
+        "a file works too: ./cloud-1t-ddr5.toml; `poisonsim catalog list` says what each is"
     ]
     Path("folder.toml").mkdir()
     assert problems_of("folder.toml") == ["folder.toml: is a directory; name a TOML file in it"]
@@ -119,7 +119,7 @@ def test_an_unknown_base_hides_no_other_mistake_and_invents_none(write: Any) -> 
     text = 'base = "cloud-1t-ddr5"\n[faults]\nscale = -1\n[vm]\nmemory = "3MiB"\n[horizon]\ngrid = "7d"\n[workload]\nalpha = 9\n'
     lines = problems_of(write(text))
     assert [line.split(": ")[1] for line in lines] == ["base", "faults.scale", "workload.alpha"]
-    assert lines[0].endswith("; did you mean cloud-1t-ddr4?")
+    assert lines[0].endswith("; did you mean cloud-1t-ddr4 or ddr5-1t?")
 
 
 @pytest.mark.parametrize(
