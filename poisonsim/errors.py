@@ -77,6 +77,10 @@ class RunFolderNotice(PoisonsimWarning):
     """A run or sweep folder was repaired, or keeps what it holds because that is more."""
 
 
+class DamagedBlock(RunFolderNotice):
+    """A file of a run folder that is no block of its run; the block is computed again."""
+
+
 _PLAIN = (str, int, float, list, tuple, dict)
 
 

@@ -96,13 +96,16 @@ def forget_stdout() -> None:
 
 
 @contextmanager
-def collected_warnings() -> Iterator[None]:
-    """Prints our warnings once each on stderr when the block ends, without Python's decoration."""
+def collected_warnings() -> Iterator[list[warnings.WarningMessage]]:
+    """Prints our warnings once each on stderr when the block ends, without Python's decoration; gives those so far."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", PoisonsimWarning)
-        yield
-    for message in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, PoisonsimWarning)):
-        typer.echo(f"warning: {message}", err=True)
+        try:
+            yield caught
+        finally:  # an error may follow from what they say
+            ours = [w for w in caught if issubclass(w.category, PoisonsimWarning)]
+            for message in dict.fromkeys(str(w.message) for w in ours):
+                typer.echo(f"warning: {message}", err=True)
     for other in caught:
         if not issubclass(other.category, PoisonsimWarning):
             warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)

@@ -24,6 +24,7 @@ def report_command(
     ),
 ) -> None:  # fmt: skip
     """Write report.html and its pictures for a finished run, or one page that compares several."""
+    from poisonsim.engine.lock import hold
     from poisonsim.engine.store import read_manifest
     from poisonsim.errors import RunFolderError
     from poisonsim.report import write_comparison, write_report
@@ -38,9 +39,10 @@ def report_command(
     with collected_warnings():
         commands = [str(read_manifest(folder).get("command", "")) for folder in folders]
         if out is None:
-            result = open_run(folders[0])
-            mend_summary(result, folders[0])
-            typer.echo(write_report(result, folders[0], command=commands[0]))
+            with hold(folders[0]):
+                result = open_run(folders[0])
+                mend_summary(result, folders[0])
+                typer.echo(write_report(result, folders[0], command=commands[0]))
             return
         names = [folder.resolve().name for folder in folders]
         if len(set(names)) < len(names):

@@ -88,7 +88,8 @@ def run_command(
     from poisonsim.cli.progress import progress
     from poisonsim.cli.tables import print_result
     from poisonsim.engine.store import remove_report
-    from poisonsim.results.run_folder import trials_held
+    from poisonsim.errors import DamagedBlock
+    from poisonsim.results.run_folder import claimed_run, trials_held
     from poisonsim.results.runs import default_trials, execute, most_trials, plan_run
     from poisonsim.scenario import resolve_scenario
 
@@ -109,9 +110,9 @@ def run_command(
     command = partial(command_line, scenario, plan, settings, years)
     quiet = as_json or as_csv
     _note_pinned_mappings(resolved, plan)
-    with collected_warnings():
-        kept, at_most = f"finished blocks are kept in {folder}", width is not None
-        with going_on(kept), progress(plan, at_most=at_most) as callback:
+    with collected_warnings() as told, going_on(f"finished blocks are kept in {folder}"), claimed_run(folder, plan):
+        held = trials_held(folder, plan)
+        with progress(plan, at_most=width is not None) as callback:
             result = execute(
                 plan, trials=wanted, threads=threads, out=folder, progress=callback, command=command, until=width,
                 unfinished=_going_on(scenario, plan, settings, years, wanted, until, asked),
@@ -122,7 +123,7 @@ def run_command(
             print_csv(result.summary())
         else:
             print_result(result, resolved, vms=vms)
-        holds_more = trials_held(folder, plan) > result.n_trials  # then its report is of those
+        holds_more = held > result.n_trials  # then its report is of those
         if no_report and not holds_more:
             remove_report(folder)  # an older one would speak of another number of trials
         elif not holds_more:
@@ -135,6 +136,8 @@ def run_command(
     typer.echo(f"next        poisonsim policies show {_without_parameters(plan.policies[-1].spec)}", err=quiet)
     failed = [_print_verdicts(condition.verdicts(result)) for condition in conditions]
     problem = "" if width is None else _print_width(result, width, wanted)
+    if held == result.n_trials and not any(issubclass(each.category, DamagedBlock) for each in told):
+        typer.echo(f"note: {folder} held all {held:,} trials already; nothing was simulated", err=True)
     if any(failed):
         raise typer.Exit(FAILED)
     if problem:

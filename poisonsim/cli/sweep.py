@@ -79,6 +79,7 @@ def sweep_command(
     """
     from poisonsim.cli.sweep_tables import print_sweep
     from poisonsim.results.sweep import plan_sweep
+    from poisonsim.results.sweep_folder import SweepFolder
     from poisonsim.results.sweep_grid import is_parameter, spelled
     from poisonsim.scenario import resolve_scenario
 
@@ -95,9 +96,9 @@ def sweep_command(
         ["poisonsim", "sweep", scenario, *options({"--over": over, "--policy": policy, "--set": settings, **held})]
     )
     quiet = as_json or as_csv
-    with collected_warnings():
-        with going_on(f"finished points and blocks are kept in {folder}"):
-            found = _simulate(plan, trials, threads, folder, command)
+    kept = f"finished points and blocks are kept in {folder}"
+    with collected_warnings(), going_on(kept), SweepFolder(folder).claimed(plan):
+        found = _simulate(plan, trials, threads, folder, command)
         if as_json:
             print_json(found.to_dict())
         elif as_csv:

@@ -100,7 +100,7 @@ def _in_order(
 
 def _block(plan: Plan, index: int, n_trials: int, folder: Path | None, write: bool) -> Block:
     """One block from the folder if it is there and covers the same trials, else computed."""
-    stored = read_block(folder, plan.run_id, index) if folder is not None else None
+    stored = read_block(folder, plan.run_id, index, tell=True) if folder is not None else None
     if stored is not None and stored.n_trials == n_trials:
         return stored
     block = run_block(plan, index, n_trials)

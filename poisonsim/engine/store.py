@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import os
 import tempfile
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poisonsim.engine.block import Block
-from poisonsim.errors import RunFolderError, did_you_mean
+from poisonsim.errors import DamagedBlock, RunFolderError, did_you_mean
 
 SCHEMA = "poisonsim.run/1"
 DATA_FILES = {
@@ -43,15 +46,23 @@ REPORT_FILES = {
 """Files of a run folder and of its report, and what each holds."""
 
 
+PART = ".part"
+"""End of the name of a file that is not yet whole; the name begins with a dot."""
+
+
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes `data` to `path` so that a reader sees all of it or the file as it was.
+    """Writes `data` to `path` so that a reader sees all of it or the file as it was, even after a power cut.
+
+    A file that holds just that is left alone.
 
     Raises:
         RunFolderError: The folder cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
+            return
+        make_folder(path.parent)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=PART, delete=False) as file:
             try:
                 file.write(data)
                 file.flush()
@@ -59,18 +70,64 @@ def write_whole(path: Path, data: bytes) -> None:
                 os.chmod(file.name, 0o644)
                 os.replace(file.name, path)
             except BaseException:
-                os.unlink(file.name)
+                with suppress(FileNotFoundError):
+                    os.unlink(file.name)
                 raise
+        _sync_folder(path.parent)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunFolderError(
-            f"{path}: cannot be written ({reason}); what was written before is intact; choose another folder with --out"
-        ) from error
+        raise cannot_be_written(path, error) from error
+
+
+def cannot_be_written(path: Path, error: Exception) -> RunFolderError:
+    """The error that says why a file or folder cannot be written, and what to do."""
+    reason = getattr(error, "strerror", None) or error
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    todo = "make room and run the same command again, or " if full else ""
+    return RunFolderError(
+        f"{path}: cannot be written ({reason}); what was written before is intact; {todo}choose another folder with "
+        "--out"
+    )
+
+
+def make_folder(folder: Path) -> list[Path]:
+    """Makes a folder and those above it where they are not there; they survive a power cut. Gives those it made."""
+    if folder.is_dir():
+        return []
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in new:
+        _sync_folder(place.parent)
+    return new
+
+
+def _sync_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on disk, where its file system can tell."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):  # it cannot, or not for us
+            raise
+
+
+def remove_parts(folder: Path) -> None:
+    """Removes what killed processes left half written in a folder of a run, sweep or plan, and in its points."""
+    for below in ("", "blocks/", "points/*/", "points/*/blocks/"):
+        for path in folder.glob(f"{below}.*{PART}"):
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Writes `data` as indented JSON."""
-    write_whole(path, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
+    write_whole(path, as_json(data))
+
+
+def as_json(data: Mapping[str, Any]) -> bytes:
+    """`data` as `write_json` writes it."""
+    return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def remove_report(folder: Path) -> None:
@@ -122,6 +179,11 @@ def block_path(folder: Path, index: int) -> Path:
 
 def write_block(folder: Path, run_id: str, block: Block) -> None:
     """Writes one block; what it says of itself lets `read_block` refuse a foreign or an edited one."""
+    write_whole(block_path(folder, block.index), packed(run_id, block))
+
+
+def packed(run_id: str, block: Block) -> bytes:
+    """The file of a block, which `read_block` reads."""
     arrays: dict[str, Any] = {}
     for p, (states, counts) in enumerate(zip(block.states, block.counts, strict=True)):
         small = counts.max() <= np.iinfo(np.int32).max  # untouched trials may be many more
@@ -131,17 +193,51 @@ def write_block(folder: Path, run_id: str, block: Block) -> None:
     about = json.dumps([run_id, block.index, block.n_trials, _digest(arrays)])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, about=np.array(about), **arrays)
-    write_whole(block_path(folder, block.index), buffer.getvalue())
+    return buffer.getvalue()
 
 
-def read_block(folder: Path, run_id: str, index: int) -> Block | None:
-    """Block `index` if its file is whole and belongs to this run, else None: it will be computed again."""
+_DAMAGE = (
+    ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error,
+    MemoryError, OverflowError,  # an array's header that asks for more than there is
+    RuntimeError,  # a flag that says encrypted, or compressed in a way that zipfile does not know
+    SyntaxError, tokenize.TokenError,  # an array's header that is no header is read as Python
+)  # fmt: skip
+"""What reading a file that is no block raises."""
+
+
+class _Unusable(Exception):
+    """What is wrong with a block's file."""
+
+
+def read_block(folder: Path, run_id: str, index: int, *, tell: bool = False) -> Block | None:
+    """Block `index` if its file is whole and belongs to this run, else None: it will be computed again.
+
+    Args:
+        tell: Warn of a file that is there but of no use, and say what is wrong with it.
+    """
+    path = block_path(folder, index)
     try:
-        with np.load(block_path(folder, index), allow_pickle=False) as file:
+        return _parsed(path, run_id, index)
+    except FileNotFoundError:
+        return None
+    except _Unusable as problem:
+        if tell:
+            warnings.warn(f"{path}: {problem}; it is computed again", DamagedBlock, stacklevel=2)
+        return None
+
+
+def _parsed(path: Path, run_id: str, index: int) -> Block:
+    """The block in a file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         owner, number, n_trials, digest = json.loads(str(arrays.pop("about")))
-        if (owner, number, digest) != (run_id, index, _digest(arrays)):
-            return None
+        if digest != _digest(arrays):
+            raise _Unusable("its checksum is not that of what it holds")
+        if owner != run_id:
+            raise _Unusable(f"is of another run ({str(owner)[:12]}, this one is {run_id[:12]})")
+        if number != index:
+            raise _Unusable(f"is block {number} under another name")
         n_policies = sum(name.startswith("states_") for name in arrays)
         n_years = sum(name.startswith("joint_counts_") for name in arrays)
         return Block(
@@ -152,14 +248,12 @@ def read_block(folder: Path, run_id: str, index: int) -> Block | None:
             tuple(arrays[f"joint_{y}"] for y in range(n_years)),
             tuple(arrays[f"joint_counts_{y}"] for y in range(n_years)),
         )
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
-        return None
-    except (MemoryError, OverflowError):  # an array's header that asks for more than there is
-        return None
-    except RuntimeError:  # a flag that says encrypted, or compressed in a way that zipfile does not know
-        return None
-    except (SyntaxError, tokenize.TokenError):  # an array's header that is no header is read as Python
-        return None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _Unusable(f"cannot be read ({error.strerror or error})") from None
+    except _DAMAGE:
+        raise _Unusable("is cut short, damaged or no block") from None
 
 
 def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -104,8 +104,10 @@ def run_folder_page() -> str:
         table(["file", "holds"], rows),
         "Each is written whole or not at all. The run id is a hash of scenario, policies and seed: the same command "
         "gives the same folder on any machine and number of threads, more trials only add blocks, and a block that is "
-        "missing or damaged is computed again. Nothing of the environment goes in but versions. `--out` names the "
-        "folder; one that holds another run is refused.",
+        "missing or damaged is computed again and a damaged one named. Nothing of the environment goes in but "
+        "versions. `--out` names the folder; one that holds another run is refused, and so is one that another process "
+        "writes to: its `.lock` says who, and counts only while that process lives. A killed run goes on with the "
+        "same command.",
         "A sweep folder has `sweep.json` (the grid, and which run is which point), `points/`, with a run folder for "
         "each point, and `sweep.csv`, the summaries of all points in one table.",
         "The columns of `summary.csv`:",

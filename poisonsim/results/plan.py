@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-from poisonsim.engine.store import write_whole
 from poisonsim.errors import ScenarioError
 from poisonsim.policy import Policy
 from poisonsim.results.conditions import check_trials
@@ -20,7 +19,7 @@ from poisonsim.results.levels import MET, Level, parse_levels
 from poisonsim.results.metrics import metrics_for
 from poisonsim.results.plan_candidates import Candidates, candidates
 from poisonsim.results.plan_flips import Flip, find_flips
-from poisonsim.results.plan_folder import claim_plan
+from poisonsim.results.plan_folder import PlanFolder
 from poisonsim.results.plan_measure import Simulation
 from poisonsim.results.plan_rows import Row, cheapest_first, rows_table, tie_bytes
 from poisonsim.results.plan_search import RAISE, Effort, Search
@@ -274,9 +273,28 @@ def execute_plan(
         RunFolderError: `out` cannot be written, or holds something else.
     """
     effort = prepared.effort(trials, threads)
-    folder = None if out is None else Path(out)
-    if folder is not None:
-        claim_plan(folder, prepared.plan_id, [level.text for level in prepared.levels], command)
+    if out is None:
+        return _searched(prepared, effort, threads, executor, progress, None, flips, command)
+    levels = tuple(level.text for level in prepared.levels)
+    folder = PlanFolder(Path(out), prepared.plan_id, levels, effort.trials[-1], command)
+    with folder.claimed():
+        folder.begin()
+        answer = _searched(prepared, effort, threads, executor, progress, folder.path, flips, command)
+        folder.finish(answer)
+    return answer
+
+
+def _searched(
+    prepared: PreparedPlan,
+    effort: Effort,
+    threads: int | None,
+    executor: Executor | None,
+    progress: PlanProgress | None,
+    folder: Path | None,
+    flips: bool,
+    command: str,
+) -> CapacityPlan:
+    """The plan, with every run kept in a folder."""
     chosen = prepared.candidates
     simulation = Simulation(
         prepared.scenario, chosen.policies, prepared.levels, prepared.seed, threads, executor, folder, command
@@ -308,6 +326,4 @@ def execute_plan(
         least = min(mine.measured.trials, theirs.measured.trials)
         gap = simulation.difference(mine.choice, theirs.choice, least)
         answer = replace(answer, gap=gap, n_runs=simulation.runs)
-    if folder is not None:
-        write_whole(folder / "plan.csv", answer.choices().to_csv(index=False).encode())
     return answer

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from poisonsim.engine.plan import Plan
 from poisonsim.engine.run import block_sizes
-from poisonsim.engine.store import REPORT_FILES, block_path, read_block, read_manifest, write_whole
+from poisonsim.engine.store import REPORT_FILES, SCHEMA, block_path, read_block, read_manifest, write_whole
 from poisonsim.errors import RunFolderError, RunFolderNotice
+from poisonsim.results.claim import claimed
 from poisonsim.results.result import Result
 
 
@@ -57,55 +58,22 @@ def mend_summary(result: Result, folder: Path) -> None:
     warnings.warn(f"{path}: {how}; it is written again", RunFolderNotice, stacklevel=2)
 
 
-def claim_folder(folder: Path, plan: Plan) -> None:
-    """Refuses a folder that holds another run, so that nothing is overwritten.
+def claimed_run(folder: Path, plan: Plan) -> AbstractContextManager[None]:
+    """Keeps a folder for a run; one with blocks of this very run is taken even if its run.json is gone or damaged.
 
-    One with blocks of this very run is taken even if its run.json is gone or damaged.
+    Raises:
+        RunFolderError: It holds something else, another process writes there, or it cannot be written.
     """
-    try:
-        is_file = folder.exists() and not folder.is_dir()
-        there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    except (OSError, ValueError) as error:
-        raise RunFolderError(
-            f"{str(folder)[:80]!r}: no folder can be called so ({error}); choose another with --out"
-        ) from None
-    there = {name for name in there if not name.startswith(".run.json.")}  # left by a process that was killed
-    if not there and not is_file:
-        return
-    try:
-        other = read_manifest(folder).get("run_id")
-    except RunFolderError as error:
-        known = {"run.json", "summary.csv", "blocks", *REPORT_FILES}
-        if there <= known and _has_block(folder, plan) and not _of_another_version(folder):
-            warnings.warn(
-                f"{folder}: run.json was missing or damaged and is written again; the blocks of this run are kept",
-                RunFolderNotice,
-                stacklevel=3,
-            )
-            (folder / "summary.csv").unlink(missing_ok=True)  # it may be of any number of trials
-            return
-        if "run.json" in there:
-            raise error
-        raise RunFolderError(f"{folder}: exists and is no run folder; choose another with --out") from None
-    if other != plan.run_id:
-        raise RunFolderError(
-            f"{folder}: holds another run ({str(other)[:12]}, this one is {plan.run_id[:12]}); choose another folder"
-        )
+    known = {"run.json", "summary.csv", "blocks", *REPORT_FILES}
+    return claimed(
+        folder, "run", SCHEMA, plan.run_id, mendable=lambda names: names <= known and _has_block(folder, plan)
+    )
 
 
 def _has_block(folder: Path, plan: Plan) -> bool:
     """Whether a folder holds a whole block of a run."""
     names = sorted(path.stem for path in (folder / "blocks").glob("[0-9]*.npz"))
     return any(name.isdigit() and read_block(folder, plan.run_id, int(name)) is not None for name in names)
-
-
-def _of_another_version(folder: Path) -> bool:
-    """Whether run.json is whole and names a schema that this version does not read."""
-    try:
-        manifest = json.loads((folder / "run.json").read_text())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(manifest, dict) and "schema" in manifest
 
 
 def whole_number(manifest: Mapping[str, Any], key: str, least: int, most: int) -> int:

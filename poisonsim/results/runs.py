@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from poisonsim.engine.block import compile_decide, run_block, year_points
-from poisonsim.engine.merge import Merger
+from poisonsim.engine.merge import Merger, Tally
 from poisonsim.engine.plan import MOST_TRIALS, Plan, make_plan, restore_plan
-from poisonsim.engine.run import Progress, block_sizes, simulate_plan
-from poisonsim.engine.store import SCHEMA, read_block, read_manifest, write_json, write_whole
+from poisonsim.engine.run import Progress, Stop, block_sizes, simulate_plan
+from poisonsim.engine.store import SCHEMA, read_block, read_manifest, write_json
 from poisonsim.errors import PolicyError, RunFolderError, RunFolderNotice, ScenarioError
 from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.policy import Policy
+from poisonsim.results.claim import write_finished
 from poisonsim.results.conditions import Width, check_trials
 from poisonsim.results.result import Result
-from poisonsim.results.run_folder import claim_folder, trials_held, whole_number
+from poisonsim.results.run_folder import claimed_run, trials_held, whole_number
 from poisonsim.results.until import MOST_TIMES, stop_rule, width_of
 from poisonsim.scenario import Scenario, load_scenario
 
@@ -120,32 +121,60 @@ def execute(
     trials = trials_of(plan, trials, threads)
     if until is not None:
         check_trials(until.quantity, plan, trials)
-    folder = None if out is None else Path(out)
-    held = 0
-    if folder is not None:
-        claim_folder(folder, plan)
+    if out is None:
+        return Result(plan, _simulated(plan, trials, 0, threads, executor, None, progress, until))
+    folder = Path(out)
+    with claimed_run(folder, plan):
         held = trials_held(folder, plan)
         if not held:  # else it goes on to speak of the finished run until this one is
             write_json(folder / "run.json", manifest_of(plan, trials, unfinished or command(trials)))
-    stop = None if until is None else stop_rule(plan, until)
-    tally = simulate_plan(
-        plan, trials=trials, threads=threads, executor=executor, folder=folder, progress=progress, stop=stop
-    )
-    result = Result(plan, tally)
-    if folder is None:
-        return result
-    if result.n_trials < held:
-        warnings.warn(
-            f"{folder} holds {held:,} trials of this run and keeps them: its summary.csv and report are of those, what "
-            f"is printed here of the first {result.n_trials:,}",
-            RunFolderNotice,
-            stacklevel=2,
-        )
-        return result
-    if held or unfinished or result.n_trials != trials:
-        write_json(folder / "run.json", manifest_of(plan, result.n_trials, command(result.n_trials)))
-    write_whole(folder / "summary.csv", result.summary().to_csv(index=False).encode())
+        result = Result(plan, _simulated(plan, trials, held, threads, executor, folder, progress, until))
+        if result.n_trials < held:
+            warnings.warn(
+                f"{folder} holds {held:,} trials of this run and keeps them: its summary.csv and report are of those, "
+                f"what is printed here of the first {result.n_trials:,}",
+                RunFolderNotice,
+                stacklevel=2,
+            )
+        else:
+            manifest = manifest_of(plan, result.n_trials, command(result.n_trials))
+            write_finished(folder, "run", manifest, result.summary().to_csv(index=False).encode())
     return result
+
+
+def _simulated(
+    plan: Plan,
+    trials: int,
+    held: int,
+    threads: int | None,
+    executor: Executor | None,
+    folder: Path | None,
+    progress: Progress | None,
+    until: Width | None,
+) -> Tally:
+    """The first `trials` trials, or as many whole blocks as `until` takes; `held` of them are in the folder."""
+
+    def simulate(trials: int, stop: Stop | None) -> Tally:
+        return simulate_plan(
+            plan, trials=trials, threads=threads, executor=executor, folder=folder, progress=progress, stop=stop
+        )
+
+    if until is None:
+        return simulate(trials, None)
+    if whole := min(held, trials) // plan.block_trials * plan.block_trials:
+        # Blocks that are there may do; to look at them first keeps others from being computed ahead for nothing.
+        stopped = False
+        rule = stop_rule(plan, until)
+
+        def note(n_blocks: int, tally: Callable[[], Tally]) -> bool:
+            nonlocal stopped
+            stopped = rule(n_blocks, tally)
+            return stopped
+
+        tally = simulate(whole, note)
+        if stopped or whole == trials:
+            return tally
+    return simulate(trials, stop_rule(plan, until))
 
 
 def trials_of(plan: Plan, trials: int | None, threads: int | None = None) -> int:

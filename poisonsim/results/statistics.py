@@ -182,7 +182,7 @@ class Distribution:
         meets = np.append(np.ones(self.counts.size), np.zeros(len(strata)))
         found = ratio_of_means(of_those, meets, counts, stratum, self.weights)
         assert found is not None
-        return Estimate(*(float(offset + end) for end in (found.low, found.best, found.high)), "1")
+        return Estimate(*(float(offset + end) for end in (found.low, found.best, found.high)), unit="1")
 
     def _stratified_quantile(self, q: float, unit: str) -> Estimate | None:
         weights, n = self._probabilities(), self.counts.sum(axis=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import product
@@ -266,12 +266,34 @@ def execute_sweep(
         with _told_where(distinct[key].settings):
             wanted[key] = trials_of(distinct[key].plan, trials, threads)
     folder = None if out is None else SweepFolder(Path(out))
-    if folder is not None:
-        rows = [
-            (point.settings, distinct[key].plan.run_id, wanted[key])
-            for key, point in zip(keys, plan.points, strict=True)
+    with ExitStack() as held:
+        manifest: dict[str, Any] = {}
+        if folder is not None:
+            held.enter_context(folder.claimed(plan))
+            runs = [(distinct[key].plan.run_id, wanted[key]) for key in keys]
+            manifest = folder.manifest_of(plan, runs, command)
+            folder.begin(manifest)
+        results = _simulated(distinct, wanted, threads, executor, progress, folder, command)
+        points = [
+            SweepPoint(settings, results[key] if run is distinct[key].plan else Result(run, results[key].tally))
+            for key, (settings, run) in zip(keys, plan.points, strict=True)
         ]
-        folder.begin(plan, rows, command)
+        found = Sweep(plan.scenario, plan.over, tuple(points), plan.policies)
+        if folder is not None:
+            folder.finish(manifest, found)
+    return found
+
+
+def _simulated(
+    distinct: Mapping[str, PlannedPoint],
+    wanted: Mapping[str, int],
+    threads: int | None,
+    executor: Executor | None,
+    progress: SweepProgress | None,
+    folder: SweepFolder | None,
+    command: str,
+) -> dict[str, Result]:
+    """The result of each distinct point, one after the other."""
     total, before = sum(wanted.values()), 0
     results: dict[str, Result] = {}
     for key, n_trials in wanted.items():
@@ -291,14 +313,7 @@ def execute_sweep(
                 out=None if folder is None else folder.point(point.plan.run_id), command=lambda _: command,
             )  # fmt: skip
         before += n_trials
-    points = [
-        SweepPoint(settings, results[key] if run is distinct[key].plan else Result(run, results[key].tally))
-        for key, (settings, run) in zip(keys, plan.points, strict=True)
-    ]
-    found = Sweep(plan.scenario, plan.over, tuple(points), plan.policies)
-    if folder is not None:
-        folder.finish(found)
-    return found
+    return results
 
 
 def open_sweep(folder: str | Path) -> Sweep:

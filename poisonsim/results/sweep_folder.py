@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poisonsim.engine.store import write_json, write_whole
+from poisonsim.engine.store import write_json
 from poisonsim.errors import RunFolderError, RunFolderNotice
-from poisonsim.results.sweep_grid import Settings
+from poisonsim.results.claim import TABLES, claimed, write_finished
 
 if TYPE_CHECKING:
     from poisonsim.results.sweep import Sweep, SweepPlan
@@ -34,48 +34,60 @@ class SweepFolder:
         """Run folder of a point."""
         return self.path / "points" / run_id[:12]
 
-    def begin(self, plan: SweepPlan, points: Sequence[tuple[Settings, str, int]], command: str) -> None:
-        """Takes the folder for a sweep.
-
-        Args:
-            plan: The sweep.
-            points: Settings, id of the run that simulates it, and trials of every point.
-            command: How to make it again.
+    def claimed(self, plan: SweepPlan) -> AbstractContextManager[None]:
+        """Keeps the folder for a sweep; one with points of this very sweep is taken even without its sweep.json.
 
         Raises:
-            RunFolderError: It cannot be written, or holds something else.
+            RunFolderError: It holds something else, another process writes there, or it cannot be written.
         """
-        claim(self.path, "sweep", plan.sweep_id, {run_id for _, run_id, _ in points})
-        trials = [trials for _, _, trials in points]
-        if self.keeps_more(trials):
+        own = {point.plan.run_id[:12] for point in plan.points}
+
+        def mendable(names: set[str]) -> bool:
+            points = {path.name for path in self.path.glob("points/*")}
+            return bool(points) and points <= own
+
+        return claimed(self.path, "sweep", SCHEMA, plan.sweep_id, mendable)
+
+    def begin(self, manifest: Mapping[str, Any]) -> None:
+        """Says what the sweep will be, unless the folder holds a finished one, which it goes on to speak of."""
+        if not (self.path / TABLES["sweep"]).exists():
+            write_json(self.path / "sweep.json", manifest)
+
+    def finish(self, manifest: Mapping[str, Any], found: Sweep) -> None:
+        """Writes the summary of all points, unless the folder keeps one of more trials."""
+        if self.keeps_more([result.n_trials for _, result in found.points]):
             warnings.warn(
                 f"{self.path} holds this sweep with more trials and keeps it: its sweep.csv and page are of those",
                 RunFolderNotice,
-                stacklevel=4,
+                stacklevel=3,
             )
-            return
-        described = [
-            {"settings": dict(settings), "trials": trials, "run": str(self.point(run_id).relative_to(self.path))}
-            for settings, run_id, trials in points
-        ]
-        write_json(
-            self.path / "sweep.json",
-            {
-                "schema": SCHEMA,
-                "sweep_id": plan.sweep_id,
-                "command": command,
-                "seed": plan.points[0].plan.seed,
-                "scenario": plan.scenario.to_dict(),
-                "over": {key: list(values) for key, values in plan.over.items()},
-                "policies": list(plan.policies),
-                "points": described,
-            },
-        )
+        else:
+            write_finished(self.path, "sweep", manifest, found.summary().to_csv(index=False).encode())
 
-    def finish(self, found: Sweep) -> None:
-        """Writes the summary of all points, unless the folder keeps one of more trials."""
-        if not self.keeps_more([result.n_trials for _, result in found.points]):
-            write_whole(self.path / "sweep.csv", found.summary().to_csv(index=False).encode())
+    def manifest_of(self, plan: SweepPlan, runs: Sequence[tuple[str, int]], command: str) -> dict[str, Any]:
+        """What `sweep.json` says.
+
+        Args:
+            runs: Id and trials of the run that simulates each point.
+            command: How to make the sweep again.
+        """
+        return {
+            "schema": SCHEMA,
+            "sweep_id": plan.sweep_id,
+            "command": command,
+            "seed": plan.points[0].plan.seed,
+            "scenario": plan.scenario.to_dict(),
+            "over": {key: list(values) for key, values in plan.over.items()},
+            "policies": list(plan.policies),
+            "points": [
+                {
+                    "settings": dict(settings),
+                    "trials": trials,
+                    "run": str(self.point(run_id).relative_to(self.path)),
+                }
+                for (settings, _), (run_id, trials) in zip(plan.points, runs, strict=True)
+            ],
+        }
 
     def keeps_more(self, trials: Sequence[int]) -> bool:
         """Whether a finished sweep with more trials at some point is there."""
@@ -108,51 +120,6 @@ class SweepFolder:
         if not _complete(manifest):
             raise RunFolderError(f"{file}: is not as it was written; run the command again")
         return manifest  # type: ignore[no-any-return]
-
-
-def claim(path: Path, kind: str, own_id: str, run_ids: Collection[str] = ()) -> None:
-    """Refuses a folder that holds anything but the sweep or plan of this id, so that nothing is overwritten.
-
-    One that holds points of these very runs and nothing else is taken even if its manifest is gone or damaged.
-
-    Args:
-        kind: `sweep` or `plan`: `KIND.json` in the folder has its id as `KIND_id`.
-        run_ids: Runs whose folders may lie in `points` without a manifest.
-
-    Raises:
-        RunFolderError: It holds something else, or cannot be read.
-    """
-    manifest = f"{kind}.json"
-    try:
-        is_file = path.exists() and not path.is_dir()
-        there = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
-        points = {entry.name for entry in path.glob("points/*")}
-    except (OSError, ValueError) as error:
-        raise RunFolderError(
-            f"{str(path)[:80]!r}: cannot be used as a {kind} folder ({error}); choose another with --out"
-        ) from None
-    there = {name for name in there if not name.startswith(f".{manifest}.")}  # left by a process that was killed
-    if not there and not is_file:
-        return
-    known = None
-    if manifest in there:
-        with suppress(OSError, ValueError, RecursionError):
-            known = json.loads((path / manifest).read_text())
-    if isinstance(known, dict):
-        other = known.get(f"{kind}_id")
-        if other != own_id:
-            raise RunFolderError(
-                f"{path}: holds another {kind} ({str(other)[:12]}, this one is {own_id[:12]}); "
-                "choose another folder with --out"
-            )
-        return
-    if not points or not points <= {run_id[:12] for run_id in run_ids}:
-        raise RunFolderError(f"{path}: exists and is no {kind} folder; choose another with --out")
-    warnings.warn(
-        f"{path}: {manifest} was missing or damaged and is written again; its points are kept",
-        RunFolderNotice,
-        stacklevel=5,
-    )
 
 
 def _complete(manifest: dict[str, Any]) -> bool:

@@ -361,14 +361,16 @@ def test_a_folder_that_holds_something_else_is_left_alone(cli: Cli, no_trials: N
     (tmp_path / "full" / "a").write_text("mine")
     (tmp_path / "file").write_text("mine")
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "sweep.json").write_text('{"sweep_id": "12345678901234"}')
+    (tmp_path / "other" / "sweep.json").write_text(
+        '{"schema": "poisonsim.sweep-folder/1", "sweep_id": "12345678901234"}'
+    )
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "sweep.json").write_text('{"sweep_id"')
     for name, fragment in (
         ("full", "full: exists and is no sweep folder; choose another with --out"),
         ("file", "file: exists and is no sweep folder"),
         ("other", "other: holds another sweep (123456789012, this one is "),
-        ("torn", "torn: exists and is no sweep folder"),
+        ("torn", "sweep.json: cannot be read as JSON, and nothing else says that"),
     ):
         result = cli("sweep", *SPARES, "-p", "hgm2m", "--out", name)
         assert (result.exit_code, result.stdout) == (2, "") and fragment in result.stderr, result.stderr

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import poisonsim as ps
 from poisonsim import catalog
 from poisonsim.engine import run as engine_run
 from poisonsim.engine.store import block_path, read_block, write_whole
-from poisonsim.errors import RunFolderError, RunFolderNotice
+from poisonsim.errors import DamagedBlock, RunFolderError, RunFolderNotice
 from poisonsim.results.result import Result
 from poisonsim.results.runs import plan_run
 from poisonsim.scenario import CountFaults, FieldFaults, Horizon, Scenario
@@ -287,20 +288,30 @@ def damage(path: Path, how: str) -> None:
             raise AssertionError(how)
 
 
-WAYS = ["truncated", "empty", "garbage", "no archive", "removed", "an array", "no arrays", "middle overwritten",
-        "another block"]  # fmt: skip
+CUT = "is cut short, damaged or no block"
+WAYS = {"truncated": CUT, "empty": CUT, "garbage": CUT, "no archive": CUT, "removed": None, "an array": CUT,
+        "no arrays": CUT, "middle overwritten": CUT, "another block": "is block 0 under another name"}  # fmt: skip
+"""What is said of a block that was damaged so."""
 
 
-@pytest.mark.parametrize("how", WAYS)
-def test_a_damaged_block_is_computed_again(
-    folder: Path, made: Path, hashes: Hashes, computed: list[int], how: str
+@pytest.mark.parametrize(("how", "said"), WAYS.items())
+def test_a_damaged_block_is_named_and_computed_again(
+    folder: Path, made: Path, hashes: Hashes, computed: list[int], how: str, said: str | None
 ) -> None:
     damage(block_path(folder, 1), how)
     with pytest.raises(RunFolderError, match="blocks 1 are missing or damaged; run the same command again"):
         ps.open_run(folder)
-    run(folder)
+    assert notices(folder) == ([f"{block_path(folder, 1)}: {said}; it is computed again"] if said else [])
     assert computed == [1]
     assert hashes(folder) == hashes(made)
+
+
+def notices(folder: Path) -> list[str]:
+    """What a run says of blocks that it does not take."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DamagedBlock)
+        run(folder)
+    return [str(each.message) for each in caught if issubclass(each.category, DamagedBlock)]
 
 
 def test_a_flipped_byte_is_noticed_or_harmless(folder: Path) -> None:
@@ -336,7 +347,9 @@ def test_counts_edited_by_hand_are_noticed(folder: Path, made: Path, hashes: Has
     np.savez_compressed(path, **arrays)
     with pytest.raises(RunFolderError, match="blocks 1 are missing or damaged"):
         ps.open_run(folder)
-    run(folder)
+    assert notices(folder) == [
+        f"{block_path(folder, 1)}: its checksum is not that of what it holds; it is computed again"
+    ]
     assert computed == [1] and hashes(folder) == hashes(made)
 
 
@@ -354,7 +367,8 @@ def test_a_block_of_another_run_is_not_taken(folder: Path, tmp_path: Path, made:
     shutil.copy(block_path(tmp_path / "other", 1), block_path(folder, 1))
     with pytest.raises(RunFolderError, match="blocks 1 are missing or damaged"):
         ps.open_run(folder)
-    run(folder)
+    [notice] = notices(folder)
+    assert notice.startswith(f"{block_path(folder, 1)}: is of another run (") and "it is computed again" in notice
     assert hashes(folder) == hashes(made)
 
 
@@ -524,7 +538,7 @@ def test_a_manifest_that_is_gone_is_written_again_by_the_run(folder: Path, hashe
     (folder / "run.json").unlink()
     with pytest.raises(RunFolderError, match="no run folder"):
         ps.open_run(folder)
-    with pytest.warns(RunFolderNotice, match="the blocks of this run are kept"):
+    with pytest.warns(RunFolderNotice, match="what was simulated is kept"):
         run(folder)
     assert hashes(folder) == before
 
@@ -556,9 +570,18 @@ def test_a_manifest_of_another_version_is_left_alone(folder: Path, text: str) ->
     assert (folder / "run.json").read_text() == text
 
 
-def test_what_a_killed_process_left_is_no_obstacle(tmp_path: Path) -> None:
-    (tmp_path / ".run.json.x1y2").write_text("{")
+def test_what_a_killed_process_left_is_no_obstacle_and_does_not_stay(tmp_path: Path) -> None:
+    (tmp_path / "blocks").mkdir()
+    for name in (".run.json.x1y2.part", ".lock", "blocks/.000001.npz.a_b.part"):
+        (tmp_path / name).write_text("{")
+    with pytest.raises(RunFolderError, match="exists and is no run folder"):
+        run(tmp_path, trials=50)
+    (tmp_path / "blocks" / ".000001.npz.a_b.part").rename(tmp_path / ".summary.csv.c3d4.part")
+    (tmp_path / "blocks").rmdir()
     assert run(tmp_path, trials=50).n_trials == 50
+    (tmp_path / "blocks" / ".000001.npz.a_b.part").touch()
+    run(tmp_path, trials=50)
+    assert [path.name for path in tmp_path.rglob(".*")] == []
 
 
 def test_a_sweep_folder_is_called_one(tmp_path: Path) -> None:

@@ -154,8 +154,8 @@ def coverage(n_runs: int = RUNS, *, seed: int = 1, full: bool = False, threads: 
             "Intervals of probabilities are exact (Clopper and Pearson): with plain trials never below 95 %, and above "
             "97 % where few trials show the event. How often they hold the truth can then be computed; the row that "
             "expects 10 such trials of 1,024 is held to that.",
-            "Intervals of means are moved by how skewed the values are; normal ones fell short of 95 % where few trials "
-            "carry most of the mean. poisonsim verify --full adds two settings by strata.",
+            "Intervals of means are moved by how skewed the values are; normal ones fell short of 95 % where few "
+            "trials carry most of the mean. poisonsim verify --full adds two settings by strata.",
             "Quantiles of numbers that many trials share, such as bytes lost in whole pages, have intervals that hold "
             "the truth more often: both ends are values that occur.",
         ),
