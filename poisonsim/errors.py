@@ -45,6 +45,10 @@ class PolicyError(PoisonsimError):
     """A policy that cannot be loaded, fails its static checks, or answers what the engine cannot do."""
 
 
+class WorkerError(PoisonsimError):
+    """Workers or a cluster that cannot be used, that were lost, or that would compute something else."""
+
+
 class RunFolderError(PoisonsimError):
     """A run folder that cannot be read, written or trusted."""
 

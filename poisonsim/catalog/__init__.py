@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from poisonsim.errors import ScenarioError, did_you_mean, nearest, shown
@@ -148,6 +151,35 @@ def load(kind: str, name: str) -> dict[str, Any]:
     return read_toml(_folder(kind) / f"{name}.toml", where=f"{name}.toml")
 
 
+_CARRIED: ContextVar[Mapping[str, str]] = ContextVar("carried", default=MappingProxyType({}))
+
+
+@contextmanager
+def carrying(texts: Mapping[str, str]) -> Iterator[None]:
+    """Within it, files that a scenario names need not be on this machine: their texts by path are given.
+
+    Examples:
+        >>> with carrying({"./far/away.toml": "a = 1"}):
+        ...     read_toml(Path("./far/away.toml"), where="away")
+        {'a': 1}
+    """
+    token = _CARRIED.set({str(Path(path)): text for path, text in texts.items()})
+    try:
+        yield
+    finally:
+        _CARRIED.reset(token)
+
+
+def text_of(file: Traversable | Path) -> str:
+    """The text of a catalogue file, or of a file that a scenario names.
+
+    Raises:
+        OSError, UnicodeDecodeError: It cannot be read.
+    """
+    carried = _CARRIED.get().get(str(file))
+    return file.read_text(encoding="utf-8") if carried is None else carried
+
+
 def read_toml(file: Traversable | Path, *, where: str) -> dict[str, Any]:
     """The tables of a TOML file.
 
@@ -166,7 +198,7 @@ def read_toml(file: Traversable | Path, *, where: str) -> dict[str, Any]:
     """
     if isinstance(file, Path) and (problem := unreadable(file, where=where)):
         raise ScenarioError(problem)
-    text = file.read_text(encoding="utf-8")
+    text = text_of(file)
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError also covers integers of thousands of digits
@@ -182,7 +214,7 @@ def unreadable(path: Path, *, where: str) -> str:
     """
     where = where if where.isprintable() else shown(where)
     try:
-        path.read_bytes().decode("utf-8")
+        text_of(path)
     except IsADirectoryError:
         return f"{where}: is a directory; name a TOML file in it"
     except OSError as error:

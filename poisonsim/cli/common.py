@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
-from poisonsim.errors import PoisonsimError, PoisonsimWarning, ScenarioError
+from poisonsim.errors import PoisonsimError, PoisonsimWarning, ScenarioError, WorkerError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import pandas as pd
 
 INTERRUPTED = 130
@@ -67,12 +69,39 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def going_on(kept: str) -> Iterator[None]:
-    """On Ctrl-C says what is kept, and prints the very command that goes on from there; exit code 130."""
+    """On Ctrl-C says what is kept, and prints the very command that goes on from there; exit code 130.
+
+    Prints the command where workers are lost, too.
+    """
+    command = f"go on with:\n  {shlex.join(['poisonsim', *sys.argv[1:]])}"
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"interrupted; {kept}; go on with:\n  {shlex.join(['poisonsim', *sys.argv[1:]])}", err=True)
+        typer.echo(f"interrupted; {kept}; {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    except WorkerError as error:
+        raise WorkerError([*error.problems[:-1], f"{error.problems[-1]}; {command}"]) from None
+
+
+@contextmanager
+def workers(cluster: str | None, threads: int | None) -> Iterator[Executor | None]:
+    """What computes blocks, as an executor: the workers of a cluster, or None for threads of this process.
+
+    Raises:
+        ScenarioError: Both are asked for.
+        WorkerError: The cluster cannot be used.
+    """
+    if cluster is None:
+        yield None
+        return
+    if threads is not None:
+        raise ScenarioError(
+            "--cluster and --threads exclude each other; workers have as many threads as they were given"
+        )
+    from poisonsim.engine.cluster import cluster as connected
+
+    with connected(cluster) as executor:
+        yield executor
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from poisonsim.cli.common import (
     print_json,
     print_table,
     user_errors,
+    workers,
 )
 
 if TYPE_CHECKING:
@@ -82,6 +83,10 @@ def plan_command(
         None, "--out", "-o", metavar="FOLDER", help="Plan folder. Default: reports/plan-<scenario>-<plan id>."
     ),
     threads: int = typer.Option(None, "--threads", min=1, metavar="N", help="Worker threads. Default: one per core."),
+    cluster: str = typer.Option(
+        None, "--cluster", metavar="ADDRESS",
+        help="Dask scheduler whose workers compute, such as tcp://scheduler:8786. Default: threads of this machine.",
+    ),
     no_flips: bool = typer.Option(False, "--no-flips", help="Do not look for what would flip the choice."),
     as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON on stdout, nothing else there."),
     as_csv: bool = typer.Option(
@@ -115,10 +120,12 @@ def plan_command(
     command = shlex.join(["poisonsim", "plan", scenario, *options({**given, "--set": settings, **held_still})])
     quiet = as_json or as_csv
     with collected_warnings():
-        with going_on(f"finished simulations are kept in {folder}"), _progress() as show:
+        keeping = f"finished simulations are kept in {folder}"
+        with workers(cluster, threads) as executor, going_on(keeping), _progress() as show:
             found = execute_plan(
-                prepared, trials=trials, threads=threads, progress=show, out=folder, flips=not no_flips, command=command
-            )
+                prepared, trials=trials, threads=threads, executor=executor, progress=show, out=folder,
+                flips=not no_flips, command=command,
+            )  # fmt: skip
         if as_json:
             print_json(found.to_dict())
         elif as_csv:

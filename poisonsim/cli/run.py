@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 import typer
 
 from poisonsim.cli import complete
-from poisonsim.cli.common import collected_warnings, going_on, one_output, print_csv, print_json, user_errors
+from poisonsim.cli.common import (
+    collected_warnings,
+    going_on,
+    one_output,
+    print_csv,
+    print_json,
+    user_errors,
+    workers,
+)
 
 if TYPE_CHECKING:
     from poisonsim.engine.plan import Plan
@@ -66,6 +74,10 @@ def run_command(
         help="Override a scenario key, such as host.cpu=zen5; repeat for more. Default: none."
     ),
     threads: int = typer.Option(None, "--threads", min=1, metavar="N", help="Worker threads. Default: one per core."),
+    cluster: str = typer.Option(
+        None, "--cluster", metavar="ADDRESS",
+        help="Dask scheduler whose workers compute, such as tcp://scheduler:8786. Default: threads of this machine.",
+    ),
     out: Path = typer.Option(
         None, "--out", "-o", metavar="FOLDER", help="Run folder. Default: reports/<scenario>-<run id>."
     ),
@@ -110,11 +122,18 @@ def run_command(
     command = partial(command_line, scenario, plan, settings, years)
     quiet = as_json or as_csv
     _note_pinned_mappings(resolved, plan)
-    with collected_warnings() as told, going_on(f"finished blocks are kept in {folder}"), claimed_run(folder, plan):
+    kept = f"finished blocks are kept in {folder}"
+    with (
+        collected_warnings() as told,
+        workers(cluster, threads) as executor,
+        going_on(kept),
+        claimed_run(folder, plan),
+    ):
         held = trials_held(folder, plan)
         with progress(plan, at_most=width is not None) as callback:
             result = execute(
-                plan, trials=wanted, threads=threads, out=folder, progress=callback, command=command, until=width,
+                plan, trials=wanted, threads=threads, executor=executor, out=folder, progress=callback,
+                command=command, until=width,
                 unfinished=_going_on(scenario, plan, settings, years, wanted, until, asked),
             )  # fmt: skip
         if as_json:

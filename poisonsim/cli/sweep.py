@@ -11,10 +11,21 @@ from typing import TYPE_CHECKING
 import typer
 
 from poisonsim.cli import complete
-from poisonsim.cli.common import collected_warnings, going_on, one_output, options, print_csv, print_json, user_errors
+from poisonsim.cli.common import (
+    collected_warnings,
+    going_on,
+    one_output,
+    options,
+    print_csv,
+    print_json,
+    user_errors,
+    workers,
+)
 from poisonsim.cli.run import DEFAULT_POLICIES
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from poisonsim.engine.merge import Tally
     from poisonsim.results.sweep import Sweep, SweepPlan
 
@@ -65,6 +76,10 @@ def sweep_command(
         None, "--out", "-o", metavar="FOLDER", help="Sweep folder. Default: reports/sweep-<scenario>-<sweep id>."
     ),
     threads: int = typer.Option(None, "--threads", min=1, metavar="N", help="Worker threads. Default: one per core."),
+    cluster: str = typer.Option(
+        None, "--cluster", metavar="ADDRESS",
+        help="Dask scheduler whose workers compute, such as tcp://scheduler:8786. Default: threads of this machine.",
+    ),
     as_json: bool = typer.Option(
         False, "--json", help="Print every metric and year as JSON on stdout, nothing else there."
     ),
@@ -97,8 +112,13 @@ def sweep_command(
     )
     quiet = as_json or as_csv
     kept = f"finished points and blocks are kept in {folder}"
-    with collected_warnings(), going_on(kept), SweepFolder(folder).claimed(plan):
-        found = _simulate(plan, trials, threads, folder, command)
+    with (
+        collected_warnings(),
+        workers(cluster, threads) as executor,
+        going_on(kept),
+        SweepFolder(folder).claimed(plan),
+    ):
+        found = _simulate(plan, trials, threads, executor, folder, command)
         if as_json:
             print_json(found.to_dict())
         elif as_csv:
@@ -142,7 +162,9 @@ def _write_page(
     return write_sweep(found, folder, metrics=metrics, year=year, command=told, sweep_id=plan.sweep_id)
 
 
-def _simulate(plan: SweepPlan, trials: int | None, threads: int | None, folder: Path, command: str) -> Sweep:
+def _simulate(
+    plan: SweepPlan, trials: int | None, threads: int | None, executor: Executor | None, folder: Path, command: str
+) -> Sweep:
     """The sweep, with progress over all its points on stderr."""
     from poisonsim.cli.progress import current_estimate, progress_with
     from poisonsim.results.sweep import PlannedPoint, execute_sweep
@@ -160,7 +182,9 @@ def _simulate(plan: SweepPlan, trials: int | None, threads: int | None, folder: 
             at = point
             show(done, wanted, tally)
 
-        return execute_sweep(plan, trials=trials, threads=threads, progress=show_point, out=folder, command=command)
+        return execute_sweep(
+            plan, trials=trials, threads=threads, executor=executor, progress=show_point, out=folder, command=command
+        )
 
 
 def read_over(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,21 +57,22 @@ class Tally:
 
 
 class Merger:
-    """Accumulates blocks in any order of work; call `add` in block order for the same rows every time."""
+    """Accumulates blocks, or sums of consecutive ones; call `add` in block order for the same rows every time."""
 
     def __init__(self, n_policies: int, n_years: int) -> None:
         self.n_trials = 0
         self._states = [_Table() for _ in range(n_policies)]
         self._joint = [_Table() for _ in range(n_years)]
 
-    def add(self, block: Block) -> None:
-        """Counts one more block."""
+    def add(self, block: Block | Tally) -> None:
+        """Counts one more block, or the sum of some."""
         self.n_trials += block.n_trials
         places = [
             table.add(states, counts)
             for table, states, counts in zip(self._states, block.states, block.counts, strict=True)
         ]
-        for table, joint, times in zip(self._joint, block.joint, block.joint_counts, strict=True):
+        joints: Sequence[NDArray[Any]] = block.joint
+        for table, joint, times in zip(self._joint, joints, block.joint_counts, strict=True):
             table.add(np.column_stack([places[p][joint[:, p]] for p in range(len(places))]), times)
 
     def tally(self) -> Tally:

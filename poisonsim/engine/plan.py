@@ -363,7 +363,8 @@ def situation_of(scenario: Scenario) -> Situation:
 def restore_plan(scenario: Scenario, seed: int, policies: Iterable[Mapping[str, Any]]) -> Plan:
     """The plan whose policies were written by `CompiledPolicy.to_dict`.
 
-    Rules are data. A `decide` is code: it is loaded from where it was, and must not have changed.
+    Rules are data. A `decide` is code: it is loaded from the entry's `source`, or where there is none from where it
+    was, and must not have changed.
 
     Raises:
         PolicyError: A `decide` that cannot be loaded, or is another one now.
@@ -381,7 +382,7 @@ def _restore_policy(entry: Mapping[str, Any], situation: Situation) -> CompiledP
             f"policy {label} answers in code and was given as a class; give its file, so that it can be loaded"
         )
     try:
-        compiled = compile_policy(load_policy(entry["spec"]), situation)
+        compiled = compile_policy(load_policy(entry["spec"], source=entry.get("source", "")), situation)
     except PolicyError as error:
         raise PolicyError(f"policy {label} answers in code that cannot be loaded: {error}") from None
     if compiled.digest != entry["digest"]:

@@ -11,6 +11,7 @@ from poisonsim.engine.block import Block, run_block, year_points
 from poisonsim.engine.merge import Merger, Tally
 from poisonsim.engine.plan import Plan
 from poisonsim.engine.store import read_block, write_block
+from poisonsim.errors import ScenarioError, shown
 
 Progress = Callable[[int, int, Callable[[], Tally]], None]
 Stop = Callable[[int, Callable[[], Tally]], bool]
@@ -28,13 +29,15 @@ def simulate_plan(
 ) -> Tally:
     """The tally of the first `trials` trials of `plan`, or of as many whole blocks as `stop` wants.
 
-    Blocks already in `folder` are read, not computed; new ones are written there. Which thread computes a block
+    Blocks already in `folder` are read, not computed; new ones are written there, by this process. Who computes a block
     never changes a value, and blocks are added up in order.
 
     Args:
         threads: Worker threads; default one per core.
-        executor: Any executor to use instead; it is not shut down.
-        progress: Called after each block with trials done, trials wanted, and a function that gives the tally so far.
+        executor: Any executor to use instead; it is not shut down. One that is not of threads gets the plan as text,
+            and some blocks at a time; see `poisonsim.engine.remote`.
+        progress: Called after each block, or some, with trials done, trials wanted, and a function that gives the tally
+            so far.
         stop: Called after each block with the number of blocks added up, which are the first ones in order, and a
             function that gives their tally; true ends the run there. Blocks that were computed ahead are dropped, so
             that neither the result nor the folder depends on how many threads there were.
@@ -42,12 +45,19 @@ def simulate_plan(
     Raises:
         PolicyError: A policy's `decide` answered what cannot be done.
         RunFolderError: The folder cannot be written.
+        ScenarioError: `executor` is none.
+        WorkerError: Its workers are lost, or would compute something else.
     """
+    if executor is not None and not isinstance(executor, Executor):
+        raise ScenarioError(
+            f"executor = {shown(executor)} is no concurrent.futures.Executor; give one, or leave it out"
+        )
     merger = Merger(len(plan.policies), len(year_points(plan)))
     own = None if executor is not None else ThreadPoolExecutor(threads or os.cpu_count() or 1, "poisonsim")
     try:
-        for n_blocks, block in enumerate(_in_order(plan, trials, executor or own, folder, ahead=stop is None), 1):
-            merger.add(block)
+        # With a stop rule parts are single blocks; only then does it matter how many they are.
+        for n_blocks, part in enumerate(_in_order(plan, trials, executor or own, folder, ahead=stop is None), 1):
+            merger.add(part)
             if progress is not None:
                 progress(merger.n_trials, trials, merger.tally)
             if stop is not None and stop(n_blocks, merger.tally):
@@ -66,14 +76,20 @@ def block_sizes(plan: Plan, trials: int) -> list[int]:
 
 def _in_order(
     plan: Plan, trials: int, executor: Executor | None, folder: Path | None, *, ahead: bool
-) -> Iterator[Block]:
+) -> Iterator[Block | Tally]:
     """Every block in order, with only a few computed ahead of the one that is due, so that memory stays flat.
 
     Args:
-        ahead: Write blocks as soon as they are computed; else only once all before them have been taken.
+        ahead: Write blocks as soon as they are computed, and let them come added up; else one by one, and written only
+            once all before them have been taken.
     """
     assert executor is not None
     sizes = block_sizes(plan, trials)
+    if not isinstance(executor, ThreadPoolExecutor):
+        from poisonsim.engine.remote import Workers
+
+        yield from Workers(plan, sizes, executor, folder, ahead=ahead).parts()
+        return
     most_ahead = 2 * (os.cpu_count() or 1) + 2
     pending: dict[Future[Block], int] = {}
     ready: dict[int, Block] = {}

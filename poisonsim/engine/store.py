@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,7 +190,8 @@ def packed(run_id: str, block: Block) -> bytes:
         arrays[f"states_{p}"], arrays[f"counts_{p}"] = states, counts.astype(np.int32) if small else counts
     for y, (joint, times) in enumerate(zip(block.joint, block.joint_counts, strict=True)):
         arrays[f"joint_{y}"], arrays[f"joint_counts_{y}"] = joint, times
-    about = json.dumps([run_id, block.index, block.n_trials, _digest(arrays)])
+    whose = [run_id, block.index, block.n_trials]
+    about = json.dumps([*whose, _digest(arrays, whose)])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, about=np.array(about), **arrays)
     return buffer.getvalue()
@@ -226,13 +227,21 @@ def read_block(folder: Path, run_id: str, index: int, *, tell: bool = False) -> 
         return None
 
 
-def _parsed(path: Path, run_id: str, index: int) -> Block:
+def unpacked(data: bytes, run_id: str, index: int) -> Block | None:
+    """Block `index` from what `packed` made of it, or None where that is damaged or of another run."""
+    try:
+        return _parsed(io.BytesIO(data), run_id, index)
+    except _Unusable:
+        return None
+
+
+def _parsed(source: Path | IO[bytes], run_id: str, index: int) -> Block:
     """The block in a file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(source, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         owner, number, n_trials, digest = json.loads(str(arrays.pop("about")))
-        if digest != _digest(arrays):
+        if digest != _digest(arrays, [owner, number, n_trials]):
             raise _Unusable("its checksum is not that of what it holds")
         if owner != run_id:
             raise _Unusable(f"is of another run ({str(owner)[:12]}, this one is {run_id[:12]})")
@@ -256,9 +265,9 @@ def _parsed(path: Path, run_id: str, index: int) -> Block:
         raise _Unusable("is cut short, damaged or no block") from None
 
 
-def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """SHA-256 over arrays, so that counts that were changed by hand are noticed."""
-    digest = hashlib.sha256()
+def _digest(arrays: Mapping[str, NDArray[Any]], whose: list[Any]) -> str:
+    """SHA-256 over arrays and whose they are, so that counts that were changed by hand are noticed."""
+    digest = hashlib.sha256(json.dumps(whose).encode())
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())

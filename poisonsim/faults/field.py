@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from poisonsim.catalog import text_of
 from poisonsim.faults.boxes import shape_windows
 from poisonsim.faults.detection import Detection
 from poisonsim.faults.ecc import draw_failures, load_ecc
@@ -75,11 +76,11 @@ def field_model(scenario: Scenario) -> FieldModel:
     assert isinstance(faults, FieldFaults)
     named = (faults.table, faults.laws, faults.dimm, faults.map.partition(":")[0])
     files = (name for name in named if name.endswith(".toml"))
-    return _model(scenario, tuple(Path(name).read_bytes() for name in files))
+    return _model(scenario, tuple(text_of(Path(name)) for name in files))
 
 
 @lru_cache(maxsize=8)
-def _model(scenario: Scenario, _files: tuple[bytes, ...]) -> FieldModel:
+def _model(scenario: Scenario, _files: tuple[str, ...]) -> FieldModel:
     return FieldModel.of(scenario)
 
 

@@ -10,6 +10,7 @@ from poisonsim.cli.common import EXIT_CODES
 from poisonsim.manual.markdown import code, page, table
 
 WORDS = {
+    "ADDRESS": "where a Dask scheduler listens, such as `tcp://scheduler:8786`; see `poisonsim help cluster`",
     "CONDITION": "a comparison, in quotes, such as `'p99(slowdown) > 1.02'`; see `poisonsim help pipelines`",
     "CPU": "a CPU of the catalogue",
     "FILE": "path of a file",

@@ -76,8 +76,12 @@ def all_policies() -> tuple[tuple[PolicySource, ...], tuple[str, ...]]:
     return tuple(sources), tuple(problems)
 
 
-def find_policy(name: str) -> PolicySource:
+def find_policy(name: str, *, source: str = "") -> PolicySource:
     """The policy called `name`, or the one in the file `name` (`./mine.py` or `./mine.py:MyPolicy`).
+
+    Args:
+        name: What it is called.
+        source: Text of the file, which then need not be here.
 
     Raises:
         PolicyError: No such policy or file, two policies of that name, a file that raises, or one that does
@@ -89,7 +93,7 @@ def find_policy(name: str) -> PolicySource:
     """
     path, _, class_name = name.rpartition(":") if ".py:" in name else (name, "", "")
     if path.endswith(".py"):
-        return _from_file(Path(path), class_name)
+        return _from_text(source, Path(path), class_name) if source else _from_file(Path(path), class_name)
     offered = _offered().get(name, ())
     origins = [*(["poisonsim"] if name in _shipped_names() else []), *(_distribution(point) for point in offered)]
     if len(origins) > 1:
@@ -122,8 +126,12 @@ def _unknown(name: str) -> str:
     )
 
 
-def load_policy(spec: str | Policy | type[Policy]) -> Policy:
+def load_policy(spec: str | Policy | type[Policy], *, source: str = "") -> Policy:
     """A policy with its parameters, from `"hgm2m"`, `"migrate1g:spares=8"`, `"./mine.py:n=3"`, a class or an instance.
+
+    Args:
+        spec: What to load.
+        source: Text of the file that it names, which then need not be here.
 
     Raises:
         PolicyError: See `find_policy`; also a parameter that is unknown, not a whole number, or out of range.
@@ -149,7 +157,7 @@ def load_policy(spec: str | Policy | type[Policy]) -> Policy:
             params[key] = int(value.replace("_", ""))
         except ValueError:
             raise PolicyError(f"policy {name}: parameter '{part}' is not name=whole-number, such as spares=8") from None
-    policy = find_policy(name).cls(**params)
+    policy = find_policy(name, source=source).cls(**params)
     policy.spec = spec
     return policy
 
@@ -231,12 +239,17 @@ def _from_file(path: Path, class_name: str) -> PolicySource:
         there = False
     if not there:
         raise PolicyError(f"policy file {path} does not exist; give a file, or one of: {', '.join(policy_names())}")
+    return _from_text(None, path, class_name)
+
+
+def _from_text(source: str | None, path: Path, class_name: str) -> PolicySource:
+    """The policy in a file; its text is read from there unless it is given."""
     name = path.stem.replace("_", "-")
     module = ModuleType(f"poisonsim_policy_file_{sha256(str(path.resolve()).encode()).hexdigest()[:12]}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
     try:
-        source = path.read_text()
+        source = path.read_text() if source is None else source
         exec(compile(source, str(path), "exec"), module.__dict__)
     except PolicyError as error:
         raise PolicyError([f"{path}: {problem}" for problem in error.problems]) from error

@@ -48,6 +48,7 @@ class CompiledPolicy:
         contiguous: Whether it splits to leaves of contiguous entries, too.
         decide: The policy's own function of counters and parameters, or None.
         digest: SHA-256 over everything above that can change an outcome.
+        source: Text of the file that `decide` was loaded from; empty where it is installed code or a class.
     """
 
     label: str
@@ -63,6 +64,7 @@ class CompiledPolicy:
     contiguous: bool
     decide: Callable[[Any, Any], int] | None
     digest: str
+    source: str = ""
 
     @property
     def takes_spares(self) -> bool:
@@ -136,6 +138,7 @@ class CompiledPolicy:
             params=params,
             decide=None,
             digest=_digest(rows, row_start, params, flags, ""),
+            source="",
             **flags,
         )
 
@@ -183,6 +186,7 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
         params=params,
         decide=decide,
         digest=_digest(rows, row_start, params, flags, "" if decide is None else _source_of(policy, decide)),
+        source="" if decide is None else policy.source,
         **flags,
     )
 
