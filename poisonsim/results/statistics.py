@@ -106,7 +106,8 @@ class Distribution:
             found = self._conditional_mean(self.trials)
         else:
             mean, variance, third = self._moments_by_stratum() if self.stratified else self._moments()
-            found = Estimate(*_skewed_interval(mean, variance, third), unit)
+            low, high = _skewed_interval(mean, variance, third)
+            found = Estimate(low, mean, high, unit)
         low = found.low if self.values.min() < 0 else max(found.low, 0.0)
         return Estimate(low, found.best, found.high, unit)
 
@@ -182,7 +183,7 @@ class Distribution:
         meets = np.append(np.ones(self.counts.size), np.zeros(len(strata)))
         found = ratio_of_means(of_those, meets, counts, stratum, self.weights)
         assert found is not None
-        return Estimate(*(float(offset + end) for end in (found.low, found.best, found.high)), unit="1")
+        return Estimate(float(offset + found.low), float(offset + found.best), float(offset + found.high), "1")
 
     def _stratified_quantile(self, q: float, unit: str) -> Estimate | None:
         weights, n = self._probabilities(), self.counts.sum(axis=0)
@@ -210,15 +211,15 @@ class Distribution:
         return np.asarray(met / met.sum())
 
 
-def _skewed_interval(mean: float, variance: float, third: float) -> tuple[float, float, float]:
-    """Low, best and high of a mean, from the variance and the third cumulant of its estimate."""
+def _skewed_interval(mean: float, variance: float, third: float) -> tuple[float, float]:
+    """Ends of the interval of a mean, from the variance and the third cumulant of its estimate."""
     error = variance**0.5
     skew = third / error**3 if error > 0 else 0.0
 
     def end(z: float) -> float:
         return z if abs(skew) < 1e-6 else 3 / skew * (float(np.cbrt(1 + skew * (z - skew / 6))) - 1)
 
-    return mean - error * end(Z), mean, mean - error * end(-Z)
+    return mean - error * end(Z), mean - error * end(-Z)
 
 
 def without_empty(weights: F64, n: I64) -> F64:

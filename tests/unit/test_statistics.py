@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import intervals
 import numpy as np
 import pytest
 from scipy import stats
@@ -91,9 +92,17 @@ def test_the_mean_has_the_textbook_interval() -> None:
     values, counts = np.array([0.0, 1.0, 10.0]), np.array([50, 30, 20])
     every = np.repeat(values, counts)
     mean = Distribution.of(values, counts).mean("bytes")
-    half = stats.norm.isf(0.025) * every.std(ddof=1) / 10
     assert (mean.best, mean.unit) == (every.mean(), "bytes")
-    assert (mean.low, mean.high) == pytest.approx((every.mean() - half, every.mean() + half), rel=1e-12)
+    assert (mean.low, mean.high) == pytest.approx(intervals.of_a_mean(every), rel=1e-9)
+    half = stats.norm.isf(0.025) * every.std(ddof=1) / 10
+    assert mean.high - mean.low == pytest.approx(2 * half, rel=0.03)  # moved, hardly widened
+    assert mean.low > every.mean() - half and mean.high > every.mean() + half
+
+
+def test_the_mean_of_symmetric_values_has_the_normal_interval() -> None:
+    mean = Distribution.of(np.array([-1.0, 0.0, 1.0]), np.array([30, 40, 30])).mean()
+    half = stats.norm.isf(0.025) * (60 / 99) ** 0.5 / 10
+    assert (mean.low, mean.high) == pytest.approx((-half, half), rel=1e-12)
 
 
 @pytest.mark.parametrize("value", [0.1, 1_675_200.0, 1e300, -3.7])
@@ -159,12 +168,17 @@ def stratified(*by_stratum: list[float]) -> Distribution:
     return Distribution.of(values, counts, stratum, WEIGHTS)
 
 
+def jeffreys(k: int, n: int) -> Estimate:
+    low, high = stats.beta.ppf([0.025, 0.975], k + 0.5, n - k + 0.5)
+    return Estimate(float(low), k / n, float(high), "1")
+
+
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (1, 100_000)])
-def test_one_stratum_that_can_vary_has_the_exact_interval(k: int, n: int) -> None:
+def test_one_stratum_that_can_vary_has_jeffreys_interval_or_the_exact_one(k: int, n: int) -> None:
     sizes = np.array([7, n])
     alone = weighted_binomial(np.array([0.0, 1.0]), np.array([0, k]), sizes)
     part = weighted_binomial(np.array([0.75, 0.25]), np.array([0, k]), sizes)
-    whole = binomial(k, n)
+    whole = jeffreys(k, n) if 0 < k < n else binomial(k, n)
     assert (alone.low, alone.best, alone.high) == pytest.approx((whole.low, whole.best, whole.high), abs=1e-17)
     assert (part.low, part.best, part.high) == pytest.approx((whole.low / 4, whole.best / 4, whole.high / 4), abs=1e-17)
     rest = weighted_binomial(np.array([0.75, 0.25]), np.array([7, k]), sizes)
@@ -173,7 +187,7 @@ def test_one_stratum_that_can_vary_has_the_exact_interval(k: int, n: int) -> Non
 
 def test_distances_from_the_estimate_add_up_in_quadrature() -> None:
     found = weighted_binomial(WEIGHTS, np.array([0, 4, 5]), np.array([1, 40, 20]))
-    a, b = binomial(4, 40), binomial(5, 20)
+    a, b = jeffreys(4, 40), jeffreys(5, 20)
     assert found.best == pytest.approx(0.08 * 0.1 + 0.02 * 0.25)
     assert found.best - found.low == pytest.approx(math.hypot(0.08 * (a.best - a.low), 0.02 * (b.best - b.low)))
     assert found.high - found.best == pytest.approx(math.hypot(0.08 * (a.high - a.best), 0.02 * (b.high - b.best)))
@@ -200,7 +214,8 @@ def test_the_mean_over_strata_has_the_textbook_variance() -> None:
     variance = 0.08**2 * np.var(a, ddof=1) / 3 + 0.02**2 * np.var(b, ddof=1) / 2
     mean = d.mean()
     assert mean.best == pytest.approx(0.08 * np.mean(a) + 0.02 * np.mean(b), rel=1e-12)
-    assert mean.high - mean.best == pytest.approx(stats.norm.isf(0.025) * variance**0.5, rel=1e-9)
+    third = 0.08**3 * stats.moment(a, order=3) / 9 + 0.02**3 * stats.moment(b, order=3) / 4
+    assert (mean.low, mean.high) == pytest.approx(intervals.by_moments(mean.best, variance, third), rel=1e-9)
     assert (d.n_simulated, d.stratified) == (5, True)
 
 
@@ -208,16 +223,18 @@ def test_a_single_trial_has_the_variance_of_its_neighbours() -> None:
     a, b = [1.0, 2.0, 4.0], [9.0]
     variance = 0.08**2 * np.var(a, ddof=1) / 3 + 0.02**2 * np.var(a + b, ddof=1)
     mean = stratified(a, b).mean()
+    third = 0.08**3 * stats.moment(a, order=3) / 9 + 0.02**3 * stats.moment(a + b, order=3)
     assert mean.best == pytest.approx(0.08 * np.mean(a) + 0.02 * 9, rel=1e-12)
-    assert mean.high - mean.best == pytest.approx(stats.norm.isf(0.025) * variance**0.5, rel=1e-9)
+    assert (mean.low, mean.high) == pytest.approx(intervals.by_moments(mean.best, variance, third), rel=1e-9)
 
 
 def test_a_stratum_without_trials_is_like_the_one_below_give_or_take_as_much() -> None:
     a = [1.0, 2.0, 4.0]
     mean = stratified(a, []).mean()
     variance = 0.1**2 * np.var(a, ddof=1) / 3 + (0.02 * np.mean(a)) ** 2
+    third = 0.1**3 * stats.moment(a, order=3) / 9
     assert mean.best == pytest.approx(0.1 * np.mean(a), rel=1e-12)
-    assert mean.high - mean.best == pytest.approx(stats.norm.isf(0.025) * variance**0.5, rel=1e-9)
+    assert (mean.low, mean.high) == pytest.approx(intervals.by_moments(mean.best, variance, third), rel=1e-9)
     assert stratified([], []).mean() == Estimate(0.0, 0.0, 0.0, "1")
 
 
