@@ -99,6 +99,9 @@ def _fill_in(
     alone = np.uint8(FIRST_IN_GROUP | ALONE_IN_GROUP | FIRST_IN_CHUNK)
     for t in range(len(start) - 1):
         first, last = start[t], start[t + 1]
+        if last - first == 1 and not corrected[first]:  # nothing needs to be looked up
+            flags[first] = alone
+            continue
         once = np.int32(2 * t)
         few = asks_regions and 8 * (last - first) <= n_regions
         if few:
@@ -112,7 +115,7 @@ def _fill_in(
                 continue
             here = page[e]
             region = (here >> region_shift) & region_mask
-            if few and hit[region] == once:  # nothing needs to be looked up
+            if few and hit[region] == once:  # nor here
                 flags[e] = alone
                 continue
             key = ((here >> group_shift) << 4) | KEY_GROUP

@@ -20,6 +20,8 @@ T_LOW, T_HIGH, T_REST, T_HASH = range(4)
 # that rest: the stratum from this bit on, the errors, and in the lowest bit whether the VM is lost
 _STRATUM_BIT = 40
 
+_CROWDED = 2  # poisons per grid point from which on those of a lost VM are worth counting apart
+
 
 @inlined
 def lane(low, high, k, bits):
@@ -87,6 +89,7 @@ def simulate_known(
         low, high, rest = np.int64(0), np.int64(0), stratum[t] << _STRATUM_BIT
         lost, dies_at = False, np.inf  # years
         n, previous = n_records - 1, np.int64(-1)
+        tail = last
         for e in range(first, last):
             flag, point = flags[e], np.int64(grid[e])
             low += adds_low[flag]
@@ -119,6 +122,19 @@ def simulate_known(
                         record_grid[n] = later
                 if ends_at_loss:
                     break
+                if last - first > _CROWDED * last_step:
+                    tail = e + 1
+                    break
+        while tail < last:  # no fates to look at any more, and one entry for all at a grid point
+            previous = np.int64(grid[tail])
+            n += record_grid[n] != previous
+            while tail < last and grid[tail] == previous:
+                low += adds_low[flags[tail]]
+                high += adds_high[flags[tail]]
+                rest += 2
+                tail += 1
+            _keep(entries, n - n_records, low, high, rest)
+            record_grid[n] = previous
         for r in range(n_records, n + 1):
             low, high, rest = entries[r - n_records, 0], entries[r - n_records, 1], entries[r - n_records, 2]
             h = low * np.int64(-7046029254386353131) + high * np.int64(-4417276706812531889)

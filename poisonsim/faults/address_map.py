@@ -24,7 +24,8 @@ from poisonsim.faults.map_file import LEVELS, Level, field_bits, hash_matrix, in
 
 I64 = NDArray[np.int64]
 
-_ROW_LOW_BITS = 9
+# compiled code takes the image of a cell from so many tables, each for so many of its bits; no DIMM has more in all
+_N_PARTS, _PART_BITS = 5, 9
 
 
 class Coordinates(NamedTuple):
@@ -188,23 +189,19 @@ class AddressMap:
         Examples:
             >>> from poisonsim.faults.geometry import load_dimm
             >>> len(load_address_map("linear", load_dimm("ddr4-16g-1rx4")).encoder())
-            8
+            6
         """
         return self._encoder
 
     @cached_property
     def _encoder(self) -> tuple[I64, ...]:
-        dimm, starts = self.dimm, {name: start for name, (start, _) in self._fields.items()}
-
-        def images(n: int, start: int) -> I64:
-            return _apply(self._rank_tables[1], np.arange(n, dtype=np.int64) << start)
-
-        parts = [
-            images(dimm.n_banks, starts["bank"]),
-            images(1 << _ROW_LOW_BITS, starts["row"]),
-            images(dimm.n_rows >> _ROW_LOW_BITS, starts["row"] + _ROW_LOW_BITS),
-            images(dimm.n_lines_per_row, starts["column"] + 3),
-        ]
+        dimm, line_bits = self.dimm, self._fields["column"][0] + 3  # of a byte in its line
+        row_shift = dimm.n_lines_per_row.bit_length() - 1
+        bank_shift = row_shift + dimm.n_rows.bit_length() - 1
+        rank_shift = bank_shift + dimm.n_banks.bit_length() - 1
+        cells = np.arange(1 << _PART_BITS) << (_PART_BITS * np.arange(_N_PARTS))[:, None]
+        cells[cells >> rank_shift != 0] = 0
+        parts = _apply(self._rank_tables[1], cells << line_bits)
         shape = (self.n_controllers, self.n_channels, self.n_ranks)
         controller, channel, rank = np.indices(shape, dtype=np.int64)
         sub = self._ways("subchannel")
@@ -213,7 +210,7 @@ class AddressMap:
         place = np.zeros(shape, dtype=np.int64)
         while left and left[-1].add < 0 and left[-1].ways.bit_count() == 1:  # its digit just takes some bits
             level = left.pop()
-            parts = [_make_room(part, level) for part in parts]
+            parts = _make_room(parts, level)
             place = _make_room(place, level) | digit[level.what] << level.shift
         levels: list[tuple[int, int, int, int]] = []
         digits: list[I64] = []
@@ -226,10 +223,11 @@ class AddressMap:
                 digits.append(digit[level.what])
                 levels.append((level.shift, ways, level.add, (1 << level.shift) - 1))
         return (
-            *parts,
-            np.ascontiguousarray(place),
+            np.array([row_shift, bank_shift, rank_shift, self.n_channels, self.n_ranks]),
+            np.ascontiguousarray(parts),
+            place.ravel(),
             np.array(levels, dtype=np.int64).reshape(-1, 4),
-            np.array(digits, dtype=np.int64).reshape(-1, *shape),
+            np.array(digits, dtype=np.int64).reshape(len(levels), place.size),
             self._hash_tables[1] if self.hash_rows else np.zeros((0, 256), dtype=np.int64),
         )
 
@@ -252,17 +250,39 @@ class AddressMap:
 
 
 @inlined
-def encode_cell(m: Any, controller: Any, channel: Any, rank: Any, bank: Any, row: Any, line: Any) -> Any:
-    """The byte address of one cache line, from inside compiled code; nothing is checked.
+def cell_of(m: Any, bank: Any, row: Any, line: Any) -> Any:
+    """Number of a cache line among those of its rank, as `encode_cell` takes it: line, row and bank, lowest bits first.
 
     Args:
         m: What `AddressMap.encoder()` returned; pass the tuple through the caller's own arguments.
-        controller: Memory controller.
-        channel: Channel of the controller; on DDR5 2 x channel + subchannel.
-        rank: Rank of the channel.
         bank: Bank of the rank: bank group x banks of a group + bank of the group.
         row: Row of the bank.
         line: Cache line of the row: column // 8.
+    """
+    return line | (row << m[0][0]) | (bank << m[0][1])
+
+
+@inlined
+def unit_of(m: Any, controller: Any, channel: Any, rank: Any) -> Any:
+    """Number of a rank among those of its interleave set, as `encode_cell` takes it.
+
+    Args:
+        m: As for `cell_of`.
+        controller: Memory controller.
+        channel: Channel of the controller; on DDR5 2 x channel + subchannel.
+        rank: Rank of the channel.
+    """
+    return (controller * m[0][3] + channel) * m[0][4] + rank
+
+
+@inlined
+def encode_cell(m: Any, unit: Any, cell: Any) -> Any:
+    """The byte address of one cache line, from inside compiled code; nothing is checked.
+
+    Args:
+        m: As for `cell_of`.
+        unit: From `unit_of`.
+        cell: From `cell_of`.
 
     Returns:
         int64, where the line begins in the interleave set.
@@ -270,24 +290,40 @@ def encode_cell(m: Any, controller: Any, channel: Any, rank: Any, bank: Any, row
     Examples:
         >>> from poisonsim.faults.geometry import load_dimm
         >>> m = load_address_map("linear", load_dimm("ddr4-16g-1rx4")).encoder()
-        >>> encode_cell(m, 0, 0, 0, 1, 0, 2)
+        >>> encode_cell(m, unit_of(m, 0, 0, 0), cell_of(m, 1, 0, 2))
         32896
     """
-    banks, rows_low, rows_high, lines, place, levels, digits, unhash = m
-    a = banks[bank] ^ rows_low[row & 511] ^ rows_high[row >> 9] ^ lines[line] ^ place[controller, channel, rank]
-    for i in range(len(levels) - 1, -1, -1):
-        digit = digits[i, controller, channel, rank]
-        if levels[i, 2] >= 0:
-            digit -= (a >> levels[i, 2]) & 1
-            if digit < 0:
-                digit += levels[i, 1]
-        a = (((a >> levels[i, 0]) * levels[i, 1] + digit) << levels[i, 0]) | (a & levels[i, 3])
+    _, parts, place, levels, digits, unhash = m
+    a = (
+        place[unit]
+        ^ parts[0, cell & 511]
+        ^ parts[1, (cell >> 9) & 511]
+        ^ parts[2, (cell >> 18) & 511]
+        ^ parts[3, (cell >> 27) & 511]
+        ^ parts[4, (cell >> 36) & 511]
+    )
+    if len(levels) == 1:  # as a rule, and sooner done without a loop
+        a = _put_digit(a, levels, digits, unit, 0)
+    else:
+        for i in range(len(levels) - 1, -1, -1):
+            a = _put_digit(a, levels, digits, unit, i)
     if len(unhash) == 0:
         return a
     address = a & 0
     for k in range(len(unhash)):
         address ^= unhash[k, (a >> (8 * k)) & 255]
     return address
+
+
+@inlined
+def _put_digit(a: Any, levels: Any, digits: Any, unit: Any, i: Any) -> Any:
+    """An address with the digit of level `i` in its place."""
+    digit = digits[i, unit]
+    if levels[i, 2] >= 0:
+        digit -= (a >> levels[i, 2]) & 1
+        if digit < 0:
+            digit += levels[i, 1]
+    return (((a >> levels[i, 0]) * levels[i, 1] + digit) << levels[i, 0]) | (a & levels[i, 3])
 
 
 def load_address_map(name_or_path: str | Path, dimm: Dimm) -> AddressMap:

@@ -22,11 +22,12 @@ from poisonsim.faults.ecc import draw_failures, load_ecc
 from poisonsim.faults.growth import (
     F_MODE,
     F_RANK,
+    Events,
     Strikes,
     draw_strikes,
     find_lines,
 )
-from poisonsim.faults.host import chosen, sort_within
+from poisonsim.faults.host import chosen, pick_kinds, sort_within
 from poisonsim.faults.laws import load_laws
 from poisonsim.faults.rates import FieldRates, detection_for
 from poisonsim.faults.tables import MODES
@@ -51,17 +52,6 @@ class Incidents(NamedTuple):
     years: F64
     faults: I64
     of_class: I64
-
-
-class Events(NamedTuple):
-    """Errors of the VM, in time order within each trial; see `find_lines`."""
-
-    start: I64
-    page: I64
-    years: F64
-    born: F64
-    ar: NDArray[np.uint8]
-    mode: NDArray[np.uint8]
 
 
 def field_model(scenario: Scenario) -> FieldModel:
@@ -141,12 +131,7 @@ class FieldModel(FieldRates):
         years *= self.scenario.horizon.years
         u = rng.random(len(host))
         spoils = u < self.p_many[host] if many is None else chosen(u, start, many)
-        kind = np.empty(len(host), np.int64)
-        u = rng.random(len(host))
-        for c, chances in enumerate(self._kind_chances):
-            for spoil, chance in enumerate(chances):
-                mine = (host == c) & (spoils == spoil)
-                kind[mine] = np.searchsorted(chance, u[mine] * chance[-1], side="right")
+        kind = pick_kinds(rng.random(len(host)), host, spoils, self._kind_chances)
         faults = self.memory.place(where.integers(self.memory.n_lines, size=len(host)), *self.kinds, kind, spoils)
         sort_within(start, years, faults)
         return Incidents(start, years, faults, of_class)
@@ -172,15 +157,15 @@ class FieldModel(FieldRates):
         return np.cumsum(np.concatenate(chances))
 
     @cached_property
-    def _kind_chances(self) -> list[tuple[F64, F64]]:
-        """Cumulative chances of the kinds of faults with few lines, and with many, by class of host."""
+    def _kind_chances(self) -> F64:
+        """Cumulative chances of the kinds of faults with few lines, and with many: float64[n_classes, 2, n_kinds]."""
         found = []
         for host in self.classes:
             rates = self.ue_faults_per_dimm_year(host.vendor)
             many = {mode: rate * self.laws.lines[mode].large_share for mode, rate in rates.items()}
             few = {mode: rate - many[mode] for mode, rate in rates.items()}
             found.append((self.kind_chances(few, among_ue=True), self.kind_chances(many, among_ue=True)))
-        return found
+        return np.array(found)
 
     def _draw_overlaps(
         self, rng: np.random.Generator, where: np.random.Generator, count: I64, of_class: I64
@@ -224,7 +209,7 @@ class FieldModel(FieldRates):
         """When incidents make lines bad, and how many; `rng` is that of the block's growth."""
         repair = self.faults.repair if self.faults.service == "replace" else np.inf
         horizon = self.scenario.horizon.years
-        return Strikes(*draw_strikes(rng, incidents.years, incidents.faults, self.growth, repair, horizon))
+        return draw_strikes(rng, incidents.years, incidents.faults, self.growth, repair, horizon)
 
     def find(self, rng: np.random.Generator, incidents: Incidents, strikes: Strikes, began: F64) -> Events:
         """The errors of the VM that strikes give.
@@ -235,12 +220,9 @@ class FieldModel(FieldRates):
             strikes: Theirs.
             began: float64[n_faults], since when each lies in its memory.
         """
-        vm = self.scenario.vm
-        n = int(strikes.n_lines.sum())
-        waits = rng.standard_exponential(n - len(strikes.n_lines))
-        bits = rng.integers(0, 1 << 64, size=n, dtype=np.uint64)
-        amap, page_shift = self.memory.address_map, vm.base_bytes.bit_length() - 1
-        return Events(*find_lines(
-            incidents.start, began, strikes, incidents.faults, self.growth, amap.encoder(), waits, bits,
+        vm, amap = self.scenario.vm, self.memory.address_map
+        page_shift = vm.base_bytes.bit_length() - 1
+        return find_lines(
+            rng, incidents.start, began, strikes, incidents.faults, self.growth, amap.encoder(),
             amap.n_bytes >> page_shift, vm.n_base_pages, page_shift, self.scenario.horizon.years,
-        ))  # fmt: skip
+        )  # fmt: skip

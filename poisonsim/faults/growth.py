@@ -11,19 +11,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from poisonsim.compiled import compiled, inlined
-from poisonsim.faults.address_map import encode_cell
+from poisonsim.compiled import bare, compiled, inlined
+from poisonsim.faults.address_map import cell_of, encode_cell, unit_of
 from poisonsim.faults.detection import PER_UNIT, Detection
+from poisonsim.faults.draws import exponential, next_word, seed_state, uniform, wrapping
 from poisonsim.faults.laws import Laws
 from poisonsim.faults.tables import MODES
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
+U8 = NDArray[np.uint8]
 
 # columns of a fault's row: where in the host's memory it can reach; its mode; whether it spoils many lines at once
 (F_SET, F_CONTROLLER, F_CHANNEL, F_RANK, F_RANKS, F_BANK, F_BANKS, F_ROW, F_ROWS, F_LINE, F_LINES, F_MODE,
  F_MANY) = range(13)  # fmt: skip
 N_FAULT_COLUMNS = 13
+
+_16, _LOW_16 = np.uint64(16), np.uint64(0xFFFF)
 
 _MOST_STRIKES = 10_000
 """No part strikes more often than this in one life; a law that would is cut off there."""
@@ -68,42 +72,41 @@ class GrowthLaw(NamedTuple):
 
 
 @inlined
-def reach_of(row: Any, set_pages: int) -> Any:
-    """What a fault can reach, as `page_of` takes it: its interleave set's first page, and of each part of a place.
+def reach_of(row: Any, encoder: Any, set_pages: int) -> Any:
+    """What a fault can reach, as `page_of` takes it.
 
     Args:
         row: int64[N_FAULT_COLUMNS], the fault.
+        encoder: `AddressMap.encoder()`.
         set_pages: As for `find_lines`.
+
+    Returns:
+        First page of its interleave set; its first rank, and how many more; its first cell, and the bits of cells that
+        vary; and from which of the random bits on ranks are chosen.
     """
-    row_shift = log2_of(row[F_LINES])
-    bank_shift = row_shift + log2_of(row[F_ROWS])
-    rank_shift = bank_shift + log2_of(row[F_BANKS])
     return (
-        row[F_SET] * set_pages, row[F_CONTROLLER], row[F_CHANNEL], row[F_RANK], rank_shift, row[F_RANKS] - 1,
-        row[F_BANK], bank_shift, row[F_BANKS] - 1, row[F_ROW], row_shift, row[F_ROWS] - 1, row[F_LINE],
-        row[F_LINES] - 1,
-    )  # fmt: skip
+        row[F_SET] * set_pages,
+        unit_of(encoder, row[F_CONTROLLER], row[F_CHANNEL], row[F_RANK]),
+        row[F_RANKS] - 1,
+        cell_of(encoder, row[F_BANK], row[F_ROW], row[F_LINE]),
+        cell_of(encoder, row[F_BANKS] - 1, row[F_ROWS] - 1, row[F_LINES] - 1),
+        encoder[0][2],
+    )
 
 
 @inlined
-def page_of(encoder: Any, reach: Any, where: int, page_shift: int) -> Any:
+def page_of(encoder: Any, reach: Any, word: Any, page_shift: int) -> Any:
     """Base page of one cache line of a fault's reach.
 
     Args:
         encoder: `AddressMap.encoder()`.
         reach: That of the fault, from `reach_of`.
-        where: Random bits, lowest first: line, row, bank, rank.
+        word: uint64, random; the highest bits count, more than the largest reach takes.
         page_shift: As for `find_lines`.
     """
-    (first_page, controller, channel, rank, rank_shift, rank_mask, bank, bank_shift, bank_mask, row, row_shift,
-     row_mask, line, line_mask) = reach  # fmt: skip
-    address = encode_cell(
-        encoder, controller, channel,
-        rank + ((where >> rank_shift) & rank_mask),
-        bank + ((where >> bank_shift) & bank_mask),
-        row + ((where >> row_shift) & row_mask),
-        line + (where & line_mask),
-    )  # fmt: skip
+    first_page, unit, ranks, cell, cells, rank_shift = reach
+    where = np.int64(word >> _16)
+    address = encode_cell(encoder, unit + ((where >> rank_shift) & ranks), cell + (where & cells))
     return first_page + (address >> page_shift)
 
 
@@ -133,156 +136,215 @@ class Strikes(NamedTuple):
     until: F64
 
 
-@compiled
-def draw_strikes(rng: Any, years: Any, faults: Any, law: Any, repair_years: float, horizon_years: float) -> Any:
-    """When each fault makes lines bad, and how many: the fields of `Strikes`.
+@wrapping
+def draw_strikes(
+    rng: np.random.Generator, years: F64, faults: I64, law: GrowthLaw, repair_years: float, horizon_years: float
+) -> Strikes:
+    """When each fault makes lines bad, and how many.
 
     Many at once only in its first strike; and never more in one strike than its reach has. A part is replaced some
     time after the first of its lines is found, whoever's memory that is.
 
     Args:
-        rng: Generator of the block's growth stream.
+        rng: Of the block's growth.
         years: float64[n_faults], when each first strikes.
         faults: int64[n_faults, N_FAULT_COLUMNS], what each can reach.
-        law: A `GrowthLaw`.
+        law: The laws.
         repair_years: From the first line found to the part's replacement, infinite where parts stay in.
         horizon_years: End of the simulated life.
     """
+    return Strikes(*_draw_strikes(seed_state(rng), years, faults, law, repair_years, horizon_years))
+
+
+@compiled
+def _draw_strikes(state: Any, years: Any, faults: Any, law: Any, repair_years: float, horizon_years: float) -> Any:
     first = np.zeros(len(years) + 1, np.int64)
     until = np.full(len(years), np.inf)
     log_few, log_low, log_ratio, found_years = law.log_few, law.log_low, law.log_ratio, law.found_years
     exponent, scale_years = 1 / law.repeat_shape, law.repeat_scale_years
+    # waits beyond this end with the part's service or the horizon, and need not be worked out
+    longest = (min(found_years[-1] + repair_years, horizon_years) / scale_years) ** law.repeat_shape * (1 + 1e-9)
     room = 2 * len(years) + 16
     when = np.empty(room, np.float64)
     n_lines = np.empty(room, np.int64)
     unfound = np.empty(room, np.float64)
     n = 0
+    s = (state[0], state[1], state[2], state[3])
     for f in range(len(years)):
         mode = faults[f, F_MODE]
         reach = faults[f, F_RANKS] * faults[f, F_BANKS] * faults[f, F_ROWS] * faults[f, F_LINES]
-        strike = years[f]
+        strike, end = years[f], np.inf
         for i in range(_MOST_STRIKES):
+            lines = np.int64(1)
             if i == 0 and faults[f, F_MANY]:
-                lines = np.int64(np.exp(log_low[mode] + rng.random() * log_ratio[mode]))
+                word, s = next_word(s)
+                lines = np.int64(np.exp(log_low[mode] + uniform(word) * log_ratio[mode]))
             elif log_few[mode] > -np.inf:
-                lines = 1 + np.int64(rng.standard_exponential() / -log_few[mode])
-            else:
-                lines = np.int64(1)
+                x, s = exponential(s)
+                lines += np.int64(x / -log_few[mode])
             if n == len(when):
                 when = np.append(when, np.empty(n, np.float64))
                 n_lines = np.append(n_lines, np.empty(n, np.int64))
                 unfound = np.append(unfound, np.empty(n, np.float64))
             when[n] = strike
             n_lines[n] = min(lines, reach)
-            unfound[n] = rng.standard_exponential() / n_lines[n]
-            until[f] = min(until[f], strike + found_after(unfound[n], found_years) + repair_years)
+            x, s = exponential(s)
+            unfound[n] = x / n_lines[n]
+            end = min(end, strike + found_after(unfound[n], found_years) + repair_years)
             n += 1
-            strike += scale_years * rng.standard_exponential() ** exponent
-            if strike > until[f] or strike > horizon_years:
+            x, s = exponential(s)
+            if x > longest:
                 break
+            strike += scale_years * x**exponent
+            if strike > end or strike > horizon_years:
+                break
+        until[f] = end
         first[f + 1] = n
     return first, when[:n].copy(), n_lines[:n].copy(), unfound[:n].copy(), until
 
 
-@compiled
+class Events(NamedTuple):
+    """Errors of the VM, in time order within each trial.
+
+    Attributes:
+        start: int64[n_trials + 1], first of each trial.
+        page: int64[n], base page.
+        years: float64[n], when it is found.
+        born: float64[n], when the fault behind it began.
+        fate: float64[n], what the guest makes of it; see `History`.
+        ar: uint8[n], 1 where a read found it.
+        mode: uint8[n], mode of the fault, by its place in `MODES`.
+    """
+
+    start: I64
+    page: I64
+    years: F64
+    born: F64
+    fate: F64
+    ar: U8
+    mode: U8
+
+
+@wrapping
 def find_lines(
-    start: Any, began: Any, strikes: Any, faults: Any, law: Any, encoder: Any,
-    waits: Any, bits: Any, set_pages: int, vm_pages: int, page_shift: int, horizon_years: float,
-) -> Any:  # fmt: skip
+    rng: np.random.Generator, start: I64, began: F64, strikes: Strikes, faults: I64, law: GrowthLaw,
+    encoder: tuple[I64, ...], set_pages: int, vm_pages: int, page_shift: int, horizon_years: float,
+) -> Events:  # fmt: skip
     """The errors that strikes give: which pages of the VM, when found, and how.
 
     Args:
+        rng: Of the block's growth.
         start: int64[n_trials + 1], first fault of each trial.
         began: float64[n_faults], when each first struck.
-        strikes: A `Strikes`; what is not found when the part leaves service goes with it.
+        strikes: What is not found when the part leaves service goes with it.
         faults: int64[n_faults, N_FAULT_COLUMNS].
-        law: A `GrowthLaw`.
+        law: The laws.
         encoder: `AddressMap.encoder()`.
-        waits: float64[n_lines - n_strikes], standard exponential, for all lines of a strike but the first found.
-        bits: uint64[n_lines], random: the lowest say where the line is, the highest how it is found.
         set_pages: Base pages of one interleave set; sets follow each other in the VM's memory.
         vm_pages: Base pages of the VM; what lies beyond belongs to others.
         page_shift: log2 of the bytes of a base page.
         horizon_years: End of the simulated life.
-
-    Returns:
-        event_start int64[n_trials + 1]; page int64, years float64, born float64, ar uint8, mode uint8 [n_events], in
-        time order within each trial.
     """
-    last_entry = len(law.found_years) - 2
-    found = np.empty((last_entry + 1, 4))  # side by side, so that one look brings all: years, AR, and by how much each
-    for i in range(last_entry + 1):  # differs from the next entry's
-        found[i, 0], found[i, 1] = law.found_years[i], law.found_years[i + 1] - law.found_years[i]
-        found[i, 2], found[i, 3] = law.found_ar[i], law.found_ar[i + 1] - law.found_ar[i]
+    # side by side, so that one look brings all: years, AR, and by how much each differs from the next entry's
+    years, ar = law.found_years, law.found_ar
+    found = np.stack((years[:-1], np.diff(years), ar[:-1], np.diff(ar)), axis=1)
+    columns, room = room_for(int(strikes.n_lines.sum())), room_for(int(strikes.n_lines.max(initial=0)))
     event_start = np.zeros(len(start), np.int64)
-    first, strike_years, n_lines, first_unfound, until = strikes
-    page = np.empty(len(bits), np.int64)
-    when = np.empty(len(bits), np.float64)
-    born = np.empty(len(bits), np.float64)
-    ar = np.empty(len(bits), np.uint8)
-    mode_of = np.empty(len(bits), np.uint8)
+    _find_lines(
+        seed_state(rng), start, began, strikes, faults, found, encoder, set_pages, vm_pages, page_shift, horizon_years,
+        columns, room, event_start,
+    )  # fmt: skip
+    when, page, born, fate, read, mode = columns
+    n = event_start[-1]
+    return Events(event_start, page[:n], when[:n], born[:n], fate[:n], read[:n], mode[:n])
+
+
+def room_for(n: int) -> tuple[F64, I64, F64, F64, U8, U8]:
+    """Columns of so many events, as `merge` takes them."""
+    years, born, fate = np.empty((3, n))
+    ar, mode = np.empty((2, n), np.uint8)
+    return years, np.empty(n, np.int64), born, fate, ar, mode
+
+
+@bare
+def _find_lines(
+    state: Any, start: Any, began: Any, strikes: Any, faults: Any, found: Any, encoder: Any, set_pages: int,
+    vm_pages: int, page_shift: int, horizon_years: float, columns: Any, room: Any, event_start: Any,
+) -> None:  # fmt: skip
+    last_entry = len(found) - 1
+    when, page, born, fate, ar, mode_of = columns
+    s = (state[0], state[1], state[2], state[3])
     n = 0
-    drawn = 0
-    waited = 0
     for t in range(len(start) - 1):
         begin = n
         for f in range(start[t], start[t + 1]):
             row = faults[f]
-            mode = np.uint8(row[F_MODE])
-            reach = reach_of(row, set_pages)
-            last_moment, since = min(until[f], horizon_years), began[f]
-            for k in range(first[f], first[f + 1]):
-                strike, run = strike_years[k], n
-                unfound = first_unfound[k]  # -log of the share of this strike's lines that is not yet found
-                for left in range(n_lines[k], 0, -1):
-                    if left < n_lines[k]:
-                        unfound += waits[waited] / left  # so the times come out in order
-                        waited += 1
-                    where = np.int64(bits[drawn] & np.uint64(0xFFFFFFFFFFFF))
-                    chance = np.int64(bits[drawn] >> np.uint64(48))
-                    drawn += 1
-                    entry = np.int64(min(unfound * PER_UNIT, last_entry))
-                    part = min(unfound * PER_UNIT - entry, 1.0)
+            reach = reach_of(row, encoder, set_pages)
+            last_moment = min(strikes.until[f], horizon_years)
+            for k in range(strikes.first[f], strikes.first[f + 1]):
+                strike, run = strikes.years[k], n
+                unfound = strikes.unfound[k]  # -log of the share of this strike's lines that is not yet found
+                for left in range(strikes.n_lines[k] - 1, -1, -1):
+                    at = unfound * PER_UNIT
+                    entry = np.int64(min(at, last_entry))
+                    part = min(at - entry, 1.0)
                     moment = strike + found[entry, 0] + part * found[entry, 1]
-                    here = page_of(encoder, reach, where, page_shift)
-                    page[n] = here  # given up again by the next one, if it does not count
+                    if moment > last_moment:
+                        break  # and so are all later ones
+                    word, s = next_word(s)
                     when[n] = moment
-                    born[n] = since
-                    ar[n] = chance < 65536 * (found[entry, 2] + part * found[entry, 3])
-                    mode_of[n] = mode
-                    n += (here < vm_pages) & (moment <= last_moment)
+                    ar[n] = np.int64(word & _LOW_16) < 65536 * (found[entry, 2] + part * found[entry, 3])
+                    fate[n] = np.int64(word >> _16) * 2.0**-48
+                    n += 1
+                    if left > 0:
+                        wait, s = exponential(s)
+                        unfound += wait / left  # so the times come out in order
+                for e in range(run, n):
+                    word, s = next_word(s)
+                    page[e] = page_of(encoder, reach, word, page_shift)
+                    born[e] = began[f]
+                    mode_of[e] = row[F_MODE]
+                if (row[F_SET] + 1) * set_pages > vm_pages:  # some of it belongs to others
+                    end, n = n, run
+                    for e in range(run, end):
+                        page[n], when[n], fate[n], ar[n] = page[e], when[e], fate[e], ar[e]
+                        n += page[e] < vm_pages
                 if begin < run < n and when[run] < when[run - 1]:  # strikes overlap
-                    merge(begin, run, n, when, page, born, ar, mode_of)
+                    merge(begin, run, n, columns, room)
         event_start[t + 1] = n
-    return event_start, page[:n], when[:n], born[:n], ar[:n], mode_of[:n]
 
 
-@compiled
-def merge(begin: int, run: int, end: int, when: Any, page: Any, born: Any, ar: Any, mode_of: Any) -> None:
+@inlined
+def move_event(columns: Any, k: int, others: Any, i: int) -> None:
+    """Puts event `i` of `others` in the place of event `k`; both as `merge` takes them."""
+    when, page, born, fate, ar, mode = columns
+    when[k], page[k], born[k] = others[0][i], others[1][i], others[2][i]
+    fate[k], ar[k], mode[k] = others[3][i], others[4][i], others[5][i]
+
+
+@bare
+def merge(begin: int, run: int, end: int, columns: Any, room: Any) -> None:
     """Puts the events from `run` to `end` among those from `begin` on, in place; both ascend in time.
 
     Of the same time, the earlier ones stay first.
+
+    Args:
+        columns: Years, pages, births, fates, AR, modes.
+        room: The same, for `end` - `run` events.
     """
-    late = when[run:end].copy(), page[run:end].copy(), born[run:end].copy(), ar[run:end].copy(), mode_of[run:end].copy()
+    when = columns[0]
+    for e in range(run, end):
+        move_event(room, e - run, columns, e)
     i, j = run - 1, end - run - 1
     for k in range(end - 1, begin - 1, -1):
         if j < 0:
             break
-        if i >= begin and when[i] > late[0][j]:
-            when[k], page[k], born[k], ar[k], mode_of[k] = when[i], page[i], born[i], ar[i], mode_of[i]
+        if i >= begin and when[i] > room[0][j]:
+            move_event(columns, k, columns, i)
             i -= 1
         else:
-            when[k], page[k], born[k], ar[k], mode_of[k] = late[0][j], late[1][j], late[2][j], late[3][j], late[4][j]
+            move_event(columns, k, room, j)
             j -= 1
-
-
-@compiled
-def log2_of(n: int) -> int:
-    """log2 of a power of two."""
-    bits = 0
-    while (1 << bits) < n:
-        bits += 1
-    return bits
 
 
 @compiled
@@ -297,7 +359,6 @@ def draw_pages(owner: Any, faults: Any, encoder: Any, bits: Any, set_pages: int,
     """
     page = np.empty(len(owner), np.int64)
     for i in range(len(owner)):
-        reach = reach_of(faults[owner[i]], set_pages)
-        where = np.int64(bits[i] & np.uint64(0xFFFFFFFFFFFF))
-        page[i] = page_of(encoder, reach, where, page_shift)
+        reach = reach_of(faults[owner[i]], encoder, set_pages)
+        page[i] = page_of(encoder, reach, bits[i], page_shift)
     return page

@@ -87,22 +87,16 @@ def draw_history(scenario: Scenario, seed: int, block: int, n_trials: int) -> Hi
         >>> h.start.tolist(), bool((np.diff(h.years[:100]) >= 0).all())
         ([0, 100, 200, 300, 400], True)
     """
-    arriving, where, guest = (
-        stream(seed, purpose, block) for purpose in (Purpose.ARRIVALS, Purpose.GEOMETRY, Purpose.GUEST)
-    )
+    arriving, where = (stream(seed, purpose, block) for purpose in (Purpose.ARRIVALS, Purpose.GEOMETRY))
     trial, count, many, stratum = arrivals_of(scenario).draw_counts(arriving, n_trials, block)
     if isinstance(scenario.faults, FieldFaults):
         model = field_model(scenario)
         incidents = model.draw_incidents(arriving, where, count, many)
         growing = stream(seed, Purpose.GROWTH, block)
         if model.threshold is not None:
-            return _watched(model, stream(seed, Purpose.CORRECTED, block), growing, guest, n_trials, trial, incidents)
+            return _watched(model, stream(seed, Purpose.CORRECTED, block), growing, n_trials, trial, incidents)
         events = model.draw_events(growing, incidents)
-        n_events = len(events.page)
-        return History(
-            trial, stratum, events.start, events.page, events.years, events.born, guest.random(n_events), events.ar,
-            events.mode, np.zeros(n_events, np.uint8),
-        )  # fmt: skip
+        return History(trial, stratum, *events, np.zeros(len(events.page), np.uint8))
 
     start = np.concatenate(([0], np.cumsum(count))).astype(np.int64)
     n_events = int(start[-1])
@@ -113,14 +107,14 @@ def draw_history(scenario: Scenario, seed: int, block: int, n_trials: int) -> Hi
     found = stream(seed, Purpose.DETECTION, block).random(n_events, dtype=np.float32)
     ar = (found < detection_of(scenario).p_ar).view(np.uint8)
     return History(
-        trial, stratum, start, page, years, years, guest.random(n_events), ar, np.full(n_events, NO_MODE, np.uint8),
-        np.zeros(n_events, np.uint8),
+        trial, stratum, start, page, years, years, stream(seed, Purpose.GUEST, block).random(n_events), ar,
+        np.full(n_events, NO_MODE, np.uint8), np.zeros(n_events, np.uint8),
     )  # fmt: skip
 
 
 def _watched(
-    model: FieldModel, watching: np.random.Generator, growing: np.random.Generator, guest: np.random.Generator,
-    n_trials: int, trial: I64, incidents: Incidents,
+    model: FieldModel, watching: np.random.Generator, growing: np.random.Generator, n_trials: int, trial: I64,
+    incidents: Incidents,
 ) -> History:  # fmt: skip
     """The histories of a host that counts corrected errors: its errors, and the pages that pass its threshold."""
     threshold = model.threshold
@@ -140,7 +134,7 @@ def _watched(
     return History(
         hit, np.zeros(len(hit), np.int64), np.append(start, len(order)).astype(np.int64),
         both(events.page, watched.page), years[order], both(events.born, watched.born),
-        both(guest.random(n_errors), np.ones(n_watched)), both(events.ar, np.zeros(n_watched, np.uint8)),
+        both(events.fate, np.ones(n_watched)), both(events.ar, np.zeros(n_watched, np.uint8)),
         both(events.mode, watched.mode), both(np.zeros(n_errors, np.uint8), np.ones(n_watched, np.uint8)),
     )  # fmt: skip
 

@@ -25,7 +25,6 @@ from poisonsim.faults.growth import (
     F_ROWS,
     F_SET,
     N_FAULT_COLUMNS,
-    log2_of,
 )
 
 I64 = NDArray[np.int64]
@@ -116,6 +115,15 @@ class HostMemory:
 
 
 @compiled
+def log2_of(n: int) -> int:
+    """log2 of a power of two."""
+    bits = 0
+    while (1 << bits) < n:
+        bits += 1
+    return bits
+
+
+@compiled
 def _place(where: Any, modes: Any, windows: Any, kind: Any, many: Any, sizes: Any) -> Any:
     rows = np.empty((len(where), N_FAULT_COLUMNS), np.int64)
     row_shift = log2_of(sizes[0])
@@ -147,13 +155,40 @@ def sort_within(start: Any, years: Any, faults: Any) -> None:
         years: float64[n_faults].
         faults: int64[n_faults, N_FAULT_COLUMNS].
     """
+    moved = np.empty(N_FAULT_COLUMNS, np.int64)
     for t in range(len(start) - 1):
-        if start[t + 1] - start[t] == 2 and years[start[t]] <= years[start[t] + 1]:
-            continue
-        if start[t + 1] - start[t] > 1:
-            order = start[t] + np.argsort(years[start[t] : start[t + 1]], kind="mergesort")
-            years[start[t] : start[t + 1]] = years[order]
-            faults[start[t] : start[t + 1]] = faults[order]
+        for f in range(start[t] + 1, start[t + 1]):
+            if years[f] >= years[f - 1]:
+                continue
+            when, k = years[f], f
+            moved[:] = faults[f]
+            while k > start[t] and years[k - 1] > when:
+                years[k] = years[k - 1]
+                faults[k] = faults[k - 1]
+                k -= 1
+            years[k] = when
+            faults[k] = moved
+
+
+@compiled
+def pick_kinds(u: Any, host: Any, spoils: Any, chances: Any) -> Any:
+    """Kind of each fault: int64[n_faults].
+
+    Args:
+        u: float64[n_faults], uniform.
+        host: int64[n_faults], class of each one's host.
+        spoils: bool[n_faults], whether it spoils many lines at once.
+        chances: float64[n_classes, 2, n_kinds], of the kinds, cumulated: of faults with few lines, and with many.
+    """
+    kind = np.empty(len(u), np.int64)
+    for f in range(len(u)):
+        cumulative = chances[host[f], np.int64(spoils[f])]
+        at = u[f] * cumulative[-1]
+        n = 0
+        for chance in cumulative:
+            n += chance <= at
+        kind[f] = n
+    return kind
 
 
 @compiled

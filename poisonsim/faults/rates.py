@@ -24,7 +24,6 @@ from poisonsim.faults.growth import (
     F_ROWS,
     N_FAULT_COLUMNS,
     GrowthLaw,
-    Strikes,
     draw_strikes,
 )
 from poisonsim.faults.host import HostMemory
@@ -238,7 +237,7 @@ class FieldRates:
         once[:, [F_RANKS, F_BANKS, F_ROWS, F_LINES]] = 1
         repair = self.faults.repair if self.faults.service == "replace" else np.inf
         rng, years = np.random.Generator(np.random.PCG64DXSM(1)), self.scenario.horizon.years
-        strikes = Strikes(*draw_strikes(rng, np.zeros(len(once)), once, self.growth, repair, years))
+        strikes = draw_strikes(rng, np.zeros(len(once)), once, self.growth, repair, years)
         return float(few) * len(strikes.years) / len(once), float(many)
 
     def lines_per_trial(self, strata: Strata) -> float:

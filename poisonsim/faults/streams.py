@@ -7,7 +7,7 @@ from enum import IntEnum
 import numpy as np
 
 # What is drawn and in which order; part of every run id, so that folders of another version are refused.
-STREAM_VERSION = 3
+STREAM_VERSION = 4
 
 # First word of every seed. It stays when STREAM_VERSION goes up, so that scenarios whose draws did not change keep
 # their values.

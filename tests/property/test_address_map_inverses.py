@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poisonsim import catalog
-from poisonsim.faults.address_map import AddressMap, encode_cell, load_address_map, parse_address_map
+from poisonsim.faults.address_map import (
+    AddressMap,
+    cell_of,
+    encode_cell,
+    load_address_map,
+    parse_address_map,
+    unit_of,
+)
 from poisonsim.faults.geometry import Dimm, load_dimm
 from poisonsim.faults.map_file import LEVELS
 
@@ -98,8 +105,8 @@ def check_inverses(amap: AddressMap, seed: int) -> None:
     words = amap.encode(cells._replace(column=cells.column // 8 * 8, offset=np.zeros_like(a)))
     m = amap.encoder()
     for i in range(0, len(a), 9):
-        place = (cells.controller[i], cells.channel[i], cells.rank[i], bank[i], cells.row[i], cells.column[i] // 8)
-        assert encode_cell(m, *place) == words[i]
+        unit = unit_of(m, cells.controller[i], cells.channel[i], cells.rank[i])
+        assert encode_cell(m, unit, cell_of(m, bank[i], cells.row[i], cells.column[i] // 8)) == words[i]
 
 
 @given(maps(), st.integers(0, 1 << 32))

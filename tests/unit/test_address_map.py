@@ -12,7 +12,7 @@ from numba import njit
 
 from poisonsim import catalog
 from poisonsim.errors import FitError, ScenarioError
-from poisonsim.faults.address_map import AddressMap, Coordinates, encode_cell, load_address_map
+from poisonsim.faults.address_map import AddressMap, Coordinates, cell_of, encode_cell, load_address_map, unit_of
 from poisonsim.faults.geometry import Dimm, load_dimm
 from poisonsim.faults.map_fit import LoggedCells, fit_address_map
 
@@ -229,7 +229,7 @@ def addresses(m: Any, places: Any) -> Any:
     out = np.empty(len(places), dtype=np.int64)
     for i in range(len(places)):
         controller, channel, rank, bank, row, line = places[i]
-        out[i] = encode_cell(m, controller, channel, rank, bank, row, line)
+        out[i] = encode_cell(m, unit_of(m, controller, channel, rank), cell_of(m, bank, row, line))
     return out
 
 
@@ -244,7 +244,7 @@ def test_compiled_code_gets_the_same_addresses(name: str) -> None:
     group, bank_of_group = np.divmod(bank, dimm.n_banks_per_group)
     expected = amap.encode(Coordinates(controller, channel, rank, group, bank_of_group, row, line * 8, np.int64(0)))
     np.testing.assert_array_equal(addresses(amap.encoder(), places), expected)
-    assert [encode_cell.py_func(amap.encoder(), *place) for place in places[:20]] == expected[:20].tolist()
+    assert addresses.py_func(amap.encoder(), places[:20]).tolist() == expected[:20].tolist()
     assert all(array.dtype == np.int64 and array.flags.c_contiguous for array in amap.encoder())
 
 

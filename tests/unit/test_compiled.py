@@ -12,11 +12,11 @@ import pytest
 
 import poisonsim.compiled as compiled
 from poisonsim.engine.kernel import simulate
-from poisonsim.faults.growth import draw_strikes
+from poisonsim.faults.growth import merge
 
 
 @pytest.mark.skipif(not hasattr(simulate, "_cache"), reason="Numba does not compile here")
-@pytest.mark.parametrize("function", [simulate, draw_strikes])
+@pytest.mark.parametrize("function", [simulate, merge])
 def test_every_cached_function_carries_the_digest_of_all_sources(function: object) -> None:
     assert function._cache._cache_file._source_stamp == compiled.sources_digest()  # type: ignore[attr-defined]
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 import poisonsim as ps
 from poisonsim.faults.address_map import Coordinates, load_address_map
-from poisonsim.faults.field import Events, FieldModel, Incidents, detection_of
+from poisonsim.faults.field import FieldModel, Incidents, detection_of
 from poisonsim.faults.geometry import load_dimm
-from poisonsim.faults.growth import F_MANY, N_FAULT_COLUMNS, draw_strikes, merge
+from poisonsim.faults.growth import F_MANY, N_FAULT_COLUMNS, Events, draw_strikes, merge, room_for
 from poisonsim.faults.host import HostMemory
 from poisonsim.faults.laws import LinesLaw
 from poisonsim.faults.tables import MODES
@@ -251,10 +251,12 @@ def test_strikes_that_overlap_are_merged_as_a_stable_sort_does(n_late: int) -> N
     when = draw.integers(12, size=end).astype(float)  # with many ties
     when[begin:run].sort()
     when[run:].sort()
-    columns = when, np.arange(end), draw.random(end), draw.integers(2, size=end).astype(np.uint8)
-    columns = (*columns, np.arange(end).astype(np.uint8))
+    columns = (
+        when, np.arange(end), draw.random(end), draw.random(end), draw.integers(2, size=end).astype(np.uint8),
+        np.arange(end).astype(np.uint8),
+    )  # fmt: skip
     order = np.concatenate((np.arange(begin), begin + np.argsort(when[begin:], kind="stable")))
     expected = [column[order] for column in columns]
-    merge(begin, run, end, *columns)
+    merge(begin, run, end, columns, room_for(n_late))
     for column, right in zip(columns, expected, strict=True):
         np.testing.assert_array_equal(column, right)
