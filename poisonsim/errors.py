@@ -61,6 +61,10 @@ class FitError(PoisonsimError):
     """Data that cannot tell what was asked of them."""
 
 
+class LogError(PoisonsimError):
+    """A log that cannot be opened, is of no known format, or is not of the format it was said to be."""
+
+
 class MachineError(PoisonsimError):
     """Something the machine a measurement runs on does not have, or does not allow."""
 

@@ -1,0 +1,91 @@
+"""Whatever happens to a log, reading it gives events and counts that add up, or an error in our own words."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from poisonsim.errors import PoisonsimError
+from poisonsim.logs import EventBatch, FoundBy, Kind, Names, read_all, write
+
+FORMATS = ("kernel", "mcelog", "trace", "csv", "rasdaemon", "smartmem", "ipmi-sel", "edac-sysfs", "counters", "redfish")
+_TEXTS = {
+    "smartmem": "LogTime,MciAddr,error_type_full_name,RowId,src\n1716120124,85750650880,CE.READ,51,sn_1\n" * 2,
+    "ipmi-sel": " 1 | 03/02/2025 | 04:11:09 | Memory #0x87 | Correctable ECC | Asserted\n" * 3,
+    "edac-sysfs": "/sys/devices/system/edac/mc/mc0/ce_count:4\n/sys/devices/system/edac/mc/mc0/dimm1/dimm_ce_count:3\n",
+    "counters": "HardwareCorrupted: 8 kB\n/sys/devices/system/node/node0/memory_failure/total:2\n",
+    "redfish": '{"LifeTime": {"CorrectableECCErrorCount": 3}, "@odata.id": "/redfish/v1/M/D1/MemoryMetrics"}\n',
+}
+_FIRMWARE = "".join(
+    f"2024-01-01T00:00:05Z h kernel: {{1}}[Hardware Error]: {line}\n"
+    for line in (
+        "Hardware error from APEI Generic Hardware Error Source: 4", "event severity: recoverable",
+        "section_type: memory error", "physical_address: 0x0000000000123440", "error_type: 3, multi-bit ECC",
+    )
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
+    """A small sound log of each format."""
+    folder = tmp_path_factory.mktemp("sound")
+    events = EventBatch.of(
+        time=np.datetime64("2024-01-01", "us") + np.arange(6).astype("m8[h]"), kind=[0, 1, 2, 3, 1, 0], count=1,
+        severity=[-1, 1, -1, -1, 0, -1], found_by=[FoundBy.READ] * 6, page_type=[-1, -1, 1, -1, -1, -1],
+        address=np.arange(1, 7) << 12, grain_bytes=64, row=5, bank=1, column=2, host=0, hosts=Names(["h"]), label=0,
+        labels=Names(["DIMM_A"]),
+    )  # fmt: skip
+    made = {name: text.encode() for name, text in _TEXTS.items()}
+    for name in set(FORMATS) - set(made):
+        write(events, folder / name, format=name)
+        made[name] = (folder / name).read_bytes() + (_FIRMWARE.encode() if name == "kernel" else b"")
+    return made.__getitem__
+
+
+_PIECES = st.one_of(
+    st.binary(min_size=1, max_size=8),
+    st.sampled_from(
+        [b"\n", b"\0", b"\r\n", b'"', b",", b"\xff\xfe", b"9" * 30, b"EDAC MC0: 1 CE ", b"0x", b"-", b"{", b"|"]
+    ),
+)
+_CHANGES = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 40), st.one_of(st.just(b""), _PIECES)), max_size=5)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@given(changes=_CHANGES, end=st.one_of(st.just(1.0), st.floats(0, 1)), forced=st.booleans())
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_mutated_log_is_read_or_refused(
+    sound: Callable[[str], bytes],
+    tmp_path: Path,
+    format: str,
+    changes: list[tuple[float, int, bytes]],
+    end: float,
+    forced: bool,
+) -> None:
+    data = sound(format)
+    for share, n_gone, new in changes:
+        at = int(share * len(data))
+        data = data[:at] + new + data[at + n_gone :]
+    path = tmp_path / "mutated.log"
+    path.write_bytes(data[: int(end * len(data))])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            log = read_all(path, format=format if forced else None, year=2024)
+    except PoisonsimError:
+        return
+    [report] = log.report.files
+    assert report.n_records == report.n_used + report.n_other + report.n_damaged
+    assert report.n_events == len(log.events) and len(report.sha256) == 64
+    assert min(report.n_used, report.n_other, report.n_merged, *(damage.n for damage in report.damage.values()), 0) == 0
+    events = log.events
+    assert (events.address >= -1).all() and (events.count >= 0).all() and (events.grain_bytes >= 0).all()
+    assert np.isin(events.kind, list(Kind)).all() and (events.host >= 0).all()
+    assert all(name.isprintable() for name in events.labels.all() + events.hosts.all())
+    events.to_frame()
