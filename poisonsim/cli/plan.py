@@ -90,15 +90,19 @@ def plan_command(
     no_flips: bool = typer.Option(False, "--no-flips", help="Do not look for what would flip the choice."),
     as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON on stdout, nothing else there."),
     as_csv: bool = typer.Option(
-        False, "--csv", help="Print every choice that was measured as CSV on stdout, nothing else there."
+        False, "--csv",
+        help="Print every policy, parameter and HVO choice, with its best number of spares, as CSV on stdout, nothing "
+        "else there.",
     ),
 ) -> None:  # fmt: skip
     """Find the cheapest policy, number of spares and HVO choice that meet service levels, and what would flip it.
 
-    A level is of mean, p50, p95 or p99 of a metric, or of the probability P(METRIC OP VALUE) of a threshold; a metric
-    alone is its mean. All choices see the same errors; trials are raised only where an interval (95 %) spans a level.
+    A level is of the mean or a percentile (p50, p99, p99.9) of a metric, or of the probability P(METRIC OP VALUE) of a
+    threshold; a metric alone is its mean. All choices see the same errors; trials are raised only where an interval
+    (95 %) spans a level.
 
-    The cost is the mean host memory cost at the end: tables, vmemmap, lost memory and the spares still held.
+    The cost is the mean host memory cost at the end: tables, vmemmap, lost memory and the spares still held, but not
+    hosts that are kept to evacuate to (host.spare_hosts).
     """
     from poisonsim.results.levels import read_levels
     from poisonsim.results.plan import execute_plan, prepare_plan
@@ -133,7 +137,7 @@ def plan_command(
         else:
             _print_plan(found, resolved.name)
     typer.echo(f"\nplan folder  {folder}", err=quiet)
-    typer.echo(f"every choice {folder / 'plan.csv'}", err=quiet)
+    typer.echo(f"all choices  {folder / 'plan.csv'}", err=quiet)
     first = found.rows[0]
     kept = [text for text in settings if text.partition("=")[0].strip() not in first.settings]
     here = [*kept, *(f"{key}={value}" for key, value in first.settings.items())]
@@ -143,7 +147,7 @@ def plan_command(
 
 def _print_plan(found: CapacityPlan, name: str) -> None:
     """The answer, the table, the runner-up, what is open, and what would flip it."""
-    from poisonsim.results.plan_words import answer, bounds_of_flips, cell, flip_lines, not_known
+    from poisonsim.results.plan_words import answer, bounds_of_flips, cell, flip_lines, not_in_cost, not_known
     from poisonsim.results.words import in_bytes
     from poisonsim.units import format_bytes
 
@@ -167,12 +171,16 @@ def _print_plan(found: CapacityPlan, name: str) -> None:
     print_table([header[i] for i in used], [[row[i] for i in used] for row in rows], right=sum(i < 3 for i in used))
     fewest, most = (pick(row.measured.trials for row in found.rows) for pick in (min, max))
     trials = f"{fewest:,}{'' if fewest == most else f' to {most:,}'} trials"
-    tried = f"{_several(found.n_choices, 'choice')} measured in {_several(found.n_runs, 'run')}"
+    tried = f"{_several(len(found.every), 'choice')} measured in {_several(found.n_runs, 'run')}"
+    if found.n_choices > len(found.every):
+        tried += f" ({found.n_choices:,} with every number of spares that was tried)"
     _say(
         "those that meet all levels, then undecided ones, then others; each cheapest first, near ties by slowdown. "
         f"With 95 % intervals, at the end of {horizon.years:g} years of a {format_bytes(vm.memory_bytes)} VM; {tried}, "
         f"those above from {trials}, seed {found.seed}"
     )
+    if (left_out := not_in_cost(found)) is not None:
+        _say(left_out)
     for policy, reason in found.left_out.items():
         _say(f"left out: {policy}: {reason}")
     for line in not_known(found):

@@ -72,6 +72,11 @@ class CompiledPolicy:
         return self.decide is not None or bool(np.isin(self.rows[:, -2], TAKES_SPARES).any())
 
     @property
+    def evacuates(self) -> bool:
+        """Whether its rules can move the VM to another host; a `decide` that does so is not seen."""
+        return bool((self.rows[:, -2] == Act.EVACUATE).any())
+
+    @property
     def spares(self) -> int:
         """Spare huge pages it may take."""
         return self.params["spares"] if self.takes_spares else 0

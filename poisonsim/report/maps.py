@@ -11,6 +11,9 @@ from poisonsim.report.canvas import INK, TEXT_SIZE, Canvas, text_width
 from poisonsim.report.labels import Frame, write_titles
 from poisonsim.report.style import Style
 
+ALL_ALIKE = "all alike"
+"""What a cell says where no policy is better than another."""
+
 _TINT = 0.3
 _SMALL = 11.0
 _LINE = 15.0
@@ -22,7 +25,7 @@ class Cell:
     """One point of the grid.
 
     Attributes:
-        best: Places of the policies that are best there, those that never differ together; none where it is not clear.
+        best: Places of the policies that are best there, those that are alike together; none where it is not clear.
         words: The value of the best, or what to say where it is not clear.
     """
 
@@ -102,7 +105,10 @@ def _write(
 ) -> None:  # fmt: skip
     """Names and values in the cells that have room; markers, and a name on each stretch, in those that have not."""
     every = [cell for row in cells for cell in row]
-    names = {cell.best: " = ".join(policies[p] for p in cell.best) for cell in every}
+    names = {
+        cell.best: ALL_ALIKE if len(cell.best) == len(policies) > 1 else " = ".join(policies[p] for p in cell.best)
+        for cell in every
+    }
     value = max(text_width(cell.words, _SMALL) for cell in every) + 6 < size[0]
     both = value and max(map(text_width, names.values())) + 8 < size[0] and size[1] > 2 * _LINE + 4
     for y, row in enumerate(cells):

@@ -11,7 +11,7 @@ from poisonsim.engine.store import write_whole
 from poisonsim.report.assumptions import software
 from poisonsim.report.canvas import fixed_settings
 from poisonsim.report.page import colours_of, environment, policy_text, title_of
-from poisonsim.report.picture import Pen
+from poisonsim.report.picture import Pen, listed
 from poisonsim.report.style import styles
 from poisonsim.report.swept_pictures import in_sentence, registered, sweep_pictures, when_in
 from poisonsim.report.verdict import HEADINGS
@@ -85,9 +85,10 @@ def render_sweep(
         (True, ['sweep-capacity_cost_bytes.png'])
     """
     looks = styles(found.policies)
-    title = title_of(found.scenario)
+    title = f"Sweep over {listed(list(found.over))}"
+    base = title_of(found.scenario)
     provenance = {"Command": command, "Sweep-Id": sweep_id, "Seed": str(found.points[0].result.plan.seed)}
-    pen = Pen(looks, f"{shorten(title, 90, placeholder=' …')} · sweep {sweep_id[:12]}", provenance)
+    pen = Pen(looks, f"{shorten(f'{title}, from: {base}', 100, placeholder=' …')} · sweep {sweep_id[:12]}", provenance)
     with fixed_settings():
         drawn, refused = sweep_pictures(found, metrics, year, looks, pen)
     policies = [
@@ -101,6 +102,7 @@ def render_sweep(
         colours=colours_of(looks),
         policies=policies,
         facts=[
+            ("Swept from the scenario", base),
             ("In common", in_common(found)),
             *((key, ", ".join(map(spelled, values))) for key, values in found.over.items()),
         ],

@@ -12,7 +12,7 @@ import numpy as np
 from poisonsim.report.canvas import Canvas, text_width
 from poisonsim.report.charts import Axis, Line, Stretch, lines
 from poisonsim.report.labels import Frame
-from poisonsim.report.maps import Cell, Steps, best_map, map_height
+from poisonsim.report.maps import ALL_ALIKE, Cell, Steps, best_map, map_height
 from poisonsim.report.picture import Pen, Picture, listed
 from poisonsim.report.scales import Linear, LogBytes, Ticks
 from poisonsim.report.style import Style
@@ -112,12 +112,12 @@ def _map(
     heading = f"Best policy by {in_sentence(metric)}{at}"
     caption = (
         f"The policy with the best mean {when_in(found, year)}, and that mean; its interval is in the table of every "
-        "point. Solid lines: there one policy overtakes another. A cell in strips: those policies never differ there. "
+        "point. Solid lines: there one policy overtakes another. A cell in strips: those policies are alike there, the "
+        "same or, of a share, the same to 0.01 points. "
         f"“{_UNCLEAR}” or ~, beyond a dashed line: the 95 % interval of the paired difference includes zero."
     )
     alternative = f"{heading}: " + "; ".join(
-        f"{up}={row} {right}={column} "
-        + (f"{' and '.join(found.policies[p] for p in cell.best)} {cell.words}" if cell.best else cell.words)
+        f"{up}={row} {right}={column} " + (f"{_names(found, cell)} {cell.words}" if cell.best else cell.words)
         for (row, column), cell in cells.items()
     )
     steps = Steps(up, tuple(text for text, _ in rows)), Steps(right, tuple(text for text, _ in columns))
@@ -127,6 +127,12 @@ def _map(
         lambda frame: best_map(grid, found.policies, looks, *steps, frame),
         height=height, narrow_height=min(height, 420),
     )  # fmt: skip
+
+
+def _names(found: Sweep, cell: Cell) -> str:
+    if len(cell.best) == len(found.policies) > 1:
+        return ALL_ALIKE
+    return " and ".join(found.policies[p] for p in cell.best)
 
 
 def _overtaking(found: Sweep, metric: str, year: float | None) -> str:

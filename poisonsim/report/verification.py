@@ -46,7 +46,7 @@ def render_verification(sections: Sequence[Section], *, seed: int, command: str)
     template = environment().get_template("verification.html")
     return template.render(
         verdict=verdict_of(list(sections)), sections=sections, seed=seed, command=command, software=software(),
-        place=_place,
+        place=_place, colours=[],
     )  # fmt: skip
 
 

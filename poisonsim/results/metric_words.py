@@ -71,6 +71,23 @@ def value_text(metric: Metric, value: Estimate) -> str:
     return str(in_percent(value)) if in_points(metric) else str(in_number(value))
 
 
+def alike(metric: Metric, gap: Estimate) -> bool:
+    """Whether two means are the same, or as points of per cent the same to 0.01 at both ends of the interval.
+
+    Examples:
+        >>> from poisonsim.results.metrics import metrics_for
+        >>> metrics = metrics_for(("1G", "4K"))
+        >>> slowdown, lost = (known_metric(name, metrics) for name in ("slowdown", "guest_lost_bytes"))
+        >>> alike(slowdown, Estimate(1e-5, 2e-5, 3e-5, "1")), alike(slowdown, Estimate(-1e-3, 0, 1e-3, "1"))
+        (True, False)
+        >>> alike(lost, Estimate(0, 0, 0, "bytes")), alike(lost, Estimate(1, 1, 1, "bytes"))
+        (True, False)
+    """
+    if gap.low == gap.best == gap.high == 0:
+        return True
+    return in_points(metric) and in_percent(gap).none and not in_percent(gap).interval
+
+
 def difference_text(metric: Metric, gap: Estimate) -> str:
     """A difference of two means; `~` where its interval spans zero.
 
@@ -82,7 +99,7 @@ def difference_text(metric: Metric, gap: Estimate) -> str:
     """
     if gap.low == gap.best == gap.high == 0:
         return "the same"
-    if in_points(metric) and in_percent(gap).none and not in_percent(gap).interval:
+    if alike(metric, gap):
         return "the same to 0.01 points"
     mark = "~" if spans(gap, 0) else ""
     sign = "+" if gap.best > 0 else ""

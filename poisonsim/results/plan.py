@@ -84,11 +84,13 @@ class CapacityPlan:
 
     Attributes:
         rows: The best of each policy: those that meet all levels by cost, then those that may, then those that do not.
-        every: Of each policy all parameters and HVO choices.
+        every: Of each policy all parameters and HVO choices, each with the least spares that will do.
         flips: What another error rate, guest page, CPU, HVO or kernel would make of the choice.
         left_out: Why policies were not searched, by name.
         gap: Cost of the runner-up less that of the best, paired trial by trial, bytes; None where there is none.
-        n_choices, n_runs: Choices that were measured, and simulations that took.
+        n_choices, n_runs: Choices that were measured, every number of spares that was tried being one, and simulations
+            that took.
+        evacuate: Policies of `rows` that may evacuate to the scenario's `host.spare_hosts`, which no cost holds.
     """
 
     scenario: Scenario
@@ -101,6 +103,7 @@ class CapacityPlan:
     gap: Estimate | None
     n_choices: int
     n_runs: int
+    evacuate: tuple[str, ...]
 
     @property
     def best(self) -> Row | None:
@@ -131,7 +134,7 @@ class CapacityPlan:
         return rows_table(self.rows, self.levels)
 
     def choices(self) -> pd.DataFrame:
-        """As `table`, a row per policy, parameters and HVO choice."""
+        """As `table`, a row per policy, parameters and HVO choice, each with the least spares that will do."""
         return rows_table(self.every, self.levels)
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,6 +156,7 @@ class CapacityPlan:
             "left_out": dict(self.left_out),
             "n_choices": self.n_choices,
             "n_runs": self.n_runs,
+            "cost_leaves_out_spare_hosts_of": list(self.evacuate),
         }
 
     def __repr__(self) -> str:
@@ -319,7 +323,7 @@ def _searched(
         turned = find_flips(prepared.scenario, simulation, effort, rows, every, tell)
     answer = CapacityPlan(
         prepared.scenario, prepared.levels, prepared.seed, rows, every, turned, chosen.left_out, None,
-        len(search.points), simulation.runs,
+        len(search.points), simulation.runs, _evacuating(rows, chosen),
     )  # fmt: skip
     if answer.best is not None and answer.runner_up is not None:
         mine, theirs = answer.runner_up.found, answer.best.found
@@ -327,3 +331,9 @@ def _searched(
         gap = simulation.difference(mine.choice, theirs.choice, least)
         answer = replace(answer, gap=gap, n_runs=simulation.runs)
     return answer
+
+
+def _evacuating(rows: Sequence[Row], chosen: Candidates) -> tuple[str, ...]:
+    """Policies of rows that may evacuate the VM, in their order."""
+    can = {policy for policy, compiled in zip(chosen.policies, chosen.plan.policies, strict=True) if compiled.evacuates}
+    return tuple(row.policy for row in rows if row.policy in can)

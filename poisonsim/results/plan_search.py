@@ -207,9 +207,10 @@ def together(standings: Iterable[Standing]) -> Standing:
 def _steps(search: Search, family: Family, guess: int | None) -> Steps:
     """The search of one family, as a generator of what it wants measured."""
     one = _OneFamily(search, family)
+    every = range(len(search.levels))
     none = 0 if family.takes_spares else None
-    measured = yield from one.settled(none, range(len(search.levels)))
-    if one.standing(none, range(len(search.levels))) == MET or none is None or measured is None:
+    measured = yield from one.settled(none, every)
+    if one.standing(none, every) == MET or none is None or measured is None:
         return one.result(none)
     # Levels that hold without spares are looked at again at the end; more spares can only help the others.
     wanting = [i for i, standing in enumerate(one.standings(none)) if standing != MET]
@@ -233,17 +234,17 @@ def _steps(search: Search, family: Family, guess: int | None) -> Steps:
         yield from one.settled(middle, wanting)
         low, high = (low, middle) if one.standing(middle, wanting) == MET else (middle, high)
     if one.breaks(wanting):
-        every = range(1, high, max((high - 1) // MOST_SCANNED, 1))
-        yield from one.all_at_once([spares for spares in every if spares not in one.known])
-        high = next((s for s in one.tried() if one.standing(s, range(len(search.levels))) == MET), high)
+        grid = range(1, high, max((high - 1) // MOST_SCANNED, 1))
+        yield from one.all_at_once([spares for spares in grid if spares not in one.known])
+        high = next((s for s in one.tried() if one.standing(s, every) == MET), high)
         one.scanned = True
         low = max((s for s in one.tried() if s < high), default=0)
-    yield from one.settled(high, range(len(search.levels)))
-    affordable = yield from one.most_affordable(high, [i for i in range(len(search.levels)) if i not in wanting])
+    yield from one.settled(high, every)
+    affordable = yield from one.most_affordable(high, [i for i in every if i not in wanting])
     if affordable is not None:
         return one.result(affordable)
     fewer_open = one.standing(low, wanting) == OPEN
-    return replace(one.result(high), fewer_open=fewer_open and one.standing(high, range(len(search.levels))) == MET)
+    return replace(one.result(high), fewer_open=fewer_open and one.standing(high, every) == MET)
 
 
 class _OneFamily:
@@ -284,7 +285,8 @@ class _OneFamily:
             high: Spares that are clearly enough for the levels that spares help.
             others: Levels that hold without spares; more spares can only make them fail.
         """
-        failing = [i for i, standing in enumerate(self.standings(high)) if i in others and standing == FAILED]
+        standings = self.standings(high)
+        failing = [i for i in others if standings[i] == FAILED]
         if not failing:
             return None
         low = 0

@@ -55,7 +55,7 @@ def answer(found: CapacityPlan) -> str:
         f"cheapest that meets {all_levels}: {choice_words(best)}{'' if status == 'mainline' else f', {status}'}, at "
         f"{in_bytes(cost)} of host memory ({share})"
     )
-    n_open = sum(row.standing == OPEN and row.measured.cost.best < cost.best for row in found.rows)
+    n_open = sum(_cheaper_and_open(found, row) for row in found.rows)
     if n_open:
         text += f"; {n_open} cheaper {'one is' if n_open == 1 else 'ones are'} undecided"
     if found.alike:
@@ -66,10 +66,26 @@ def answer(found: CapacityPlan) -> str:
     return f"{text}; runner-up: {choice_words(found.runner_up)}, {_dearer(found.gap)}"
 
 
+def not_in_cost(found: CapacityPlan) -> str | None:
+    """That the cost leaves out the hosts that policies evacuate to; None where no policy does.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> host = ps.load_scenario("seed-1t", overrides=["host.spare_hosts=1", "host.moves_poison=true"])
+        >>> found = ps.plan(host, levels=["vm_lost <= 50%"], policies=["evacuate-after:n=5"], trials=100, flips=False)
+        >>> not_in_cost(found)
+        'host cost leaves out the 1 host kept to evacuate to (host.spare_hosts): evacuate-after:n=5'
+    """
+    if not found.evacuate:
+        return None
+    n = found.scenario.host.spare_hosts
+    hosts = f"{n} host{'' if n == 1 else 's'} kept to evacuate to (host.spare_hosts)"
+    return f"host cost leaves out the {hosts}: {', '.join(found.evacuate)}"
+
+
 def not_known(found: CapacityPlan) -> list[str]:
     """What the trials leave open, and how many more would tell."""
     lines = []
-    bar = float("inf") if found.best is None else found.best.measured.cost.best
     for row in found.rows:
         if row.found.fewer_open and row.spares:
             lines.append(f"{choice_words(row)}: whether {row.spares - 1} would do is not decided; raise --trials")
@@ -77,7 +93,7 @@ def not_known(found: CapacityPlan) -> list[str]:
             lines.append(f"{row.policy}: more spares do not help throughout, so they were tried one by one")
         if row.standing != OPEN:
             continue
-        cheaper = "cheaper than the choice, but " if row.measured.cost.best < bar else ""
+        cheaper = "cheaper than the choice, but " if _cheaper_and_open(found, row) else ""
         for level, standing, value in zip(found.levels, row.found.standings, row.measured.values, strict=True):
             if standing == OPEN:
                 wanted = level.trials_to_decide(value, row.measured.trials)
@@ -118,6 +134,13 @@ def bounds_of_flips(found: CapacityPlan) -> str:
 def cell(level: Level, standing: Standing, value: Estimate | None) -> str:
     """What a row says of a level."""
     return f"{'-' if value is None else level.quantity.number(value)} {MARKS[standing]}"
+
+
+def _cheaper_and_open(found: CapacityPlan, row: Row) -> bool:
+    """Whether a row is undecided, and would be the choice for its cost."""
+    if found.best is None or row.standing != OPEN:
+        return False
+    return row.measured.cost.best < found.best.measured.cost.best
 
 
 def _none(found: CapacityPlan, all_levels: str) -> str:

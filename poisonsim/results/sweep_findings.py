@@ -7,6 +7,7 @@ from itertools import combinations
 
 from poisonsim.engine.state import ERRORS
 from poisonsim.faults.arrivals import arrivals_of
+from poisonsim.results.metric_words import alike
 from poisonsim.results.metrics import known_metric
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import TAIL_TRIALS
@@ -44,8 +45,8 @@ class Crossover:
 def crossovers(found: Sweep, metric: str, year: float | None = None) -> tuple[Crossover, ...]:
     """Where policies change places by the mean of a metric, along each key whose values are numbers.
 
-    Only clear differences count, paired trial by trial, at 95 % each; where some in between are not clear, the stretch
-    is that much longer.
+    Only clear differences count, paired trial by trial, at 95 % each, and of shares those of 0.01 points and more;
+    where some in between are not clear, the stretch is that much longer.
 
     Raises:
         MetricError: No such metric, or a year at which policies are not compared.
@@ -77,8 +78,8 @@ def crossovers(found: Sweep, metric: str, year: float | None = None) -> tuple[Cr
 def clearly_best(result: Result, metric: str, year: float | None = None) -> tuple[str, ...]:
     """Policies whose mean of a metric is better than that of all others, paired trial by trial, at 95 % each.
 
-    Those that never differ are best together. None where a difference is not clear, fewer than 10 trials saw a UE, or
-    no value of the metric is better than another.
+    Those that never differ, or in shares by less than 0.01 points, are best together. None where a difference is not
+    clear, fewer than 10 trials saw a UE, or no value of the metric is better than another.
 
     Examples:
         >>> import poisonsim as ps
@@ -88,15 +89,15 @@ def clearly_best(result: Result, metric: str, year: float | None = None) -> tupl
         >>> clearly_best(res, "tlb_reach_bytes"), clearly_best(res, "errors")
         (('hgm2m',), ())
     """
-    better = known_metric(metric, result.metrics).better
-    if better == "-" or _too_few(result):
+    known = known_metric(metric, result.metrics)
+    if known.better == "-" or _too_few(result):
         return ()
-    sign = -1 if better == "higher" else 1
+    sign = -1 if known.better == "higher" else 1
     best = min(result.policies, key=lambda policy: sign * result.distribution(policy, metric, year).mean().best)
     together = {best}
     for other in set(result.policies) - together:
         gap = result.compare(other, to=best).differences(metric, year).mean()
-        if gap.low == gap.high == 0:
+        if alike(known, gap):
             together.add(other)
         elif (gap.low if sign > 0 else -gap.high) <= 0:
             return ()
@@ -113,10 +114,10 @@ def _too_few(result: Result) -> bool:
 def _signs(result: Result, metric: str, year: float | None) -> dict[tuple[int, int], int]:
     """Of each pair of policies, whether the first is clearly lower (-1) or higher (1), or neither (0)."""
     found = {}
-    few = _too_few(result)
+    few, known = _too_few(result), known_metric(metric, result.metrics)
     for i, j in combinations(range(len(result.policies)), 2):
         gap = result.compare(result.policies[i], to=result.policies[j]).difference(metric, year)
-        found[i, j] = 0 if few else (gap.low > 0) - (gap.high < 0)
+        found[i, j] = 0 if few or alike(known, gap) else (gap.low > 0) - (gap.high < 0)
     return found
 
 

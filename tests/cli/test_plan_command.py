@@ -65,7 +65,7 @@ those that meet all levels, then undecided ones, then others; each cheapest firs
         rest.replace("\n  ", " ")
     )
     assert rest.endswith(
-        "\n\nplan folder  FOLDER\nevery choice FOLDER/plan.csv\n"
+        "\n\nplan folder  FOLDER\nall choices  FOLDER/plan.csv\n"
         "next         poisonsim run seed-1t-distinct --policy hgm2m --set host.hvo_with_hgm=kept --trials 500\n"
     )
 

@@ -67,7 +67,7 @@ def test_tables_and_plain_data(small: ps.CapacityPlan) -> None:
     data = json.loads(json.dumps(small.to_dict(), allow_nan=False))
     assert set(data) == {
         "schema", "scenario", "seed", "levels", "best", "alike", "runner_up", "runner_up_costs_more_bytes", "policies",
-        "choices", "flips", "left_out", "n_choices", "n_runs",
+        "choices", "flips", "left_out", "n_choices", "n_runs", "cost_leaves_out_spare_hosts_of",
     }  # fmt: skip
     assert (data["schema"], data["best"]["spares"], data["runner_up"]) == ("poisonsim.plan/1", quantile(MEAN), None)
     assert repr(small).startswith("<poisonsim plan: migrate1g:spares=")
