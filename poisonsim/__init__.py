@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from poisonsim.errors import LogError as LogError
     from poisonsim.errors import MetricError as MetricError
     from poisonsim.errors import PoisonsimError as PoisonsimError
     from poisonsim.errors import PolicyError as PolicyError
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from poisonsim.results.compare_runs import compare as compare
     from poisonsim.results.plan import CapacityPlan as CapacityPlan
     from poisonsim.results.plan import plan as plan
+    from poisonsim.results.replay import Replay as Replay
+    from poisonsim.results.replay import replay as replay
     from poisonsim.results.result import Result as Result
     from poisonsim.results.runs import open_run as open_run
     from poisonsim.results.runs import run as run
@@ -47,12 +50,15 @@ if TYPE_CHECKING:
     from poisonsim.translation import translate as translate
 
 _HOME = {
-    "poisonsim.errors": ("MetricError", "PoisonsimError", "PolicyError", "RunFolderError", "ScenarioError"),
+    "poisonsim.errors": (
+        "LogError", "MetricError", "PoisonsimError", "PolicyError", "RunFolderError", "ScenarioError",
+    ),
     "poisonsim.memory": ("split_cost",),
     "poisonsim.policy": ("Policy",),
     "poisonsim.results.compare_runs": ("compare",),
     "poisonsim.results.plan": ("CapacityPlan", "plan"),
     "poisonsim.results.result": ("Result",),
+    "poisonsim.results.replay": ("Replay", "replay"),
     "poisonsim.results.runs": ("open_run", "run"),
     "poisonsim.results.splits": ("splits",),
     "poisonsim.results.statistics": ("Estimate",),

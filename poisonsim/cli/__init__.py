@@ -11,7 +11,21 @@ from typing import Any
 
 import typer
 
-from poisonsim.cli import calibrate, catalog, compare, help, life, plan, policies, report, run, splits, sweep, verify
+from poisonsim.cli import (
+    calibrate,
+    catalog,
+    compare,
+    help,
+    life,
+    plan,
+    policies,
+    replay,
+    report,
+    run,
+    splits,
+    sweep,
+    verify,
+)  # fmt: skip
 from poisonsim.cli.common import EXIT_CODES, examples, forget_stdout
 from poisonsim.cli.usage import Command
 
@@ -31,6 +45,7 @@ _add("plan", epilog=examples(*plan.EXAMPLES))(plan.plan_command)
 _add("report", epilog=examples(*report.EXAMPLES))(report.report_command)
 _add("splits", epilog=examples(*splits.EXAMPLES))(splits.splits_command)
 _add("life", epilog=examples(*life.EXAMPLES))(life.life_command)
+_add("replay", epilog=examples(*replay.EXAMPLES))(replay.replay_command)
 _add("calibrate", epilog=examples(*calibrate.EXAMPLES))(calibrate.calibrate_command)
 _add("verify", epilog=examples(*verify.EXAMPLES))(verify.verify_command)
 app.add_typer(policies.app, name="policies")

@@ -303,8 +303,9 @@ class Plan:
 
 
 def make_plan(
-    scenario: Scenario, policies: Iterable[str | Policy | type[Policy]], seed: int, *, any_host: bool = False
-) -> Plan:
+    scenario: Scenario, policies: Iterable[str | Policy | type[Policy]], seed: int, *, any_host: bool = False,
+    counts_ces: bool = False,
+) -> Plan:  # fmt: skip
     """A plan with every policy loaded and checked.
 
     Args:
@@ -312,6 +313,7 @@ def make_plan(
         policies: Names, files, classes or instances.
         seed: Of all that is drawn.
         any_host: Check policies as for a host that has all they ask for, even if that of the scenario lacks it.
+        counts_ces: The host counts corrected errors, whatever the scenario says.
 
     Raises:
         PolicyError: All problems of all policies.
@@ -321,6 +323,8 @@ def make_plan(
         2048
     """
     situation = situation_of(scenario)
+    if counts_ces:
+        situation = replace(situation, counts_ces=True)
     if any_host:
         situation = replace(situation, counts_ces=True, spare_hosts=1, moves_poison=True, pinned=False, hgm=True)
     loaded = load_policies(policies)

@@ -18,7 +18,7 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
         "How to",
         (
             "choose-a-policy", "size-spares", "write-a-policy", "hgm-and-hvo", "sweep-a-key", "compare-runs",
-            "own-faults", "own-cpu", "architectures", "precision", "pipelines", "python", "cluster", "one-life",
+            "own-faults", "own-cpu", "architectures", "precision", "pipelines", "python", "cluster", "one-life", "replay",
             "checking",
         ),
     ),

@@ -22,6 +22,7 @@ _SAMPLES = {
     "plan": "plan seed-1t --require guest_lost_bytes<=1MiB -p hgm2m -p hgm4k --trials 1000 --out {folder}/plan --json",
     "splits": "splits --cpu zen5 --guest-page 4K --json",
     "life": "life {folder}/mine --json",
+    "replay": "replay {folder}/errors.csv --policy hgm2m --imputations 2 --json",
     "verify": "verify --published --json",
     "policies list": "policies list --json",
     "policies show": "policies show migrate1g --json",
@@ -30,7 +31,11 @@ _SAMPLES = {
 }
 """A command line for each command whose JSON is told from what it prints."""
 
+_LOG = "time,host,kind,address\n2025-03-01T06:00:00Z,a,UE,0x40000000\n2025-03-02T06:00:00Z,b,,\n"
+"""A log for the sample of `replay`, a record of it damaged."""
+
 _TABLES = {
+    "damage": "by what is wrong: how many records, the first few lines, and what the first says",
     "scenario": "the resolved scenario, by table and key", "settings": "value by key", "over": "values by key",
     "start": "value by metric", "end": "value by metric", "changes": "change by metric",
 }  # fmt: skip
@@ -41,6 +46,7 @@ _NAMES = {str: "text", bool: "true or false", int: "number", float: "number", ty
 def json_page() -> str:
     """What each command prints with `--json`."""
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "errors.csv").write_text(_LOG)
         printed = {name: _printed(line.format(folder=folder).split()) for name, line in _SAMPLES.items()}
     parts = []
     for name, command in commands():

@@ -117,9 +117,20 @@ def life_of(result: Result, trial: int, policy: str | None = None) -> Life:
         )
     compiled = plan.policies[labels.index(label)]
     block, place = divmod(trial, plan.block_trials)
-    history = _alone(draw_history(plan.scenario, plan.seed, block, plan.block_trials), place)
-    rows = trace_trial(plan, compiled, history, block)
-    return _told(result._valuer, compiled, trial, history if compiled.acts_on_ces else history.uncorrected, rows)
+    history = draw_history(plan.scenario, plan.seed, block, plan.block_trials)
+    return life_through(result._valuer, compiled, trial, history, place, block)
+
+
+def life_through(valuer: Valuer, policy: CompiledPolicy, trial: int, history: History, place: int, block: int) -> Life:
+    """The life of one trial through a given history, `trial` being what to call it.
+
+    Args:
+        place: The trial within the history.
+        block: Number of the block, of whose stream luck with spares is drawn.
+    """
+    alone = _alone(history, place)
+    rows = trace_trial(valuer.plan, policy, alone, block)
+    return _told(valuer, policy, trial, alone if policy.acts_on_ces else alone.uncorrected, rows)
 
 
 def first_hit(result: Result) -> int:

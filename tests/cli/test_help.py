@@ -103,6 +103,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert done.exit_code == 0, done.output
     for words in (("policies", "new", "my-policy", "--folder", str(place)),):
         assert runner.invoke(app, list(words)).exit_code == 0
+    (place / "errors.csv").write_text(
+        "time,host,kind,address,count\n2025-03-01T06:00:00Z,web7,UE,0x140000000,1\n2025-03-02T06:00:00Z,web7,CE,0x0,60\n"
+    )
     (place / "mine.toml").write_text(runner.invoke(app, ["catalog", "show", "zen4", "--toml"]).stdout)
     return place
 

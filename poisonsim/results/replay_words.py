@@ -1,0 +1,176 @@
+"""What a replay says beside its numbers: what each host's log holds, what was assumed, and names that tell nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from poisonsim.engine.plan import Plan
+from poisonsim.logs.codes import Kind
+from poisonsim.logs.gather import Gathered
+from poisonsim.logs.placing import Placed
+from poisonsim.logs.reading import Reading
+from poisonsim.logs.report import Damage, ReadReport
+from poisonsim.units import format_bytes, format_years
+
+I64 = NDArray[np.int64]
+
+HOST_COLUMNS = {
+    "host": "name, or a number where names are left out",
+    "corrected": "corrected errors in the log",
+    "uncorrected": "uncorrected errors in the log, each page once",
+    "again": "more errors of pages that were bad already, and errors told twice",
+    "fatal": "uncorrected errors that took the host down",
+    "without_address": "uncorrected errors of which the page is not known",
+    "placed": "uncorrected errors in the VM's memory, mean over imputations",
+    "placed_low": "the fewest of all imputations",
+    "placed_high": "the most",
+    "outside": "uncorrected errors in memory of the host that does not back the VM, mean over imputations",
+    "beyond": "uncorrected errors at addresses beyond the host's memory, left out",
+    "passed": "base pages of the VM whose corrected errors passed the threshold",
+}
+"""Columns of `Replay.hosts`."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where memory and time begin, and how what the log does not say was drawn.
+
+    Attributes:
+        start: When time begins, UTC; None where times are left out.
+        years: How long the VMs are watched.
+        base_bytes: First address that backs the VM; base page p of the VM is at `base_bytes` + p × its size.
+        vm_bytes: Memory of the VM.
+        host_memory_bytes: Memory of each host as its addresses run; None where the largest address seen decides.
+        ce_threshold: Whose threshold of corrected errors.
+        ces: Corrected errors of a page that set it off.
+        impute: Where errors without an address went.
+        imputations: How often they were drawn.
+        anonymised: Whether names, times and digests are left out.
+    """
+
+    start: str | None
+    years: float
+    base_bytes: int
+    vm_bytes: int
+    host_memory_bytes: int | None
+    ce_threshold: str
+    ces: int
+    impute: str
+    imputations: int
+    anonymised: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return dataclasses.asdict(self)
+
+
+def host_table(gathered: Gathered, placed: Placed, drawn: dict[str, Any], names: list[str]) -> pd.DataFrame:
+    """`HOST_COLUMNS` of every host; `drawn` by name float64[n_hosts, imputations]."""
+    hosts, n = gathered.hosts, gathered.by_kind.shape[1]
+    told = np.bincount(placed.host, minlength=n)[hosts]
+    nowhere = np.bincount(placed.host[placed.span == 0], minlength=n)[hosts]
+    return pd.DataFrame({
+        "host": names, "corrected": gathered.by_kind[Kind.CE][hosts], "uncorrected": told,
+        "again": placed.n_again[hosts], "fatal": placed.n_fatal[hosts], "without_address": nowhere,
+        "placed": drawn["placed"].mean(axis=1), "placed_low": drawn["placed"].min(axis=1),
+        "placed_high": drawn["placed"].max(axis=1), "outside": drawn["outside"].mean(axis=1),
+        "beyond": drawn["beyond"].max(axis=1).astype(np.int64), "passed": drawn["passed"].max(axis=1).astype(np.int64),
+    })  # fmt: skip
+
+
+_WENT = {
+    "uniform": "placed anywhere in the host's memory, all pages alike",
+    "known": "placed in backing pages of the host known to be bad, or anywhere where none is known",
+    "none": "left out",
+}
+
+
+def notices_of(table: pd.DataFrame, setting: Setting, plan: Plan, gathered: Gathered) -> tuple[str, ...]:
+    """What one should know of the result, a sentence each."""
+    total = table.drop(columns="host").sum()
+    said, vm_end = [], setting.base_bytes + setting.vm_bytes
+    where = "the largest address seen" if setting.host_memory_bytes is None else format_bytes(setting.host_memory_bytes)
+    said.append(
+        f"addresses {setting.base_bytes:#x} to {vm_end - 1:#x} of each host back its VM of "
+        f"{format_bytes(setting.vm_bytes)}; its memory is taken to end at {where}"
+    )
+    n_ces = int(gathered.by_kind[Kind.CE].sum())
+    if not total["uncorrected"]:
+        acting = [policy.label for policy in plan.policies if policy.acts_on_ces]
+        said.append(
+            f"the log holds no uncorrected error, but {n_ces:,} corrected: what replay can tell is what policies that "
+            f"act on corrected errors do ({', '.join(acting) or 'none here; add --policy soft-offline'})"
+        )
+    if total["without_address"]:
+        spread = "" if setting.impute == "none" else (
+            f", {setting.imputations} times; low and high are the lowest and highest of these"
+        )  # fmt: skip
+        said.append(
+            f"{_n(total['without_address'], 'uncorrected error')} of {int(total['uncorrected']):,} without an address "
+            f"{_WENT[setting.impute]}{spread}"
+        )
+    if total["beyond"]:
+        said.append(f"{_n(total['beyond'], 'uncorrected error')} beyond the end of the host's memory left out")
+    if total["uncorrected"] and not total["placed"]:
+        said.append("no uncorrected error lies in the VM's memory; look at --base and vm.memory")
+    if total["again"]:
+        said.append(f"{_n(total['again'], 'error')} of pages that were bad already, or told twice: nothing new")
+    if total["fatal"]:
+        said.append(f"{_n(total['fatal'], 'error')} that took a host down: taken as action required here")
+    if n_ces:
+        said.append(
+            f"corrected errors act on a page after {setting.ces} ({setting.ce_threshold}): "
+            f"{_n(total['passed'], 'page')} of VMs passed that"
+        )
+    if gathered.n_early:
+        said.append(f"{_n(gathered.n_early, 'event')} before the start left out, pages bad by then among them")
+    said.append(
+        f"hosts without an event are not in a log: the fleet is the {len(table):,} that are, over "
+        f"{format_years(setting.years)}"
+    )
+    return tuple(said)
+
+
+def _n(number: float, what: str) -> str:
+    return f"{int(number):,} {what}{'' if number == 1 else 's'}"
+
+
+def shuffled(reading: Reading, hosts: I64, seed: int) -> I64:
+    """The hosts in the order of a keyed hash of their names, which tells nothing without the logs themselves."""
+    digests = "".join(file.sha256 for file in reading.report.files)
+    key = hashlib.blake2b(f"{seed} {digests}".encode()).digest()
+    by_hash = sorted(
+        hosts.tolist(), key=lambda n: hashlib.blake2b(reading.hosts[n].encode("utf-8", "replace"), key=key).digest()
+    )
+    return np.array(by_hash, np.int64)
+
+
+def nameless(report: ReadReport) -> ReadReport:
+    """The report without paths, digests, sizes, times and text of the logs.
+
+    Examples:
+        >>> from poisonsim.logs.report import FileReport
+        >>> one = FileReport("/secret/host17.log", "kernel", sha256="ab")
+        >>> one.damaged("EDAC line cut short", 3, b"serial 123")
+        >>> nameless(ReadReport([one])).warnings()
+        ['log-1: 1 record damaged: EDAC line cut short (line 3)']
+    """
+    files = []
+    for k, file in enumerate(report.files, 1):
+        damage = {what: Damage(of.n, list(of.lines)) for what, of in file.damage.items()}
+        n_remarks = len(file.remarks)
+        files.append(dataclasses.replace(
+            file, path=f"log-{k}", sha256="", n_bytes=0, damage=damage, first=_NO_TIME, last=_NO_TIME,
+            remarks=[f"{n_remarks} more remarks of the reading, left out"] if n_remarks else [],
+        ))  # fmt: skip
+    return ReadReport(files)
+
+
+_NO_TIME = np.datetime64("NaT", "us")
