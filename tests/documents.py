@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, redirect_stdout
 from pathlib import Path
@@ -27,7 +28,8 @@ from poisonsim.cli import app
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _NAMED = re.compile(r"# ([\w.-]+\.(?:toml|py))\n")
 _PROGRESS = re.compile(
-    r"^(?:[\d,]+(/| of at most )[\d,]+ trials, |compiling the simulation kernel; ).*\n", re.MULTILINE
+    r"^(?:[\d,]+(/| of at most )[\d,]+ trials, |compiling the simulation kernel; |[\d,]+ choices measured, now: ).*\n",
+    re.MULTILINE,
 )
 ANYTHING = "..."
 
@@ -150,19 +152,23 @@ def _printed(program: str, names: dict[str, Any]) -> str:
 
 
 def load(name: str) -> None:
-    """Loads a file as what it is: a policy, a scenario, or a part of the catalogue."""
+    """Loads a file as what it is: a policy, service levels, a scenario, or a part of the catalogue."""
     from poisonsim.catalog.entries import check_costs, of_file
     from poisonsim.faults.address_map import load_address_map
     from poisonsim.faults.geometry import load_dimm
     from poisonsim.faults.laws import load_laws
     from poisonsim.faults.tables import load_fault_table
     from poisonsim.policy import load_policy
+    from poisonsim.results.levels import read_levels
     from poisonsim.scenario import load_scenario
     from poisonsim.translation import load_cpu
 
     path = f"./{name}"
     if name.endswith(".py"):
         load_policy(path)
+        return
+    if tomllib.loads(Path(name).read_text()).keys() == {"levels"}:
+        read_levels(Path(name))
         return
     loaders = {
         "scenarios": load_scenario, "cpus": load_cpu, "dimms": load_dimm, "laws": load_laws, "faults": load_fault_table,

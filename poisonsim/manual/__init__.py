@@ -17,9 +17,9 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "howto": (
         "How to",
         (
-            "choose-a-policy", "size-spares", "write-a-policy", "hgm-and-hvo", "sweep-a-key", "compare-runs",
-            "own-faults", "own-cpu", "architectures", "precision", "pipelines", "python", "cluster", "one-life", "replay",
-            "checking",
+            "choose-a-policy", "service-levels", "size-spares", "split-sizes", "write-a-policy", "hgm-and-hvo",
+            "sweep-a-key", "compare-runs", "own-faults", "own-cpu", "architectures", "precision", "pipelines", "python",
+            "cluster", "one-life", "replay", "checking",
         ),
     ),
     "reference": (

@@ -288,6 +288,22 @@ def test_pages_without_a_script_can_be_read_in_both_themes_and_widths(
     context.close()
 
 
+HIDDEN_SCROLLS = """[...document.querySelectorAll(".scroll")].filter(part => part.scrollWidth > part.clientWidth)
+    .map(part => [getComputedStyle(part).backgroundAttachment, part.tabIndex, part.getAttribute("aria-label")])"""
+
+
+def test_a_table_that_is_cut_shows_it_and_can_be_scrolled_by_keyboard(page: Any, sweep_file: Path) -> None:
+    page.goto(sweep_file.as_uri())
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+    cut = page.evaluate(HIDDEN_SCROLLS)
+    assert cut and all("local" in shade and "scroll" in shade and tab == 0 and name for shade, tab, name in cut)
+    table = page.locator(".scroll").first
+    table.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('.scroll').scrollLeft > 0")
+
+
 def test_on_paper_nothing_is_dark_or_folded_away(page: Any, field_file: Path) -> None:
     page.goto(field_file.as_uri())
     page.emulate_media(media="print", color_scheme="dark")

@@ -161,6 +161,18 @@ def test_one_policy_over_one_key_is_drawn() -> None:
     assert list(images) == ["sweep-errors.png"] and "nan" not in html
 
 
+def test_the_page_names_what_is_swept_and_says_alike_where_no_difference_shows() -> None:
+    found = sweep({"vm.memory": ["1TiB", "2TiB"], "faults.errors": [1, 10]}, ["unmap1g", "hgm2m"])
+    html, _ = rendered(found, ["slowdown"])
+    assert "<h1>Sweep over vm.memory and faults.errors</h1>" in html
+    svg = figures(html)["sweep-slowdown", "wide"]
+    alternative = re.findall('aria-label="([^"]*)"', svg)[0]
+    one_error = [part for part in alternative.split("; ") if "faults.errors=1 " in part]
+    assert len(one_error) == 2 and all("all alike 0.00" in part for part in one_error)
+    assert "all alike" in texts_of(svg)
+    assert "Best by slowdown" in html and "all alike at faults.errors=1" in html
+
+
 def test_names_titles_and_commands_are_text_never_markup(grid: ps.Sweep) -> None:
     html, _ = rendered(grid)
     assert "<script" not in html and "<img" not in html and "<b>" not in html

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from poisonsim.engine import run as engine_run
 from poisonsim.errors import MetricError, PolicyError, RunFolderError, ScenarioError
 from poisonsim.results.plan_candidates import candidates
 from poisonsim.results.plan_flips import contenders
-from poisonsim.results.plan_words import answer, choice_words, flip_lines, not_known
+from poisonsim.results.plan_words import answer, choice_words, flip_lines, not_in_cost, not_known
 from poisonsim.scenario import CountFaults, RateFaults, Scenario, Vm
 
 GIB = 1 << 30
@@ -153,6 +154,17 @@ def test_parameters_of_policies_are_searched_and_those_given_are_not() -> None:
     assert [family.params for family in candidates(host, ["evacuate-after:n=4"], hvo=["kept"]).families] == [()]
     spares = {name: candidates(host, [name]).families[0].takes_spares for name in ("migrate1g", "migrate1g:spares=2")}
     assert spares == {"migrate1g": True, "migrate1g:spares=2": False}
+
+
+def test_a_plan_says_whose_cost_leaves_out_hosts_and_counts_the_rows_of_its_table() -> None:
+    host = SMALL.replace({"host.spare_hosts": 2, "host.moves_poison": True})
+    found = ps.plan(host, levels=[OUT], policies=["evacuate-after:n=5", "migrate1g"], hvo="kept", flips=False, **QUICK)
+    assert not_in_cost(found) == "host cost leaves out the 2 hosts kept to evacuate to (host.spare_hosts): " + (
+        "evacuate-after:n=5"
+    )
+    assert found.to_dict()["cost_leaves_out_spare_hosts_of"] == ["evacuate-after:n=5"]
+    assert len(found.choices()) == len(found.every) < found.n_choices
+    assert not_in_cost(dataclasses.replace(found, evacuate=())) is None
 
 
 def test_policies_that_the_host_cannot_run_are_left_out_with_the_reason() -> None:
