@@ -90,7 +90,7 @@ def replay_command(
         False, "--csv", help="Print a row per host, policy and metric as CSV on stdout, nothing else there."
     ),
 ) -> None:  # fmt: skip
-    """Replay the memory errors of a log: what each policy would have made of them on every host.
+    """Take the memory errors of a log, and tell what each policy would have made of them on every host.
 
     The VM of the scenario is placed in every host's memory, from --base on. What the log does not say (pages, times,
     who found an error, whether the guest survives) is drawn several times, and the spread is shown.
@@ -140,7 +140,7 @@ def _print(found: Replay) -> None:
         ["host", *columns, "in the VM"],
         [
             [row["host"], *(_number(row[column]) for column in columns.values()),
-             _span(row["placed"], row["placed_low"], row["placed_high"], _number)]
+             _span(row["placed"], row["placed_low"], row["placed_high"], written=_number)]
             for row in shown.to_dict("records")
         ],
     )  # fmt: skip
@@ -196,12 +196,11 @@ _SHOWN: dict[str, tuple[str, Callable[[float], str], float]] = {
 def _cells(rows: Any) -> list[str]:
     by_metric = rows.set_index("metric")[["mean", "low", "high"]]
     return [
-        _span(*(float(value) - less for value in by_metric.loc[metric]), written)
-        for metric, written, less in _SHOWN.values()
+        _span(*(by_metric.loc[metric] - less).tolist(), written=written) for metric, written, less in _SHOWN.values()
     ]
 
 
-def _span(mean: float, low: float, high: float, written: Callable[[float], str]) -> str:
+def _span(mean: float, low: float, high: float, *, written: Callable[[float], str]) -> str:
     """A mean, with the lowest and highest of the imputations where they differ in what is written."""
     ends = written(low), written(high)
     return written(mean) if ends[0] == ends[1] else f"{written(mean)} ({ends[0]}–{ends[1]})"

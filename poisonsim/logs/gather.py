@@ -16,12 +16,13 @@ _SECOND = 1_000_000
 
 
 class Corrected(NamedTuple):
-    """Corrected errors whose page and time are known: host int32[n], page, second since 1970 and count int64[n]."""
+    """Corrected errors whose page and time are known: host int32[n], page, second since 1970
+    and how many errors int64[n]."""
 
     host: I64
     page: I64
     second: I64
-    count: I64
+    errors: I64
 
 
 @dataclass
@@ -130,7 +131,7 @@ def gather(
         )  # fmt: skip
     if not by_kind.sum():
         if since is not None:
-            last_one = "" if np.isnat(latest) else f", the last of which was at {np.datetime64(latest, 's')}"
+            last_one = "" if np.isnat(latest) else f", the last of which was at {latest.astype('M8[s]')}"
             raise LogError(f"since: {since} is after all {n_events:,} events{last_one}; give an earlier time")
         raise LogError("logs: hold no event of these hosts; name others, or leave --host out")
     empty = np.zeros(0, np.int64)

@@ -7,7 +7,7 @@ the number is known can be anywhere in its host's memory. What draws from the ra
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,21 +74,18 @@ def place(gathered: Gathered, *, page_bytes: int, end: int) -> Placed:
     np.add.at(n_fatal, told.host[told.severity == Severity.FATAL], 1)
 
     at = told[told.address >= 0]
-    pages, n_same = _distinct(at, page_bytes, gathered.first)
-    np.add.at(n_again, n_same[0], n_same[1])
+    pages = _distinct(at, page_bytes)
+    np.add.at(n_again, pages.host, pages.n_more)
     nowhere = told[told.address < 0]
     left = _unmatched(nowhere, at[at.kind == Kind.POISON])
     np.add.at(n_again, nowhere.host, nowhere.count - left)
 
-    host = [pages[0], np.repeat(nowhere.host.astype(np.int64), left)]
-    low, span = [pages[1], np.zeros(int(left.sum()), np.int64)], [pages[2], np.zeros(int(left.sum()), np.int64)]
     when = np.repeat(nowhere.time.astype(np.int64), left)
-    missing = np.repeat(np.isnat(nowhere.time), left)
-    begin = [pages[3], np.where(missing, begin_all, when)]
-    until = [pages[4] if len(pages[4]) else pages[3], np.where(missing, end, when)]
-    until[0] = np.where(pages[3] == _NEVER, end, pages[3])
-    begin[0] = np.where(pages[3] == _NEVER, begin_all, pages[3])
-    ar = [pages[5], np.repeat(_ar(nowhere), left)]
+    none = np.zeros(int(left.sum()), np.int64)
+    host = [pages.host, np.repeat(nowhere.host.astype(np.int64), left)]
+    low, span, ar = [pages.low, none], [pages.span, none], [pages.ar, np.repeat(_ar(nowhere), left)]
+    begin = [np.where(time == _NEVER, begin_all, time) for time in (pages.time, when)]
+    until = [np.where(time == _NEVER, end, time) for time in (pages.time, when)]
 
     known = np.bincount(np.concatenate(host), minlength=n_hosts)
     for number, extra, since, to in _counted(counted, known, begin_all, end):
@@ -106,8 +103,8 @@ def place(gathered: Gathered, *, page_bytes: int, end: int) -> Placed:
             f"logs: {int(n_nowhere.max()):,} uncorrected errors without an address on one host are more than "
             f"{MOST_COUNTED:,}; leave them out with --impute none, or leave that log out"
         )
-    sorted_columns = [column[order] for column in columns]
-    return Placed(*sorted_columns, n_again, n_fatal)
+    hosts, lows, spans, begins, ends, found = (column[order] for column in columns)
+    return Placed(hosts, lows, spans, begins, ends, found, n_again, n_fatal)
 
 
 _NEVER = np.iinfo(np.int64).min  # what NaT is as a number
@@ -115,27 +112,40 @@ _NEVER = np.iinfo(np.int64).min  # what NaT is as a number
 
 def _ar(events: EventBatch) -> Any:
     by_severity = np.where(events.severity >= 0, np.minimum(events.severity, 1), -1)
-    by_access = np.array([1, 0, 1, -1], np.int8)[events.found_by]  # read, scrub, write; unknown is the last
-    assert FoundBy.READ == 0 and FoundBy.SCRUB == 1
+    by_access = np.where(events.found_by == FoundBy.SCRUB, 0, np.where(events.found_by >= 0, 1, -1))
     return np.where(by_severity >= 0, by_severity, by_access).astype(np.int8)
 
 
-def _distinct(at: EventBatch, page_bytes: int, first: int | None) -> tuple[list[Any], tuple[Any, Any]]:
-    """Host, range, time twice and kind of finding of each page, the earliest of its errors; and how many were more."""
+class _Pages(NamedTuple):
+    """Pages or coarser ranges with errors, each once: the earliest, and how many more there were."""
+
+    host: I64
+    low: I64
+    span: I64
+    time: I64
+    ar: Any
+    n_more: I64
+
+
+def _distinct(at: EventBatch, page_bytes: int) -> _Pages:
+    """The pages of errors whose address is known; who found one is as the earliest says, or any of them."""
     span = np.maximum(page_bytes, at.grain_bytes)
     low = at.address // span * span
-    time = at.time.astype(np.int64)
+    time, ar = at.time.astype(np.int64), _ar(at)
     early = np.where(time == _NEVER, np.iinfo(np.int64).max, time)
     order = np.lexsort((early, span, low, at.host))
-    host, low, span, time, ar = at.host[order].astype(np.int64), low[order], span[order], time[order], _ar(at)[order]
+    host, low, span = at.host[order].astype(np.int64), low[order], span[order]
     fresh = np.ones(len(order), np.bool_)
     fresh[1:] = (np.diff(host) != 0) | (np.diff(low) != 0) | (np.diff(span) != 0)
-    starts = np.flatnonzero(fresh)
-    said = np.maximum.reduceat(ar, starts) if len(starts) else ar
-    found = np.where(ar[starts] >= 0, ar[starts], said).astype(np.int8)
-    more = at.count[order].copy()
-    more[starts] -= 1
-    return [host[starts], low[starts], span[starts], time[starts], time[starts], found], (host, np.maximum(more, 0))
+    first = np.flatnonzero(fresh)
+    if not len(first):
+        return _Pages(host, low, span, time, ar, host)
+    said, n_errors = np.maximum.reduceat(ar[order], first), np.add.reduceat(at.count[order], first)
+    found = ar[order][first]
+    return _Pages(
+        host[first], low[first], span[first], time[order][first], np.where(found >= 0, found, said),
+        np.maximum(n_errors - 1, 0),
+    )  # fmt: skip
 
 
 def _unmatched(nowhere: EventBatch, notices: EventBatch) -> I64:

@@ -27,8 +27,8 @@ WORDS = {
     "SCENARIO": "a scenario of the catalogue, or path of a TOML file",
     "SHARE": "a share, such as `1%` or `0.01`",
     "SIZE": "bytes with a unit, such as `256MiB`, or a page size, such as `2M`, as the option says",
-    "TIME": "a time: years as a number, or with a unit (`h`, `d`, `weeks`, `months`, `y`); where the option says UTC, a "
-    "moment such as `2025-03-01T06:00:00`",
+    "TIME": "a time: years as a number, or with a unit (`h`, `d`, `weeks`, `months`, `y`); where the option says UTC, "
+    "a moment such as `2025-03-01T06:00:00`",
     "TOPIC": "a topic of the manual",
     "COMMAND": "a command, such as `run` or `policies show`",
     "VALUE": "what the key takes",

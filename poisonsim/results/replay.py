@@ -207,7 +207,7 @@ def replay(
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
         ...     path = Path(folder, "host17.csv")
-        ...     _ = path.write_text("time,kind,address\\n2025-03-01T00:00:00Z,UE,0x40000000\\n2025-03-09T00:00:00Z,CE,0x0\\n")
+        ...     _ = path.write_text("time,kind,address\\n1740787200,UE,0x40000000\\n1741478400,CE,0x0\\n")
         ...     found = replay(path, policies=["unmap1g", "hgm2m"])
         >>> found.hosts.loc[0, ["host", "placed"]].tolist(), found.setting.years
         (['host17', 1.0], 0.08333333333333333)
@@ -220,7 +220,7 @@ def replay(
     chosen, begin, asked = policies_of(policies), _moment(since), None if years is None else _months(years)
     memory, threshold = _checked(whole, base, host_memory, impute, imputations), _threshold(whole, ce_threshold)
     make_plan(_replayed(whole, 1), chosen, seed, counts_ces=True)  # before a long log is read
-    reading_of = read(list(logs) if isinstance(logs, (list, tuple)) else logs, **reading)  # type: ignore[arg-type]
+    reading_of = read(list(logs) if isinstance(logs, (list, tuple)) else logs, **reading)
     try:
         gathered = gather(reading_of, page_bytes=memory.page_bytes, since=begin, hosts=tuple(hosts))
     except LogError as error:
@@ -339,12 +339,13 @@ def _moment(since: str | np.datetime64 | None) -> np.datetime64 | None:
     if since is None:
         return None
     try:
-        moment = np.datetime64(str(since).removesuffix("Z"), "us")
+        moment = np.array([str(since).removesuffix("Z")], "M8[us]")
     except ValueError:
-        moment = np.datetime64("NaT", "us")
-    if np.isnat(moment):
+        moment = np.array(["NaT"], "M8[us]")
+    if np.isnat(moment[0]):
         raise ScenarioError(f"since: {shown(str(since))} is not a time; write one such as 2025-03-01T06:00:00, UTC")
-    return moment
+    begin: np.datetime64 = moment[0]
+    return begin
 
 
 def _months(years: float | str) -> int:

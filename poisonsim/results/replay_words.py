@@ -96,7 +96,11 @@ def notices_of(table: pd.DataFrame, setting: Setting, plan: Plan, gathered: Gath
     """What one should know of the result, a sentence each."""
     total = table.drop(columns="host").sum()
     said, vm_end = [], setting.base_bytes + setting.vm_bytes
-    where = "the largest address seen" if setting.host_memory_bytes is None else format_bytes(setting.host_memory_bytes)
+    where = (
+        "the largest address seen, or with the VM"
+        if setting.host_memory_bytes is None
+        else format_bytes(setting.host_memory_bytes)
+    )
     said.append(
         f"addresses {setting.base_bytes:#x} to {vm_end - 1:#x} of each host back its VM of "
         f"{format_bytes(setting.vm_bytes)}; its memory is taken to end at {where}"

@@ -40,7 +40,7 @@ def summary(found: ps.Replay, host: str, metric: str, column: str = "mean") -> f
     return float(rows.iloc[0][column])
 
 
-# ------------------------------------------------------------------------------------------- closed forms, simulation
+# --------------------------------------------------------------------------------------------- closed forms, simulation
 
 
 def written(pages: Any, years: Any, path: Path, ar: Sequence[int] | None = None) -> Path:
@@ -83,7 +83,7 @@ def test_a_simulated_history_that_is_written_and_replayed_ends_as_it_did(scenari
             assert fleet(found, metric, policy)["mean"] == pytest.approx(expected[metric], rel=1e-12, abs=1e-12), metric
 
 
-# ------------------------------------------------------------------------------------------------------------- placing
+# -------------------------------------------------------------------------------------------------------------- placing
 
 
 def test_each_page_counts_once_and_only_what_backs_the_vm(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_each_page_counts_once_and_only_what_backs_the_vm(tmp_path: Path) -> Non
         tmp_path / "a.csv", ue(1, 4 * GIB), ue(2, 4 * GIB + 4095), ue(3, 4 * GIB, kind="poison"),
         ue(4, 4 * GIB + 4096, count=3), ue(5, 4 * GIB - 1), ue(6, 6 * GIB), ue(7, 40 * GIB),
     )  # fmt: skip
-    scenario = ps.load_scenario("seed-1t", overrides={"vm.memory": "2GiB"})
+    scenario = ps.load_scenario("seed-1t", overrides={"vm.memory": "2GiB", "workload.access": "uniform"})
     found = ps.replay(log, policies=["hgm2m"], scenario=scenario, base="4GiB", host_memory="32GiB")
     row = found.hosts.iloc[0]
     assert row[["uncorrected", "again", "placed", "outside", "beyond"]].tolist() == [5, 4, 2, 2, 1]
@@ -142,7 +142,7 @@ def test_who_found_an_error_is_as_logged(tmp_path: Path) -> None:
     assert found.hosts.iloc[0]["fatal"] == 1
 
 
-# ------------------------------------------------------------------------------------------------------ corrected errors
+# ----------------------------------------------------------------------------------------------------- corrected errors
 
 
 def ces(*at: tuple[int, int, int], page: int = 7) -> list[str]:
@@ -172,7 +172,7 @@ def test_what_moved_away_in_time_is_spared_a_later_error(tmp_path: Path) -> None
     assert fleet(found, "guest_lost_bytes", "soft-offline")["mean"] == GIB
 
 
-# ------------------------------------------------------------------------------------------------------ hosts, the fleet
+# ----------------------------------------------------------------------------------------------------- hosts, the fleet
 
 
 def test_hosts_are_told_apart_and_add_up(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_anonymised_hosts_are_not_in_the_order_of_their_names(tmp_path: Path) ->
     assert sorted(pages) == list(range(8)) != pages  # type: ignore[type-var]
 
 
-# ------------------------------------------------------------------------------------------------------------- bad input
+# ------------------------------------------------------------------------------------------------------------ bad input
 
 
 def test_since_leaves_out_what_was_before(tmp_path: Path) -> None:

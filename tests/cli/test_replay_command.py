@@ -1,0 +1,66 @@
+"""`poisonsim replay` on the command line: what it prints, in which form, and how it refuses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result as CliResult
+
+Cli = Callable[..., CliResult]
+QUICK = ("-p", "unmap1g", "-p", "hgm2m", "--imputations", "2")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "errors.csv"
+    path.write_text(
+        "time,host,kind,address,label\n2025-01-01T00:00:00Z,a<b>,UE,0x40000000,SN777\n"
+        "2025-01-02T00:00:00Z,c,UE,,SN777\n2025-01-03T00:00:00Z,c,UE,zzz,SN777\n"
+    )
+    return path
+
+
+def test_a_table_a_warning_of_what_is_damaged_and_notes(cli: Cli, log: Path) -> None:
+    done = cli("replay", str(log), *QUICK)
+    assert done.exit_code == 0
+    assert done.stdout.startswith("2 hosts, 2 events of 3 records (1 damaged), ")
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert ["unmap1g", "2", "2", "GiB", "2", "GiB", "0", "B"] in [row[:8] for row in rows]
+    assert "1 record damaged" in done.stderr and "without an address placed anywhere" in done.stderr
+    assert "SN777" not in done.stdout
+
+
+def test_json_and_csv_have_every_host_policy_and_metric(cli: Cli, log: Path) -> None:
+    found = json.loads(cli("replay", str(log), *QUICK, "--json").stdout)
+    assert found["schema"] == "poisonsim.replay/1" and found["policies"] == ["unmap1g", "hgm2m"]
+    assert [host["host"] for host in found["hosts"]] == ["a<b>", "c"]
+    rows = list(csv.DictReader(io.StringIO(cli("replay", str(log), *QUICK, "--csv").stdout)))
+    assert list(rows[0]) == ["host", "policy", "metric", "unit", "mean", "low", "high"]
+    assert len(rows) == len(found["summary"]) == 2 * 2 * len({row["metric"] for row in rows})
+
+
+def test_a_life_and_names_left_out(cli: Cli, log: Path) -> None:
+    told = cli("replay", str(log), *QUICK, "--life", "--host", "a<b>").stdout
+    assert told.startswith("a<b>:\n") and "SPLIT_TO 2M, SPLIT_TO 4K, UNMAP" in told
+    done = cli("replay", str(log), *QUICK, "--anonymise", "--json")
+    text = done.stdout + done.stderr
+    assert all(secret not in text for secret in ("a<b>", "SN777", "errors.csv", "2025"))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("no.log",), "no.log"), (("--host", "d"), "'d' is not in the log"), (("--json", "--csv"), "exclude"),
+        (("--since", "2026-01-01"), "is after all"), (("--base", "1"), "base: "), (("--tz", "Mars"), "Mars"),
+        (("-p", "hgm2"), "did you mean"), (("--set", "vm.memry=1TiB"), "vm.memory"),
+    ],
+)  # fmt: skip
+def test_bad_input_has_exit_code_2_and_no_traceback(cli: Cli, log: Path, words: tuple[str, ...], told: str) -> None:
+    done = cli("replay", str(log), *QUICK, *words)
+    assert done.exit_code == 2 and done.stdout == ""
+    assert told in done.stderr and done.stderr.startswith("error: ")
