@@ -56,11 +56,36 @@ def on_a_terminal(*arguments: str, cwd: Path | None = None, **changes: str) -> s
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="Run what takes long too. Default: without it.")
     parser.addoption("--update-golden", action="store_true", help="Rewrite tests/golden/*.txt. Default: compare.")
 
 
+_COMPILED_TOGETHER = (
+    "ps.run('cloud-1t-ddr4', policies=['hgm2m', 'migrate1g'], trials=2000)",
+    "res = ps.run('seed-1t', policies=['migrate1g', 'collapse-nightly'], trials=20); res.samples(); life_of(res, 0)",
+)
+"""What compiles most of what tests need, in two halves."""
+
+
+def _compile() -> None:
+    """Compiles the kernels in two processes, as workers that start together would all compile the same ones."""
+    code = "import poisonsim as ps; from poisonsim.results.life import life_of; "
+    halves = [subprocess.Popen([sys.executable, "-W", "ignore", "-c", code + half]) for half in _COMPILED_TOGETHER]
+    assert [half.wait() for half in halves] == [0, 0]
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        _compile()
     config.addinivalue_line("markers", "slow: takes seconds; deselect with -m 'not slow'")
+    config.addinivalue_line("markers", "long: takes longer than a check of every change may; run with --all")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--all"):
+        left = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture(autouse=True)

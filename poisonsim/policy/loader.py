@@ -109,6 +109,13 @@ def find_policy(name: str, *, source: str = "") -> PolicySource:
     return PolicySource(name, "poisonsim", _the_policy_in(module, name, f"poisonsim_policies/{module.__name__}"))
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no file can have such a name
+        return False
+
+
 def _unknown(name: str) -> str:
     """What to say of a name that no policy has: what else was likely meant."""
     if "," in name:
@@ -116,7 +123,7 @@ def _unknown(name: str) -> str:
         return f"unknown policy '{name}'; give each policy an option of its own: {' '.join(given)}"
     stem = name.removesuffix(".")
     for file in (Path(f"{stem}.py"), Path(f"{stem.replace('-', '_')}.py")):
-        if file.is_file():
+        if _is_file(file):
             path = f"{'' if file.is_absolute() else './'}{file}"
             return f"unknown policy '{name}', but {path} is a file here; name it as one: --policy {path}"
     known = policy_names()
@@ -233,11 +240,7 @@ def _from_entry_point(point: EntryPoint) -> PolicySource:
 
 
 def _from_file(path: Path, class_name: str) -> PolicySource:
-    try:
-        there = path.is_file()
-    except OSError:  # a name longer than any file's
-        there = False
-    if not there:
+    if not _is_file(path):
         raise PolicyError(f"policy file {path} does not exist; give a file, or one of: {', '.join(policy_names())}")
     return _from_text(None, path, class_name)
 

@@ -209,8 +209,8 @@ def replay(
         ...     path = Path(folder, "host17.csv")
         ...     _ = path.write_text("time,kind,address\\n1740787200,UE,0x40000000\\n1741478400,CE,0x0\\n")
         ...     found = replay(path, policies=["unmap1g", "hgm2m"])
-        >>> found.hosts.loc[0, ["host", "placed"]].tolist(), found.setting.years
-        (['host17', 1.0], 0.08333333333333333)
+        >>> found.hosts.loc[0, "host"], float(found.hosts.loc[0, "placed"]), round(found.setting.years, 3)
+        ('host17', 1.0, 0.083)
         >>> found.fleet().query("metric == 'guest_lost_bytes'")["mean"].tolist()
         [1073741824.0, 4096.0]
     """

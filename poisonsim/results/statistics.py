@@ -219,7 +219,7 @@ def _skewed_interval(mean: float, variance: float, third: float) -> tuple[float,
     def end(z: float) -> float:
         return z if abs(skew) < 1e-6 else 3 / skew * (float(np.cbrt(1 + skew * (z - skew / 6))) - 1)
 
-    return mean - error * end(Z), mean - error * end(-Z)
+    return float(mean - error * end(Z)), float(mean - error * end(-Z))
 
 
 def without_empty(weights: F64, n: I64) -> F64:

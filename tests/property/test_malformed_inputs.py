@@ -211,6 +211,7 @@ def test_damaged_blocks_are_never_taken(run_folder: Path, statistical_seed: int)
     assert taken < 150
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["scenario", "run.json", "policy spec"])
 def test_the_command_line_exits_with_2(
     cli: Callable[..., object], parsers: dict[str, tuple[int, Parser]], run_folder: Path, tmp_path: Path, kind: str

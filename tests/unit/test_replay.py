@@ -86,6 +86,7 @@ def test_a_simulated_history_that_is_written_and_replayed_ends_as_it_did(scenari
 # -------------------------------------------------------------------------------------------------------------- placing
 
 
+@pytest.mark.long
 def test_each_page_counts_once_and_only_what_backs_the_vm(tmp_path: Path) -> None:
     log = log_of(
         tmp_path / "a.csv", ue(1, 4 * GIB), ue(2, 4 * GIB + 4095), ue(3, 4 * GIB, kind="poison"),
