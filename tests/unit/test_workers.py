@@ -33,6 +33,8 @@ from poisonsim.results.result import Result
 from poisonsim.results.runs import execute, plan_run
 from poisonsim.scenario import CountFaults, Horizon, Scenario
 
+pytestmark = pytest.mark.long
+
 Cli = Callable[..., CliResult]
 Hashes = Callable[[Path], dict[str, str]]
 
