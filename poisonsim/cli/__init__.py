@@ -25,7 +25,7 @@ from poisonsim.cli import (
     splits,
     sweep,
     verify,
-)  # fmt: skip
+)
 from poisonsim.cli.common import EXIT_CODES, examples, forget_stdout
 from poisonsim.cli.usage import Command
 
