@@ -80,7 +80,8 @@ def going_on(kept: str) -> Iterator[None]:
         typer.echo(f"interrupted; {kept}; {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except WorkerError as error:
-        raise WorkerError([*error.problems[:-1], f"{error.problems[-1]}; {command}"]) from None
+        typer.echo("\n".join(f"error: {problem}" for problem in error.problems) + f"; {command}", err=True)
+        raise typer.Exit(2) from None
 
 
 @contextmanager

@@ -262,7 +262,7 @@ def splits_html(found: Splits, name: str, command: str) -> str:
     Examples:
         >>> import poisonsim as ps
         >>> html = splits_html(ps.splits("seed-1t", cpus=["zen5"], guest_pages=["4K"]), "seed-1t", "poisonsim splits")
-        >>> html.startswith("<!DOCTYPE html>"), "http" in html.replace("http://www.w3.org/", "")
+        >>> html.startswith("<!DOCTYPE html>"), "https:" in html
         (True, False)
     """
     colours = [*ZONES.values(), ON_DARK]

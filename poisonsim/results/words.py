@@ -270,7 +270,7 @@ def spread_sentence(result: Result, policy: str) -> str:
         >>> import poisonsim as ps
         >>> res = ps.run("cloud-1t-ddr4", policies=["unmap1g", "hgm2m"], trials=20_000)
         >>> spread_sentence(res, "hgm2m").partition(", since")[0]
-        'Where a VM is hit, the median loses 4 KiB and the mean 73 (55–91) KiB'
+        'Where a VM is hit, the median loses 4 KiB and the mean 67 (55–81) KiB'
         >>> spread_sentence(ps.run("seed-1t", policies=["hgm2m"], trials=100), "hgm2m")
         ''
     """

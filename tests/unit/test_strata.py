@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import intervals
 import numpy as np
 import pandas as pd
 import pytest
@@ -221,13 +222,16 @@ def test_the_mean_of_vms_hit_is_a_ratio(res: Result) -> None:
     expected = (frame["weight"] * frame["errors"])[hit].sum() / frame["weight"][hit].sum()
     found = res.when_hit("hgm2m", "errors", year=1).mean()
     assert found.best == pytest.approx(expected, rel=1e-12)
-    weights, variance = res.weights, 0.0
+    weights, variance, third = res.weights, 0.0, 0.0
     residual = (frame["errors"] - expected).where(hit, 0.0)
     for h in np.flatnonzero(res._by_stratum[1:]) + 1:
         of_stratum = residual[np.isclose(frame["weight"], weights[h] / res._by_stratum[h], rtol=1e-12)]
-        variance += weights[h] ** 2 * of_stratum.var() / len(of_stratum) if len(of_stratum) > 1 else 0.0
-    half = 1.959963984540054 * variance**0.5 / frame["weight"][hit].sum()
-    assert found.high - found.best == pytest.approx(half, rel=1e-3)
+        n = len(of_stratum)
+        variance += weights[h] ** 2 * of_stratum.var() / n if n > 1 else 0.0
+        third += weights[h] ** 3 * ((of_stratum - of_stratum.mean()) ** 3).mean() / n**2
+    share = frame["weight"][hit].sum()
+    low, high = intervals.by_moments(found.best, variance / share**2, third / share**3)
+    assert (found.low, found.high) == (pytest.approx(low, rel=1e-5), pytest.approx(high, rel=1e-5))
 
 
 def test_a_rare_chance_costs_no_more_than_a_common_one() -> None:
