@@ -93,7 +93,7 @@ from poisonsim.scenario import CountFaults, FieldFaults, Horizon, Host, RateFaul
 I64 = NDArray[np.int64]
 Test = Callable[..., None]
 RESEED = os.environ.get("POISONSIM_TEST_SEED")
-SWEPT_CASES = 1200
+SWEPT_CASES = 400
 INTERPRETED_CASES = 150
 CORNER_CASES = 1000
 COLUMNS_THAT_MOVE = state_columns(())[:STRATUM]  # a trial stays in its stratum
@@ -144,10 +144,11 @@ def test_random_policies(case: Case) -> None:
     check(case)
 
 
-def test_more_random_policies() -> None:
+@pytest.mark.parametrize("sweep", [0, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2))])
+def test_more_random_policies(sweep: int) -> None:
     """As above without the search, which makes each case several times as dear."""
     for number in range(SWEPT_CASES):
-        check(seeded_case(int(RESEED or 0) + number))
+        check(seeded_case(int(RESEED or 0) + sweep * SWEPT_CASES + number))
 
 
 @pytest.mark.parametrize("kind", [0, 4, 5, 6, 8], ids=lambda i: "-".join(VMS[i][:2]))

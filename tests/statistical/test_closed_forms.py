@@ -77,7 +77,7 @@ def test_regions_hit_are_an_occupancy_problem(
     memory: str, backing: str, errors: int, trials: int, statistical_seed: int
 ) -> None:
     vm = Vm(memory=memory, backing=backing)
-    scenario = Scenario(vm=vm, faults=CountFaults(errors=errors))
+    scenario = Scenario(vm=vm, faults=CountFaults(errors=errors), horizon=Horizon(grid="5years"))
     res = ps.run(scenario, policies=["hgm2m"], trials=trials, seed=statistical_seed)
     hit = res.distribution("hgm2m", "regions_hit")
     mean, variance = occupancy(vm.n_regions, errors)

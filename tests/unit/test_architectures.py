@@ -291,9 +291,10 @@ def test_the_command_line_prints_runs_and_reports(cli: Callable[..., CliResult],
     assert {metric for metric in metrics if metric.startswith("leaves_")} == {f"leaves_{s.lower()}" for s in sizes}
     html = (tmp_path / "out" / "report.html").read_text()
     assert "Stage 2 has no contiguous entries (host.stage2_contiguous = false), so it maps" in html
-    future = cli(*command, "--set", "host.stage2_contiguous=true", "--out", str(tmp_path / "future"))
-    assert future.exit_code == 0, future.output
-    assert "Stage 2 has no contiguous entries" not in (tmp_path / "future" / "report.html").read_text()
+    if name == min(GRANULES):
+        future = cli(*command, "--set", "host.stage2_contiguous=true", "--out", str(tmp_path / "future"))
+        assert future.exit_code == 0, future.output
+        assert "Stage 2 has no contiguous entries" not in (tmp_path / "future" / "report.html").read_text()
     dry = cli(*command, "--dry-run")
     assert f"one poisoned {sizes[-1]} in one {sizes[0]} page" in dry.output
     assert " > ".join(sizes) in dry.output

@@ -200,10 +200,10 @@ def test_many_hosts_are_replayed_in_pieces(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_same_seed_gives_the_same_and_another_another(tmp_path: Path) -> None:
     log = log_of(tmp_path / "a.csv", *[ue(1, "")] * 9)
-    first, again, other = (
-        ps.replay(log, policies=["hgm2m"], seed=seed, repeats="keep").to_dict()["summary"] for seed in (1, 1, 2)
+    first, again, *others = (
+        ps.replay(log, policies=["hgm2m"], seed=seed, repeats="keep").to_dict()["summary"] for seed in (1, 1, 2, 3, 4)
     )
-    assert first == again and first != other
+    assert first == again and any(first != other for other in others)
 
 
 def test_anonymised_output_tells_no_name_time_or_text_of_the_log(tmp_path: Path) -> None:

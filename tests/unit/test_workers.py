@@ -229,15 +229,13 @@ def test_tasks_grow_until_they_take_a_second_and_shrink_at_the_end(monkeypatch: 
 
 
 def test_a_block_comes_back_from_its_file_and_a_damaged_one_does_not(made: Path) -> None:
-    import io
-
     block = engine_order.run_block(PLAN, 1, BLOCK)
     file = packed(PLAN.run_id, block)
     assert file == (made / "blocks" / "000001.npz").read_bytes()
-    back = unpacked(io.BytesIO(file), PLAN.run_id, 1)
+    back = unpacked(file, PLAN.run_id, 1)
     assert back is not None and back.n_trials == BLOCK and (back.counts[0] == block.counts[0]).all()
-    assert unpacked(io.BytesIO(file[:-100]), PLAN.run_id, 1) is None
-    assert unpacked(io.BytesIO(file), "of another run", 1) is None
+    assert unpacked(file[:-100], PLAN.run_id, 1) is None
+    assert unpacked(file, "of another run", 1) is None
 
 
 # --------------------------------------------------------------------------------- what the workers do not have
