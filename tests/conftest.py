@@ -143,7 +143,7 @@ def distinct() -> Result:
 @pytest.fixture(scope="session")
 def uniform() -> Result:
     """Every shipped policy on 100 errors anywhere."""
-    return ps.run("seed-1t", policies=[*EVERYWHERE, "migrate1g:spares=0"], trials=500, seed=11)
+    return ps.run("seed-1t", policies=[*EVERYWHERE, "migrate1g:spares=0"], trials=1000, seed=11)
 
 
 @pytest.fixture(scope="session")
