@@ -49,6 +49,30 @@ def progress_with(estimate: Callable[[Tally], str], *, at_most: bool = False) ->
         yield _lines(estimate, at_most)
 
 
+@contextmanager
+def reading_progress() -> Iterator[Callable[[int, int, int], None]]:
+    """A callback for `poisonsim.logs.read` that shows how much of the logs is read and what it gave."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (BarColumn(), DownloadColumn(binary_units=True), TextColumn("{task.description}"))
+        with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("reading", total=None)
+            yield lambda done, total, n: bar.update(task, completed=done, total=total, description=f"{n:,} events")
+        return
+    last = time.monotonic()
+
+    def show(done: int, total: int, n_events: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES and done < total:
+            last = time.monotonic()
+            print(f"read {format_bytes(done)} of {format_bytes(total)}, {n_events:,} events", file=sys.stderr)
+
+    yield show
+
+
 def current_estimate(plan: Plan, tally: Tally) -> str:
     """Guest memory lost so far under the last policy, as one clause."""
     states, counts = tally.states[-1], tally.counts[-1][:, -1]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,6 +23,7 @@ EXAMPLES = (
     "poisonsim replay errors.csv --policy hgm2m --policy soft-offline --ce-threshold mcelog --csv",
     "poisonsim replay errors.csv --scenario cloud-1t-ddr4 --base 4GiB --anonymise --json",
     "poisonsim replay errors.csv --policy hgm2m --host web7 --life",
+    "poisonsim replay errors.csv --out replay.html",
 )
 _MOST_HOSTS = 12
 
@@ -85,6 +89,11 @@ def replay_command(
     life: bool = typer.Option(
         False, "--life", help="Tell the life of each host's VM under the last policy, for one imputation."
     ),
+    out: Path = typer.Option(
+        None, "--out", "-o", metavar="FILE.html", show_default=False,
+        help="Write a page there that may be sent around: hosts and logs are numbers in it. Default: none.",
+    ),
+    names: bool = typer.Option(False, "--names", help="Name hosts, logs and times in the page of --out."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout, nothing else there."),
     as_csv: bool = typer.Option(
         False, "--csv", help="Print a row per host, policy and metric as CSV on stdout, nothing else there."
@@ -95,15 +104,27 @@ def replay_command(
     The VM of the scenario is placed in every host's memory, from --base on. What the log does not say (pages, times,
     who found an error, whether the guest survives) is drawn several times, and the spread is shown.
     """
+    from poisonsim.cli.progress import reading_progress
+    from poisonsim.errors import ScenarioError
     from poisonsim.results.replay import replay
     from poisonsim.scenario import load_scenario
 
     one_output({"--json": as_json, "--csv": as_csv, "--life": life})
-    found = replay(
-        logs, policies=policy or DEFAULT_POLICIES, scenario=load_scenario(scenario, overrides=settings), base=base,
-        host_memory=host_memory, since=since, years=years, ce_threshold=ce_threshold, impute=impute,
-        imputations=imputations, hosts=host, anonymise=anonymise, seed=seed, format=format_, tz=tz, boot=boot,
-    )  # fmt: skip
+    if out is not None and out.suffix != ".html":
+        raise ScenarioError(f"--out {out}: is no page; end it in .html")
+    if names and (out is None or anonymise):
+        raise ScenarioError("--names: belongs to --out, and excludes --anonymise")
+    with reading_progress() as progress:
+        found = replay(
+            logs, policies=policy or DEFAULT_POLICIES, scenario=load_scenario(scenario, overrides=settings), base=base,
+            host_memory=host_memory, since=since, years=years, ce_threshold=ce_threshold, impute=impute,
+            imputations=imputations, hosts=host, anonymise=anonymise, seed=seed, format=format_, tz=tz, boot=boot,
+            progress=progress,
+        )  # fmt: skip
+    if out is not None:
+        from poisonsim.report import write_replay
+
+        write_replay(found, out, command=_command(logs, host, names), names=names)
     if as_json:
         print_json(found.to_dict())
     elif as_csv:
@@ -115,10 +136,23 @@ def replay_command(
                 typer.echo(line)
     else:
         _print(found)
+    if out is not None:
+        typer.echo(f"page  {out}", err=as_json or as_csv)
     for line in found.report.warnings():
         typer.echo(f"warning: {line}", err=True)
     for notice in found.notices:
         typer.echo(_filled(f"note: {notice}"), err=True)
+
+
+def _command(logs: list[str], hosts: list[str], names: bool) -> str:
+    """The command that was given; without `names`, with what stands for logs and hosts in their place."""
+    hidden = {} if names else {**dict.fromkeys(logs, "LOG"), **dict.fromkeys(hosts, "HOST")}
+
+    def told(word: str) -> str:
+        option, sign, value = word.rpartition("=")  # as in --host=web7
+        return hidden.get(word) or f"{option}{sign}{hidden.get(value, value)}"
+
+    return shlex.join(["poisonsim", *map(told, sys.argv[1:])])
 
 
 def _print(found: Replay) -> None:

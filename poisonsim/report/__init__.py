@@ -7,6 +7,7 @@ Importing this package imports matplotlib and jinja2; nothing else in poisonsim 
 """
 
 from poisonsim.report.page import render, write_report
+from poisonsim.report.replayed import render_replay, write_replay
 from poisonsim.report.several import render_comparison, write_comparison
 from poisonsim.report.swept import remove_sweep_page, render_sweep, write_sweep
 
@@ -14,8 +15,10 @@ __all__ = [
     "remove_sweep_page",
     "render",
     "render_comparison",
+    "render_replay",
     "render_sweep",
     "write_comparison",
+    "write_replay",
     "write_report",
     "write_sweep",
 ]

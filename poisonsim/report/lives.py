@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from matplotlib.collections import PolyCollection
 
+from poisonsim.engine.plan import Plan
 from poisonsim.report.canvas import Canvas, text_width
 from poisonsim.report.labels import Frame, write_titles
 from poisonsim.report.scales import Linear, Ticks
@@ -22,7 +23,7 @@ from poisonsim.units import DAYS_PER_YEAR, format_bytes
 MOST_CELLS = 1024
 """Huge pages are drawn together where a VM has more of them."""
 
-_MOST_STEPS = 1000
+MOST_STEPS = 1000
 """Steps on the page, over all lives."""
 
 _TONES = 4
@@ -58,7 +59,7 @@ class LifeView:
         policy: Place of the policy in the run.
         name: Such as `"median VM under hgm2m"`.
         about: In what it is typical, and how it ends.
-        command: Prints the whole life.
+        command: Prints the whole life; may be empty.
         left_out: Steps beyond those on the page.
         end: Kind of each cell after the last step on the page.
     """
@@ -183,29 +184,36 @@ def lives(result: Result) -> list[LifeView]:
         ('median VM under hgm2m', 'SPLIT_TO 2M, SPLIT_TO 4K, UNMAP', True)
     """
     found = typical_trials(result)
-    return [_view(result, typical, _MOST_STEPS // len(found)) for typical in found]
+    return [_view(result, typical, MOST_STEPS // len(found)) for typical in found]
 
 
 def _view(result: Result, typical: Typical, most: int) -> LifeView:
     life = life_of(result, typical.trial, typical.policy)
-    plan = result.plan
+    middle = "median VM" if typical.quantile == 0.5 else "p99 VM"
+    return view_of(
+        life, result.plan, result.policies.index(typical.policy), most,
+        name=f"{middle} under {typical.policy}",
+        about=f"Trial {typical.trial:,}: {len(life.steps):,} steps; chosen among VMs that are hit by "
+        f"{HEADINGS[typical.metric].lower()}.",
+        command=shlex.join(["poisonsim", "life", ".", "--trial", str(typical.trial), "--policy", typical.policy]),
+    )  # fmt: skip
+
+
+def view_of(life: Life, plan: Plan, policy: int, most: int, *, name: str, about: str, command: str = "") -> LifeView:
+    """A life as the page shows it; its end is told after what it is `about`.
+
+    Args:
+        policy: Place of its policy in the run.
+        most: Steps on the page; the others are counted.
+    """
     cells = Cells(plan.scenario.vm.n_regions, plan.ladder.sizes)
     steps = tuple(_happenings(life, cells, most))
-    middle = "median VM" if typical.quantile == 0.5 else "p99 VM"
     ends = ", ".join(
         f"{words} {format_bytes(life.end[name])}" for name, words in _TOLD.items() if name.endswith("bytes")
     )
     lost = "; the VM is lost" if life.end["vm_lost"] else ""
-    return LifeView(
-        policy=result.policies.index(typical.policy),
-        name=f"{middle} under {typical.policy}",
-        about=f"Trial {typical.trial:,}: {len(life.steps):,} steps; chosen among VMs that are hit by "
-        f"{HEADINGS[typical.metric].lower()}. At the end: {ends}{lost}.",
-        command=shlex.join(["poisonsim", "life", ".", "--trial", str(typical.trial), "--policy", typical.policy]),
-        steps=steps,
-        left_out=max(len(life.steps) - most, 0),
-        end=cells.shown(),
-    )
+    left_out = max(len(life.steps) - most, 0)
+    return LifeView(policy, name, f"{about} At the end: {ends}{lost}.", command, steps, left_out, cells.shown())
 
 
 def _happenings(life: Life, cells: Cells, most: int) -> Iterator[Happening]:

@@ -26,6 +26,7 @@ from poisonsim.logs.placing import place
 from poisonsim.logs.report import ReadReport
 from poisonsim.policy import Policy
 from poisonsim.results.life import Life, life_through
+from poisonsim.results.metrics import Metric
 from poisonsim.results.replay_history import US_PER_YEAR, Memory, histories_of
 from poisonsim.results.replay_words import Setting, host_table, nameless, notices_of, shuffled
 from poisonsim.results.runs import policies_of, scenario_of
@@ -73,6 +74,11 @@ class Replay:
         """Labels of the policies."""
         return tuple(self.plan.labels)
 
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What was worked out, in the order of the last axis of `values`."""
+        return self._valuer.metrics
+
     def summary(self) -> pd.DataFrame:
         """Every metric of every host under every policy, at the end of the log.
 
@@ -92,7 +98,7 @@ class Replay:
         """
         frames = []
         for policy, values in zip(self.policies, self.values, strict=True):
-            overs = [_over(metric.name, metric.unit, metric.kind) for metric in self._valuer.metrics]
+            overs = [_over(metric.name, metric.unit, metric.kind) for metric in self.metrics]
             by = {"sum": values.sum(axis=0), "mean": values.mean(axis=0), "highest": values.max(axis=0)}
             all_hosts = np.column_stack([by[over][:, m] for m, over in enumerate(overs)])
             frame = self._rows(policy, "", all_hosts).drop(columns="host")
@@ -144,7 +150,7 @@ class Replay:
 
     def _rows(self, policy: str, host: str, values: F64) -> pd.DataFrame:
         """Rows of float64[imputations, n_metrics]."""
-        metrics = self._valuer.metrics
+        metrics = self.metrics
         return pd.DataFrame({
             "host": host, "policy": policy, "metric": [m.name for m in metrics], "unit": [m.unit for m in metrics],
             "mean": values.mean(axis=0), "low": values.min(axis=0), "high": values.max(axis=0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,12 +53,35 @@ def test_a_life_and_names_left_out(cli: Cli, log: Path) -> None:
     assert all(secret not in text for secret in ("a<b>", "SN777", "errors.csv", "2025"))
 
 
+def test_a_page_that_may_be_sent_around(cli: Cli, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["replay", str(log), *QUICK, "--host", "a<b>", "--host=c"]
+    monkeypatch.setattr(sys, "argv", ["poisonsim", *words])
+    done = cli(*words, "--out", "page.html")
+    assert done.exit_code == 0 and done.stdout.endswith("page  page.html\n")
+    page = Path("page.html").read_text()
+    assert all(secret not in page for secret in ("a<b>", "a&lt;b&gt;", "SN777", "errors.csv", "2025", "SHA-256"))
+    assert "poisonsim replay LOG -p unmap1g -p hgm2m --imputations 2 --host HOST --host=HOST" in page
+    assert "host 1 under hgm2m" in page and "SPLIT_TO 2M, SPLIT_TO 4K, UNMAP" in page
+    assert "1 record damaged" in page and "src=" not in page and 'href="http' not in page
+
+
+def test_names_are_text_never_markup(cli: Cli, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = log.rename(log.with_name("<i>&.csv"))
+    monkeypatch.setattr(sys, "argv", ["poisonsim", "replay", str(named)])
+    assert cli("replay", str(named), *QUICK, "--out", "page.html", "--names").exit_code == 0
+    page = Path("page.html").read_text()
+    assert "<i>&" not in page and "a<b>" not in page
+    assert all(text in page for text in ("&lt;i&gt;&amp;.csv", "a&lt;b&gt; under hgm2m", "SHA-256", "2025-01-01"))
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("no.log",), "no.log"), (("--host", "d"), "'d' is not in the log"), (("--json", "--csv"), "exclude"),
         (("--since", "2026-01-01"), "is after all"), (("--base", "1"), "base: "), (("--tz", "Mars"), "Mars"),
         (("-p", "hgm2"), "did you mean"), (("--set", "vm.memry=1TiB"), "vm.memory"),
+        (("--out", "page.pdf"), "end it in .html"), (("--names",), "belongs to --out"),
+        (("--out", "errors.csv/page.html"), "errors.csv"),
     ],
 )  # fmt: skip
 def test_bad_input_has_exit_code_2_and_no_traceback(cli: Cli, log: Path, words: tuple[str, ...], told: str) -> None:
