@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import costs
+import pytest
 from budgets import Budget, fleet_budget, kernel_budgets, rare_budget, thread_budget
 
 
@@ -17,3 +20,23 @@ def test_every_engine_budget_is_measured() -> None:
 def test_a_budget_is_met_on_the_right_side_of_its_goal() -> None:
     assert Budget("a rate", 12.0, 10.0, "errors/s", at_most=False).met
     assert not Budget("a time", 12.0, 10.0, "s", at_most=True).met
+
+
+def test_a_doubled_cost_fails_and_a_recorded_one_is_the_next_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history, loops = tmp_path / "costs.csv", [1]
+    monkeypatch.setattr(costs, "works", lambda _: [("loop", lambda: [costs.calibration() for _ in range(loops[0])])])
+    assert costs.main([], history, repeats=3) is None and "new" in capsys.readouterr().out
+    assert costs.main(["--record"], history, repeats=3) is None
+    assert costs.main([], history, repeats=3) is None
+    loops[0] = 4
+    failed = costs.main([], history, repeats=3)
+    assert failed is not None and failed.startswith("costs more than 2 times what costs.csv says: loop")
+    assert costs.main(["--record"], history, repeats=3) is None
+    assert costs.main([], history, repeats=3) is None
+    assert len(history.read_text().splitlines()) == 3
+
+
+def test_the_committed_costs_are_of_what_is_measured(tmp_path: Path) -> None:
+    assert {what for what, _ in costs.works(tmp_path)} <= set(costs.recorded(costs.HISTORY))
