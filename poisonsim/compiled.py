@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from numba import njit
+from numba import cfunc, njit
 
 
 @cache
@@ -27,7 +27,7 @@ def sources_digest() -> str:
 
 def compiled(function: Callable[..., Any]) -> Any:
     """`function`, a module's, compiled when first called, and run without the GIL."""
-    return _stamped(njit(cache=True, nogil=True, _nrt=True)(function))
+    return _kept(function, _nrt=True)
 
 
 def bare(function: Callable[..., Any]) -> Any:
@@ -35,23 +35,47 @@ def bare(function: Callable[..., Any]) -> Any:
 
     It may make views of its arguments, but must not return them.
     """
-    return _stamped(njit(cache=True, nogil=True, _nrt=False)(function))
+    return _kept(function, _nrt=False)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """As `compiled`, and copied into every compiled function that calls it."""
-    return _stamped(njit(cache=True, nogil=True, inline="always")(function))
+    return _kept(function, inline="always")
+
+
+def callback(signature: Any, function: Callable[..., Any]) -> Any:
+    """`function` as what a compiled one can be given to call."""
+    try:
+        return cfunc(signature, cache=True)(function)
+    except RuntimeError:  # as in `_kept`
+        return cfunc(signature)(function)
 
 
 def must_compile(dispatcher: Any) -> bool:
     """Whether a compiled function has to be compiled when it is next called, because nothing of it is kept."""
-    index = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
-    load = getattr(index, "_load_index", None)  # Numba's own way to tell what its cache holds
-    return load is not None and not dispatcher.signatures and not load()
+    if getattr(dispatcher, "signatures", True):  # those of a function that Numba does not compile are none
+        return False
+    load = getattr(_index(dispatcher), "_load_index", None)  # Numba's own way to tell what its cache holds
+    return load is None or not load()
 
 
-def _stamped(dispatcher: Any) -> Any:
-    index = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)  # absent where nothing is compiled
+def kept_in(dispatcher: Any) -> Path | None:
+    """The folder in which a compiled function is kept, or None where it is compiled in every process."""
+    path = getattr(getattr(dispatcher, "_cache", None), "cache_path", None)
+    return Path(path) if path else None
+
+
+def _kept(function: Callable[..., Any], **options: Any) -> Any:
+    try:
+        dispatcher = njit(cache=True, nogil=True, **options)(function)
+    except RuntimeError:  # neither beside the package nor in the user's cache may anything be written
+        return njit(nogil=True, **options)(function)
+    index = _index(dispatcher)
     if index is not None:
         index._source_stamp = sources_digest()
     return dispatcher
+
+
+def _index(dispatcher: Any) -> Any:
+    """What Numba keeps of a function on disk; None where it keeps or compiles nothing."""
+    return getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from poisonsim.compiled import must_compile
+from poisonsim.compiled import kept_in, must_compile
 from poisonsim.engine.kernel import simulate
 from poisonsim.engine.merge import Tally
 from poisonsim.engine.plan import Plan
@@ -17,7 +17,6 @@ from poisonsim.results.statistics import Distribution
 from poisonsim.units import format_bytes
 
 _SECONDS_BETWEEN_LINES = 10.0
-_COMPILING = "compiling the simulation kernel; only the first run of a version needs it"
 
 
 @contextmanager
@@ -36,16 +35,24 @@ def kernel_must_compile() -> bool:
     return must_compile(simulate)
 
 
+def compiling() -> str:
+    """What a first run waits for, and where that is kept for later ones."""
+    folder = kept_in(simulate)
+    if folder is None:
+        return "compiling the simulation kernel, which can be kept nowhere; set NUMBA_CACHE_DIR to a folder for it"
+    return f"compiling the simulation kernel, once for this version; it is kept in {folder}"
+
+
 @contextmanager
 def progress_with(estimate: Callable[[Tally], str], *, at_most: bool = False) -> Iterator[Progress]:
     """As `progress`, for what `estimate` makes of the tally so far."""
-    first = _COMPILING if kernel_must_compile() else "starting"
+    first = compiling() if kernel_must_compile() else ""
     if sys.stderr.isatty():
-        with _bar(estimate, at_most, first) as callback:
+        with _bar(estimate, at_most, first or "starting") as callback:
             yield callback
     else:
-        if first == _COMPILING:
-            print(_COMPILING, file=sys.stderr)
+        if first:
+            print(first, file=sys.stderr)
         yield _lines(estimate, at_most)
 
 

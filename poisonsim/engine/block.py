@@ -16,6 +16,7 @@ from numba.core.errors import NumbaError
 from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import NDArray
 
+from poisonsim.compiled import callback
 from poisonsim.engine.codes import G_CHUNK_SHIFT, G_END_AT_LOSS, G_GROUP_SHIFT, G_LUCK, G_REGIONS, NO_ROOM
 from poisonsim.engine.counting import count_rows, count_states, states_at
 from poisonsim.engine.events import ALONE_IN_GROUP, grid_and_day, index_events
@@ -227,7 +228,7 @@ def compile_decide(decide: Callable[[Any, Any], int] | None, params: tuple[str, 
         PolicyError: Numba cannot compile it.
     """
     if decide is None:
-        return _never if DISABLE_JIT else cfunc(_DECIDE, cache=True)(_never)
+        return _never if DISABLE_JIT else callback(_DECIDE, _never)
     counters_of = namedtuple("Counters", DECIDE_FIELDS)  # type: ignore[misc]
     params_of = namedtuple("Params", params or ("none",))  # type: ignore[misc]
     if DISABLE_JIT:

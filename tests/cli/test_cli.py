@@ -23,6 +23,8 @@ from typer.testing import Result as CliResult
 
 import poisonsim as ps
 from poisonsim.cli import common, main, progress
+from poisonsim.compiled import kept_in
+from poisonsim.engine.kernel import simulate
 from poisonsim.policy import policy_names
 
 Cli = Callable[..., CliResult]
@@ -296,7 +298,11 @@ def test_a_run_that_waits_for_the_compiler_says_so(cli: Cli, monkeypatch: pytest
     monkeypatch.setattr(progress, "kernel_must_compile", lambda: True)
     result = cli("run", *QUICK, "--policy", "hgm2m", "--json")
     first = result.stderr.splitlines()[0]
-    assert first == "compiling the simulation kernel; only the first run of a version needs it"
+    folder = kept_in(simulate)
+    assert folder is not None and first.endswith(f"once for this version; it is kept in {folder}")
+    monkeypatch.setattr(progress, "kept_in", lambda _: None)
+    result = cli("run", *QUICK, "--policy", "hgm2m", "--json")
+    assert "kept nowhere; set NUMBA_CACHE_DIR" in result.stderr.splitlines()[0]
 
 
 def test_a_run_says_what_a_loss_is_and_what_its_cost_is_most_of(cli: Cli) -> None:
@@ -426,7 +432,7 @@ def process(*arguments: str, **changes: object) -> subprocess.CompletedProcess[s
 
 def test_into_a_pipe_there_are_no_control_codes(tmp_path: Path) -> None:
     result = process("run", "--policy", "hgm2m", *QUICK, cwd=tmp_path)
-    notices = [line for line in result.stderr.splitlines() if not line.startswith("compiling the simulation kernel; ")]
+    notices = [line for line in result.stderr.splitlines() if not line.startswith("compiling the simulation kernel, ")]
     assert (result.returncode, notices) == (0, [])
     wrong = process("run", "--trials", "x", cwd=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (2, "")

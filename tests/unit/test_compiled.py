@@ -51,3 +51,20 @@ def test_a_constant_of_another_module_that_changes_is_seen(tmp_path: Path) -> No
         command = [sys.executable, "-c", "import poisonsim.use"]
         found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
         assert found.stdout == f"{constant}\n"
+
+
+def doubled(x: int) -> int:
+    return 2 * x
+
+
+@pytest.mark.skipif(not hasattr(simulate, "_cache"), reason="Numba does not compile here")
+def test_where_nothing_can_be_kept_it_is_compiled_in_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only install of a user without a home."""
+    from numba.core.caching import CompileResultCacheImpl
+
+    kept = compiled.compiled(doubled)
+    assert kept(2) == 4 and compiled.kept_in(kept) is not None
+    monkeypatch.setattr(CompileResultCacheImpl, "_locator_classes", [])
+    lost = compiled.compiled(doubled)
+    assert compiled.kept_in(lost) is None and compiled.must_compile(lost)
+    assert lost(2) == 4 and not compiled.must_compile(lost)
