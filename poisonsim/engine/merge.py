@@ -3,38 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from poisonsim.engine.block import Block
+from poisonsim.engine.rows import Rows, with_room
 
 I64 = NDArray[np.int64]
 
 
-@dataclass
 class _Table:
     """Distinct integer rows with counts that add up over blocks."""
 
-    index: dict[bytes, int] = field(default_factory=dict)
-    rows: list[I64] = field(default_factory=list)
-    counts: list[I64] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._rows: Rows | None = None
+        self._counts = np.zeros(0, np.int64)
+        self._lent = False
 
     def add(self, rows: I64, counts: I64) -> I64:
-        """Adds counts to each row; returns where the rows are in this table."""
-        places = np.empty(len(rows), np.int64)
-        for i, row in enumerate(rows):
-            key = row.tobytes()
-            place = self.index.setdefault(key, len(self.rows))
-            if place == len(self.rows):
-                self.rows.append(row)
-                self.counts.append(counts[i].copy())
-            else:
-                self.counts[place] += counts[i]
-            places[i] = place
+        """Adds counts to each of some distinct rows; returns where the rows are in this table."""
+        if self._rows is None:
+            self._rows = Rows(rows.shape[1])
+            self._counts = np.zeros((0, *counts.shape[1:]), np.int64)
+        if self._lent:
+            self._counts, self._lent = self._counts.copy(), False
+        before = len(self._rows)
+        places = self._rows.add(rows)
+        self._counts = with_room(self._counts, len(self._rows))
+        self._counts[before : len(self._rows)] = 0
+        self._counts[places] += counts
         return places
+
+    def lend(self) -> tuple[I64, I64]:
+        """Rows and counts, which stay as they are now."""
+        if self._rows is None:
+            return np.zeros(0, np.int64), self._counts
+        self._lent = True
+        return self._rows.lend(), self._counts[: len(self._rows)]
 
 
 @dataclass(frozen=True)
@@ -77,10 +85,11 @@ class Merger:
 
     def tally(self) -> Tally:
         """Everything added so far."""
+        states, joint = ([table.lend() for table in tables] for tables in (self._states, self._joint))
         return Tally(
             self.n_trials,
-            tuple(np.array(table.rows) for table in self._states),
-            tuple(np.array(table.counts) for table in self._states),
-            tuple(np.array(table.rows) for table in self._joint),
-            tuple(np.array(table.counts) for table in self._joint),
+            tuple(rows for rows, _ in states),
+            tuple(counts for _, counts in states),
+            tuple(rows for rows, _ in joint),
+            tuple(counts for _, counts in joint),
         )

@@ -186,10 +186,11 @@ def packed(run_id: str, block: Block) -> bytes:
     """The file of a block, which `read_block` reads."""
     arrays: dict[str, Any] = {}
     for p, (states, counts) in enumerate(zip(block.states, block.counts, strict=True)):
-        small = counts.max() <= np.iinfo(np.int32).max  # untouched trials may be many more
-        arrays[f"states_{p}"], arrays[f"counts_{p}"] = states, counts.astype(np.int32) if small else counts
+        order = np.lexsort(states.T[::-1])  # neighbours hardly differ, and their differences hardly take room
+        arrays[f"states_{p}"], arrays[f"order_{p}"] = np.diff(states[order], axis=0, prepend=0), _small(order)
+        arrays[f"counts_{p}"] = _small(counts)
     for y, (joint, times) in enumerate(zip(block.joint, block.joint_counts, strict=True)):
-        arrays[f"joint_{y}"], arrays[f"joint_counts_{y}"] = joint, times
+        arrays[f"joint_{y}"], arrays[f"joint_counts_{y}"] = _small(joint), _small(times)
     whose = [run_id, block.index, block.n_trials]
     about = json.dumps([*whose, _digest(arrays, whose)])
     buffer = io.BytesIO()
@@ -198,7 +199,7 @@ def packed(run_id: str, block: Block) -> bytes:
 
 
 _DAMAGE = (
-    ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error,
+    ValueError, KeyError, IndexError, EOFError, TypeError, zipfile.BadZipFile, zlib.error,
     MemoryError, OverflowError,  # an array's header that asks for more than there is
     RuntimeError,  # a flag that says encrypted, or compressed in a way that zipfile does not know
     SyntaxError, tokenize.TokenError,  # an array's header that is no header is read as Python
@@ -252,10 +253,10 @@ def _parsed(source: Path | IO[bytes], run_id: str, index: int) -> Block:
         return Block(
             index,
             int(n_trials),
-            tuple(arrays[f"states_{p}"] for p in range(n_policies)),
+            tuple(_sorted_back(arrays[f"states_{p}"], arrays[f"order_{p}"]) for p in range(n_policies)),
             tuple(arrays[f"counts_{p}"].astype(np.int64) for p in range(n_policies)),
-            tuple(arrays[f"joint_{y}"] for y in range(n_years)),
-            tuple(arrays[f"joint_counts_{y}"] for y in range(n_years)),
+            tuple(arrays[f"joint_{y}"].astype(np.int32) for y in range(n_years)),
+            tuple(arrays[f"joint_counts_{y}"].astype(np.int64) for y in range(n_years)),
         )
     except FileNotFoundError:
         raise
@@ -263,6 +264,18 @@ def _parsed(source: Path | IO[bytes], run_id: str, index: int) -> Block:
         raise _Unusable(f"cannot be read ({error.strerror or error})") from None
     except _DAMAGE:
         raise _Unusable("is cut short, damaged or no block") from None
+
+
+def _small(counts: NDArray[Any]) -> NDArray[Any]:
+    """Counts in as few bytes each as the largest takes."""
+    return counts.astype(np.min_scalar_type(counts.max(initial=0)))
+
+
+def _sorted_back(differences: NDArray[np.int64], order: NDArray[Any]) -> NDArray[np.int64]:
+    """States in the order in which they were found, from the differences of sorted ones."""
+    states = np.empty_like(differences)
+    states[order] = np.cumsum(differences, axis=0)
+    return states
 
 
 def _digest(arrays: Mapping[str, NDArray[Any]], whose: list[Any]) -> str:

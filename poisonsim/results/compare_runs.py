@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from poisonsim.engine.counting import count_rows, states_at
 from poisonsim.engine.plan import Plan
+from poisonsim.engine.rows import Rows
 from poisonsim.engine.state import STRATUM
 from poisonsim.errors import MetricError
 from poisonsim.faults.history import History
 from poisonsim.results.compare import Comparison
 from poisonsim.results.metrics import Metric, known_metric
-from poisonsim.results.paths import StateIndex, histories
+from poisonsim.results.paths import histories
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Distribution, Estimate
 from poisonsim.results.sweep import SAME_ERRORS_KEYS
@@ -170,7 +171,7 @@ def _joint(a: Result, p: int, b: Result, q: int, years: list[float]) -> tuple[tu
     n_trials = min(a.n_trials, b.n_trials, most)
     plans = [replace(run.plan, policies=(run.plan.policies[i],)) for run, i in ((a, p), (b, q))]
     points = [np.array([run._point_of(year) for year in years]) for run in (a, b)]
-    indices = [StateIndex(run.tally.states[i]) for run, i in ((a, p), (b, q))]
+    indices = [Rows.of(run.tally.states[i]) for run, i in ((a, p), (b, q))]
     found: list[list[tuple[I64, I64]]] = [[] for _ in years]
     for (_, size, history, (mine,)), (_, _, other, (theirs,)) in zip(
         *(histories(plan, n_trials) for plan in plans), strict=True
@@ -180,7 +181,7 @@ def _joint(a: Result, p: int, b: Result, q: int, years: list[float]) -> tuple[tu
         places = []
         for path, index, at in zip((mine, theirs), indices, points, strict=True):
             states = states_at(path.start, path.grid, path.state, history.stratum, at)
-            places.append(index.places(path.states)[states])
+            places.append(index.find(path.states)[states])
         for y, together in enumerate(np.stack(places, axis=-1)):
             rows, counts = count_rows(np.concatenate((np.zeros((1, 2), np.int32), together.astype(np.int32))))
             counts[0] += size - len(history.trial) - 1  # row 0 was put there to stand for the untouched trials

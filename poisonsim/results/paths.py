@@ -39,17 +39,6 @@ def life_trials(plan: Plan, n_trials: int) -> int:
     return int(min(n_trials, min(by_errors, _LIFE_HIT_TRIALS / p_simulated) + 1))
 
 
-class StateIndex:
-    """Finds states of one policy in the run's table of them."""
-
-    def __init__(self, states: I64) -> None:
-        self._place = {row.tobytes(): i for i, row in enumerate(states)}
-
-    def places(self, states: I64) -> I64:
-        """Row of each of `states` in the table."""
-        return np.array([self._place[row.tobytes()] for row in states], np.int64)
-
-
 @compiled
 def time_averages(start: Any, grid: Any, state: Any, stratum: Any, values: Any, n_steps: int) -> Any:
     """Average of each metric over the life of each trial, by the trapezoid rule on the grid.

@@ -14,12 +14,13 @@ from poisonsim.engine.block import year_points
 from poisonsim.engine.counting import states_at
 from poisonsim.engine.merge import Tally
 from poisonsim.engine.plan import Plan
+from poisonsim.engine.rows import Rows
 from poisonsim.engine.state import ERRORS, STRATUM
 from poisonsim.errors import FewTailTrials, MetricError, did_you_mean
 from poisonsim.results.compare import Comparison
 from poisonsim.results.fleet import Fleet
 from poisonsim.results.metrics import Metric, known_metric, mean_of, parse_threshold
-from poisonsim.results.paths import StateIndex, histories, life_trials, time_averages
+from poisonsim.results.paths import histories, life_trials, time_averages
 from poisonsim.results.statistics import Distribution, Estimate, is_reported, trials_needed, without_empty
 from poisonsim.results.values import Valuer
 
@@ -137,7 +138,7 @@ class Result:
             raise MetricError(f"trials = {trials} is not a whole number of at least 1")
         wanted = self.n_trials if trials is None else min(trials, self.n_trials)
         frames, strata = [], []
-        indices = [StateIndex(states) for states in self.tally.states]
+        indices = [Rows.of(states) for states in self.tally.states]
         plain, none = self.plan.strata.plain, np.zeros(1, np.int64)
         for first, size, history, paths in histories(self.plan, wanted):
             shown = np.arange(size) if plain else np.append(none if first == 0 else none[:0], history.trial)
@@ -146,7 +147,7 @@ class Result:
             stratum[rows] = history.stratum
             for p, path in enumerate(paths):
                 at = states_at(path.start, path.grid, path.state, history.stratum, np.array([point]))[0]
-                place[rows] = indices[p].places(path.states)[at]
+                place[rows] = indices[p].find(path.states)[at]
                 frame = pd.DataFrame(self._values[p][place], columns=[metric.name for metric in self.metrics])
                 frame.insert(0, "trial", first + shown)
                 frame.insert(0, "policy", self.policies[p])
@@ -298,13 +299,13 @@ class Result:
     def _life(self) -> tuple[tuple[F64, I64, I64], ...]:
         """Per policy: life averages float64[n, n_metrics] of the first trials, how many have each, and the stratum."""
         n_trials = life_trials(self.plan, self.n_trials)
-        indices = [StateIndex(states) for states in self.tally.states]
+        indices = [Rows.of(states) for states in self.tally.states]
         found: list[list[F64]] = [[values[:1]] for values in self._values]
         strata = [np.zeros(1, np.int64)]
         for _, _, history, paths in histories(self.plan, n_trials):
             strata.append(history.stratum)
             for p, path in enumerate(paths):
-                state = indices[p].places(path.states)[path.state]
+                state = indices[p].find(path.states)[path.state]
                 steps = self.plan.scenario.horizon.n_steps
                 found[p].append(time_averages(path.start, path.grid, state, history.stratum, self._values[p], steps))
         stratum = np.concatenate(strata)

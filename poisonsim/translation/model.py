@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,9 @@ from .walks import CYCLES_PER_ACCESS, SLOPES
 
 I64 = npt.NDArray[np.int64]
 GuestPage = str | Mapping[str, float]
+
+_AT_ONCE = 1 << 14
+"""States that are evaluated together, so that memory does not grow with their number."""
 
 
 class SlowdownBand(NamedTuple):
@@ -192,6 +196,14 @@ class Translator:
             ScenarioError: Wrong shape or type, a negative count, or more memory than the VM has.
         """
         counts = self._checked(leaves)
+        pieces = [self._evaluated(counts[at : at + _AT_ONCE]) for at in range(0, max(len(counts), 1), _AT_ONCE)]
+        if len(pieces) == 1:
+            return pieces[0]
+        columns = [field.name for field in dataclasses.fields(TranslationStates)]
+        return TranslationStates(**{name: np.concatenate([getattr(p, name) for p in pieces]) for name in columns})
+
+    def _evaluated(self, counts: I64) -> TranslationStates:
+        """What `evaluate` says of states few enough."""
         size_bytes = counts * self._leaf_bytes
         mapped_bytes = size_bytes.sum(axis=1)
         # A VM with nothing mapped makes no accesses: all shares are 0.

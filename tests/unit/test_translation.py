@@ -759,3 +759,13 @@ def test_bad_leaves_say_what_is_allowed(leaves: dict[str, int], message: str) ->
     with pytest.raises(ScenarioError) as caught:
         translate(cpu="zen4", leaves=leaves, access=Uniform())
     assert message in str(caught.value)
+
+
+def test_many_states_are_evaluated_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    translator = Translator(cpu="zen4", memory_bytes=1 << 40, access=Uniform(), guest_page="2M")
+    leaves = np.array([[1024 - n, 511 * n, 512 * n] for n in range(40)])
+    whole = translator.evaluate(leaves)
+    monkeypatch.setattr("poisonsim.translation.model._AT_ONCE", 7)
+    pieces = translator.evaluate(leaves)
+    for name in ("reach_bytes", "l1_miss", "walks_per_access", "walks_by_leaf", "cycles"):
+        np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), rtol=1e-9, atol=1e-12)
