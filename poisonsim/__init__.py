@@ -13,12 +13,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from poisonsim.errors import FitError as FitError
     from poisonsim.errors import LogError as LogError
     from poisonsim.errors import MetricError as MetricError
     from poisonsim.errors import PoisonsimError as PoisonsimError
     from poisonsim.errors import PolicyError as PolicyError
     from poisonsim.errors import RunFolderError as RunFolderError
     from poisonsim.errors import ScenarioError as ScenarioError
+    from poisonsim.fitting.fit import Fit as Fit
+    from poisonsim.fitting.fit import fit as fit
     from poisonsim.memory import split_cost as split_cost
     from poisonsim.policy import Policy as Policy
     from poisonsim.results.compare_runs import compare as compare
@@ -51,8 +54,9 @@ if TYPE_CHECKING:
 
 _HOME = {
     "poisonsim.errors": (
-        "LogError", "MetricError", "PoisonsimError", "PolicyError", "RunFolderError", "ScenarioError",
+        "FitError", "LogError", "MetricError", "PoisonsimError", "PolicyError", "RunFolderError", "ScenarioError",
     ),
+    "poisonsim.fitting.fit": ("Fit", "fit"),
     "poisonsim.memory": ("split_cost",),
     "poisonsim.policy": ("Policy",),
     "poisonsim.results.compare_runs": ("compare",),

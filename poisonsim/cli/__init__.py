@@ -15,6 +15,7 @@ from poisonsim.cli import (
     calibrate,
     catalog,
     compare,
+    fit,
     help,
     life,
     plan,
@@ -45,6 +46,7 @@ _add("plan", epilog=examples(*plan.EXAMPLES))(plan.plan_command)
 _add("report", epilog=examples(*report.EXAMPLES))(report.report_command)
 _add("splits", epilog=examples(*splits.EXAMPLES))(splits.splits_command)
 _add("life", epilog=examples(*life.EXAMPLES))(life.life_command)
+_add("fit", epilog=examples(*fit.EXAMPLES))(fit.fit_command)
 _add("replay", epilog=examples(*replay.EXAMPLES))(replay.replay_command)
 _add("calibrate", epilog=examples(*calibrate.EXAMPLES))(calibrate.calibrate_command)
 _add("verify", epilog=examples(*verify.EXAMPLES))(verify.verify_command)

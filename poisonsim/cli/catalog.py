@@ -172,11 +172,16 @@ def _notes(entry: Entry) -> list[str]:
 def _show_scenario(entry: Entry, as_json: bool, all_numbers: bool) -> None:
     """The fault model in words, and the numbers that a run of the scenario would use, by grade or one by one."""
     from poisonsim.faults.words import in_words
-    from poisonsim.report.assumptions import numbers_in_use
+    from poisonsim.report.assumptions import InUse, numbers_in_use
     from poisonsim.scenario import load_scenario
 
     scenario = load_scenario(entry.name)
     words, numbers = in_words(scenario), numbers_in_use(scenario)
+    if entry.name.endswith(".toml"):  # what the file accounts for itself goes over what the catalogue says of the key
+        of_file = [InUse("scenario", n.label, n.shown, n.number.source, n.number.quality) for n in entry.listed]
+        keys = {number.key for number in of_file}
+        others = [number for number in numbers if number.where != "scenario" or number.key not in keys]
+        numbers = sorted([*of_file, *others], key=lambda number: not number.assumed)
     if as_json:
         own = [line.number._asdict() for line in entry.listed]
         in_use = [dataclasses.asdict(number) for number in numbers]

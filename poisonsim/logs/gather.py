@@ -104,18 +104,18 @@ def gather(
         n_hosts = max(len(names), by_kind.shape[1])
         by_kind = np.pad(by_kind, ((0, 0), (0, n_hosts - by_kind.shape[1])))
         largest = np.pad(largest, (0, n_hosts - len(largest)), constant_values=-1)
-        np.add.at(by_kind, (batch.kind, batch.host), batch.count)
+        np.add.at(by_kind, (batch.kind, batch.host), np.maximum(batch.count, 0))
         np.maximum.at(largest, batch.host, batch.address)
         known = ~np.isnat(batch.time)
         microseconds = batch.time.astype(np.int64)
         if known.any():
             ends = int(microseconds[known].min()), int(microseconds[known].max())
             first, last = min(first or ends[0], ends[0]), max(last or ends[1], ends[1])
-        chosen = (batch.kind == Kind.UE) | batch.new_poison
+        chosen = ((batch.kind == Kind.UE) | batch.new_poison) & (batch.count > 0)
         if chosen.any():
             errors.append(batch[chosen])
         page_known = (batch.address >= 0) & (batch.grain_bytes <= page_bytes) & ~batch.is_counter & known
-        ces = page_known & (batch.kind == Kind.CE)
+        ces = page_known & (batch.kind == Kind.CE) & (batch.count > 0)
         if ces.any():
             corrected.append(Corrected(
                 batch.host[ces], batch.address[ces] // page_bytes, microseconds[ces] // _SECOND, batch.count[ces]

@@ -101,7 +101,7 @@ def place(gathered: Gathered, *, page_bytes: int, end: int) -> Placed:
     if (n_nowhere > MOST_COUNTED).any():
         raise LogError(
             f"logs: {int(n_nowhere.max()):,} uncorrected errors without an address on one host are more than "
-            f"{MOST_COUNTED:,}; leave them out with --impute none, or leave that log out"
+            f"{MOST_COUNTED:,}; leave that log out, or replay without such errors: --impute none"
         )
     hosts, lows, spans, begins, ends, found = (column[order] for column in columns)
     return Placed(hosts, lows, spans, begins, ends, found, n_again, n_fatal)
@@ -180,7 +180,7 @@ def _counted(counted: EventBatch, known: I64, begin: int, end: int) -> list[tupl
         if extra > MOST_COUNTED:
             raise LogError(
                 f"logs: a counter says {int(total):,} uncorrected errors of one host, more than {MOST_COUNTED:,}; "
-                "leave that log out, or all errors without an address with --impute none"
+                "leave that log out, or replay without errors that have no address: --impute none"
             )
         if extra > 0:
             times = of.time[~np.isnat(of.time)].astype(np.int64)

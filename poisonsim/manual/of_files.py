@@ -22,6 +22,7 @@ _SAMPLES = {
     "plan": "plan seed-1t --require guest_lost_bytes<=1MiB -p hgm2m -p hgm4k --trials 1000 --out {folder}/plan --json",
     "splits": "splits --cpu zen5 --guest-page 4K --json",
     "life": "life {folder}/mine --json",
+    "fit": "fit {folder}/cells.csv --hosts 9 --memory 1TiB --since 2025-01-01 --until 2026-01-01 --json",
     "replay": "replay {folder}/errors.csv --policy hgm2m --imputations 2 --json",
     "verify": "verify --published --json",
     "policies list": "policies list --json",
@@ -33,6 +34,11 @@ _SAMPLES = {
 
 _LOG = "time,host,kind,address\n2025-03-01T06:00:00Z,a,UE,0x40000000\n2025-03-02T06:00:00Z,b,,\n"
 """A log for the sample of `replay`, a record of it damaged."""
+
+_CELLS = "time,host,kind,address,bank,row,column\n" + "".join(
+    f"2025-0{i}-01T06:00:00Z,a,{'UE' if i > 5 else 'CE'},{hex(i << 25)},1,{i},8\n" for i in range(1, 8)
+)
+"""A log for the sample of `fit`, whose cells are of one column."""
 
 _TABLES = {
     "damage": "by what is wrong: how many records, the first few lines, and what the first says",
@@ -47,6 +53,7 @@ def json_page() -> str:
     """What each command prints with `--json`."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "errors.csv").write_text(_LOG)
+        Path(folder, "cells.csv").write_text(_CELLS)
         printed = {name: _printed(line.format(folder=folder).split()) for name, line in _SAMPLES.items()}
     parts = []
     for name, command in commands():

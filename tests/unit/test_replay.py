@@ -281,3 +281,9 @@ def test_a_host_without_errors_under_its_vm_loses_nothing(tmp_path: Path) -> Non
     found = ps.replay(log_of(tmp_path / "a.csv", ue(1, 5 << 40)), policies=["unmap1g"])
     assert fleet(found, "guest_lost_bytes")["mean"] == 0 and found.life("a").steps == ()
     assert any("look at --base" in line for line in found.notices)
+
+
+def test_a_row_of_no_errors_is_none(tmp_path: Path) -> None:
+    log = log_of(tmp_path / "a.csv", ue(1, GIB), ue(2, 2 * GIB, host="b", count=0), ue(3, 3 * GIB, count=0))
+    found = ps.replay(log, policies=["unmap1g"])
+    assert found.hosts["host"].tolist() == ["a"] and fleet(found, "regions_hit")["mean"] == 1
