@@ -37,12 +37,12 @@ class _Table:
         self._counts[places] += counts
         return places
 
-    def lend(self) -> tuple[I64, I64]:
-        """Rows and counts, which stay as they are now."""
+    def shown(self, keep: bool) -> tuple[I64, I64]:
+        """Rows and counts; good until more is added or, with `keep`, for ever."""
         if self._rows is None:
             return np.zeros(0, np.int64), self._counts
-        self._lent = True
-        return self._rows.lend(), self._counts[: len(self._rows)]
+        self._lent |= keep
+        return self._rows.lend() if keep else self._rows.all, self._counts[: len(self._rows)]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,14 @@ class Merger:
 
     def tally(self) -> Tally:
         """Everything added so far."""
-        states, joint = ([table.lend() for table in tables] for tables in (self._states, self._joint))
+        return self._tally(keep=True)
+
+    def so_far(self) -> Tally:
+        """As `tally`, without a copy when more is added, which then shows in it."""
+        return self._tally(keep=False)
+
+    def _tally(self, keep: bool) -> Tally:
+        states, joint = ([table.shown(keep) for table in tables] for tables in (self._states, self._joint))
         return Tally(
             self.n_trials,
             tuple(rows for rows, _ in states),

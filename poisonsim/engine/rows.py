@@ -79,7 +79,7 @@ class Rows:
 def with_room(array: I64, n: int) -> I64:
     """`array` with at least `n` rows, the further ones of no value; views of it are not good any more."""
     if n > len(array):
-        room = max(n, len(array) + len(array) // 2)
+        room = max(n, len(array) + len(array) // 4)
         array.resize((room, *array.shape[1:]), refcheck=False)  # which moves memory rather than copying it
     return array
 

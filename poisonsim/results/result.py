@@ -315,14 +315,21 @@ class Result:
 
     def _life_mean(self, p: int, m: int) -> float:
         """Average over the life of the mean over all trials, which needs no single trial."""
-        values, counts = self._values[p][:, m], self.tally.counts[p]
-        if self.plan.strata.plain:
-            over_time = values @ counts / self.n_trials
-        else:
-            n = self._by_stratum
-            each = (without_empty(self.weights, n) / np.maximum(n, 1))[self.tally.states[p][:, STRATUM]]
-            over_time = values[0] + ((values - values[0]) * each) @ counts
-        return float((over_time[0] + over_time[-1]) / 2 + over_time[1:-1].sum()) / (len(over_time) - 1)
+        values, shares = self._values[p][:, m], self._life_shares[p]
+        return float(values[0] + (values - values[0]) @ shares)
+
+    @cached_property
+    def _life_shares(self) -> tuple[F64, ...]:
+        """Per policy the share of all VMs' lives that is spent in each state, by the trapezoid rule on the grid."""
+        shares = []
+        for states, counts in zip(self.tally.states, self.tally.counts, strict=True):
+            spent = (counts.sum(axis=1) - (counts[:, 0] + counts[:, -1]) / 2) / (counts.shape[1] - 1)
+            if self.plan.strata.plain:
+                shares.append(spent / self.n_trials)
+            else:
+                n = self._by_stratum
+                shares.append(spent * (without_empty(self.weights, n) / np.maximum(n, 1))[states[:, STRATUM]])
+        return tuple(shares)
 
     def _distribution(self, p: int, m: int, point: int) -> Distribution:
         stratum = self.tally.states[p][:, STRATUM]

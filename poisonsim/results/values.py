@@ -120,7 +120,7 @@ class Valuer:
             start=np.zeros(len(states), np.int64),
         )
         found |= self._translation(states)
-        return np.column_stack([found[metric.name] for metric in self.metrics]).astype(np.float64)
+        return np.column_stack([found[metric.name] for metric in self.metrics]).astype(np.float64, copy=False)
 
     def _translation(self, states: I64) -> dict[str, F64]:
         """Reach, walks and slowdown, evaluated once per distinct mapping and compared with the VM without errors."""

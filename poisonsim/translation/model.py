@@ -28,7 +28,7 @@ from .walks import CYCLES_PER_ACCESS, SLOPES
 I64 = npt.NDArray[np.int64]
 GuestPage = str | Mapping[str, float]
 
-_AT_ONCE = 1 << 14
+_AT_ONCE = 1 << 13
 """States that are evaluated together, so that memory does not grow with their number."""
 
 

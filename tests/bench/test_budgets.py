@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import costs
@@ -40,3 +43,16 @@ def test_a_doubled_cost_fails_and_a_recorded_one_is_the_next_measure(
 
 def test_the_committed_costs_are_of_what_is_measured(tmp_path: Path) -> None:
     assert {what for what, _ in costs.works(tmp_path)} <= set(costs.recorded(costs.HISTORY))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("scenario", "trials"), [("cloud-1t-ddr4", 100_000_000), ("seed-1t", 10_000_000)])
+def test_the_longest_runs_fit_a_small_machine(scenario: str, trials: int, tmp_path: Path) -> None:
+    """Under 1 GiB resident, and 200 MB on disk."""
+    command = f"run {scenario} -p hgm2m --trials {trials} --no-report --out {tmp_path / 'run'}".split()
+    with subprocess.Popen([sys.executable, "-m", "poisonsim", *command], stdout=subprocess.DEVNULL) as process:
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert used.ru_maxrss < 1 << 20
+    assert sum(file.stat().st_size for file in (tmp_path / "run").rglob("*")) < 200e6

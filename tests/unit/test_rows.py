@@ -46,9 +46,9 @@ def test_what_was_lent_stays_as_it_is() -> None:
 def test_sums_handed_out_do_not_change() -> None:
     table = merge._Table()
     table.add(np.array([[1], [2]]), np.array([[1, 1], [2, 2]]))
-    states, counts = table.lend()
+    states, counts = table.shown(keep=True)
     table.add(np.arange(5000)[:, None], np.ones((5000, 2), np.int64))
     table.add(np.array([[1]]), np.array([[5, 6]]))
     assert (states.tolist(), counts.tolist()) == ([[1], [2]], [[1, 1], [2, 2]])
-    states, counts = table.lend()
+    states, counts = table.shown(keep=False)
     assert counts[:2].tolist() == [[7, 8], [3, 3]] and states[:3, 0].tolist() == [1, 2, 0] and len(states) == 5000
