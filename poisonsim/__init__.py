@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from poisonsim.memory import split_cost as split_cost
     from poisonsim.policy import Policy as Policy
     from poisonsim.results.compare_runs import compare as compare
+    from poisonsim.results.fleet_file import FleetPart as FleetPart
+    from poisonsim.results.fleet_run import FleetRun as FleetRun
+    from poisonsim.results.fleets import open_fleet as open_fleet
+    from poisonsim.results.fleets import run_fleet as run_fleet
     from poisonsim.results.plan import CapacityPlan as CapacityPlan
     from poisonsim.results.plan import plan as plan
     from poisonsim.results.replay import Replay as Replay
@@ -60,6 +64,9 @@ _HOME = {
     "poisonsim.memory": ("split_cost",),
     "poisonsim.policy": ("Policy",),
     "poisonsim.results.compare_runs": ("compare",),
+    "poisonsim.results.fleet_file": ("FleetPart",),
+    "poisonsim.results.fleet_run": ("FleetRun",),
+    "poisonsim.results.fleets": ("open_fleet", "run_fleet"),
     "poisonsim.results.plan": ("CapacityPlan", "plan"),
     "poisonsim.results.result": ("Result",),
     "poisonsim.results.replay": ("Replay", "replay"),

@@ -82,7 +82,7 @@ class FewTailTrials(PoisonsimWarning):
 
 
 class RunFolderNotice(PoisonsimWarning):
-    """A run or sweep folder was repaired, or keeps what it holds because that is more."""
+    """A folder of a run, sweep or fleet was repaired, or keeps what it holds because that is more."""
 
 
 class DamagedBlock(RunFolderNotice):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from os.path import exists, isdir, isfile  # which are false, not an error, of a name too long for a file
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,18 +94,20 @@ def _read_layers(name_or_path: str | Path) -> tuple[list[_Layer], list[str]]:
     text = str(name_or_path)
     if text in catalog.names("scenarios"):
         origin, tables = f"catalogue: {text}", catalog.load("scenarios", text)
-    elif Path(text).is_file() or text.endswith(".toml"):
+    elif isfile(text) or text.endswith(".toml"):
         origin = text
         try:
             tables = catalog.read_toml(Path(text), where=text)
         except ScenarioError as error:
-            if Path(text).exists():
+            if exists(text):
                 raise
             known = catalog.names("scenarios")
             hint = f"scenarios of the catalogue: {', '.join(known)}{did_you_mean(Path(text).stem, known)}"
             raise ScenarioError(f"{error}; {hint}") from None
+        if isinstance(tables.get("fleet"), list):
+            raise ScenarioError(f"{text}: is a fleet of several scenarios; run it with: poisonsim fleet {text}")
         tables = _beside(Path(text), tables)
-    elif Path(text).is_dir():
+    elif isdir(text):
         raise ScenarioError(f"{text}: is a directory; name a TOML file in it")
     else:
         raise ScenarioError(

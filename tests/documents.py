@@ -152,13 +152,14 @@ def _printed(program: str, names: dict[str, Any]) -> str:
 
 
 def load(name: str) -> None:
-    """Loads a file as what it is: a policy, service levels, a scenario, or a part of the catalogue."""
+    """Loads a file as what it is: a policy, service levels, a fleet, a scenario, or a part of the catalogue."""
     from poisonsim.catalog.entries import check_costs, of_file
     from poisonsim.faults.address_map import load_address_map
     from poisonsim.faults.geometry import load_dimm
     from poisonsim.faults.laws import load_laws
     from poisonsim.faults.tables import load_fault_table
     from poisonsim.policy import load_policy
+    from poisonsim.results.fleet_file import read_fleet
     from poisonsim.results.levels import read_levels
     from poisonsim.scenario import load_scenario
     from poisonsim.translation import load_cpu
@@ -167,8 +168,12 @@ def load(name: str) -> None:
     if name.endswith(".py"):
         load_policy(path)
         return
-    if tomllib.loads(Path(name).read_text()).keys() == {"levels"}:
+    keys = tomllib.loads(Path(name).read_text()).keys()
+    if keys == {"levels"}:
         read_levels(Path(name))
+        return
+    if "fleet" in keys:
+        read_fleet(path)
         return
     loaders = {
         "scenarios": load_scenario, "cpus": load_cpu, "dimms": load_dimm, "laws": load_laws, "faults": load_fault_table,

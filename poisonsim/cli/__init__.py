@@ -16,6 +16,7 @@ from poisonsim.cli import (
     catalog,
     compare,
     fit,
+    fleet,
     help,
     life,
     plan,
@@ -42,6 +43,7 @@ _add = partial(app.command, cls=Command)
 _add("run", epilog=examples(*run.EXAMPLES))(run.run_command)
 _add("compare", epilog=examples(*compare.EXAMPLES))(compare.compare_command)
 _add("sweep", epilog=examples(*sweep.EXAMPLES))(sweep.sweep_command)
+_add("fleet", epilog=examples(*fleet.EXAMPLES))(fleet.fleet_command)
 _add("plan", epilog=examples(*plan.EXAMPLES))(plan.plan_command)
 _add("report", epilog=examples(*report.EXAMPLES))(report.report_command)
 _add("splits", epilog=examples(*splits.EXAMPLES))(splits.splits_command)

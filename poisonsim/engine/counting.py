@@ -48,14 +48,15 @@ def states_at(record_start, record_grid, record_state, stratum, points):
 def count_rows(rows):
     """The distinct rows of int32[n, width], by first appearance, and how often each occurs: int64[n_distinct]."""
     n, width = rows.shape
-    mask = (np.int64(1) << bits_for(n)) - 1
+    alone = width == 1  # a number is its own place, and there are few
+    mask = (np.int64(1) << bits_for(rows.max() + 1 if alone else n)) - 1
     index = np.full(mask + 1, -1, np.int32)
     first = np.empty(n, np.int64)
     counts = np.zeros(n, np.int64)
     n_distinct = 0
     for r in range(n):
-        h = np.int64(0)
-        for k in range(width):
+        h = np.int64(rows[r, 0]) if alone else np.int64(0)
+        for k in range(0 if alone else width):
             h = (h ^ rows[r, k]) * np.int64(-7046029254386353131)
             h ^= h >> 29
         i = h & mask

@@ -106,17 +106,18 @@ def _fill_in(
         few = asks_regions and 8 * (last - first) <= n_regions
         if few:
             for e in range(first, last):
-                region = (page[e] >> region_shift) & region_mask
+                region = np.uint64((page[np.uint64(e)] >> region_shift) & region_mask)
                 hit[region] = once + np.int32(hit[region] >= once)
         mask = (np.int64(1) << bits_for(keys_per_event * (last - first))) - 1
         for e in range(first, last):
-            if corrected[e]:
-                flags[e] = CORRECTED | (base + 1)
+            u = np.uint64(e)  # unsigned, so that nothing asks whether it counts from the end
+            if corrected[u]:
+                flags[u] = CORRECTED | (base + 1)
                 continue
-            here = page[e]
-            region = (here >> region_shift) & region_mask
+            here = page[u]
+            region = np.uint64((here >> region_shift) & region_mask)
             if few and hit[region] == once:  # nor here
-                flags[e] = alone
+                flags[u] = alone
                 continue
             key = ((here >> group_shift) << 4) | KEY_GROUP
             i = slot_of(keys, stamps, mask, key, t)
@@ -124,14 +125,14 @@ def _fill_in(
             is_new = True
             if stamps[i] == t:
                 level = base
-                other = latest[i]
-                flags[first + other] &= 0xFF ^ ALONE_IN_GROUP
+                other = np.int64(latest[i])
+                flags[np.uint64(first + other)] &= 0xFF ^ ALONE_IN_GROUP
                 while other >= 0:
-                    if page[first + other] == here:
+                    if page[np.uint64(first + other)] == here:
                         is_new = False
                         level = base + 1
                         break
-                    other = previous[other]
+                    other = np.int64(previous[np.uint64(other)])
             else:
                 keys[i] = key
                 stamps[i] = t
@@ -141,15 +142,15 @@ def _fill_in(
                 if chunks_apart and claim(keys, stamps, mask, ((here >> chunk_shift) << 4) | KEY_CHUNK, t):
                     flag |= FIRST_IN_CHUNK
             if is_new:
-                previous[e - first] = latest[i]
+                previous[np.uint64(e - first)] = latest[i]
                 latest[i] = e - first
                 if others is not None:
                     for above in others:
                         if claim(keys, stamps, mask, ((here >> shift[above]) << 4) | above, t):
                             level = min(level, above)
-                if region_stamp[region] != t:
-                    region_stamp[region] = t
-                    level = 0
-                    if not chunks_apart:
-                        flag |= FIRST_IN_CHUNK
-            flags[e] = flag | level
+                hit_before = np.int64(region_stamp[region] == t)  # by arithmetic, because nobody can foresee it
+                region_stamp[region] = t
+                level *= hit_before
+                if not chunks_apart:
+                    flag |= FIRST_IN_CHUNK * (1 - hit_before)
+            flags[u] = flag | level

@@ -114,8 +114,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Removes what killed processes left half written in a folder of a run, sweep or plan, and in its points."""
-    for below in ("", "blocks/", "points/*/", "points/*/blocks/"):
+    """Removes what killed processes left half written in a folder of a run, sweep, plan or fleet, and in its parts."""
+    for below in ("", "blocks/", "points/*/", "points/*/blocks/", "components/*/", "components/*/blocks/"):
         for path in folder.glob(f"{below}.*{PART}"):
             path.unlink(missing_ok=True)
 
@@ -149,6 +149,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if (folder / "sweep.json").exists():
             raise RunFolderError(
                 f"{folder}: is a sweep folder; its page is sweep.html, and each folder in its points/ is a run folder"
+            ) from None
+        if (folder / "fleet.json").exists():
+            raise RunFolderError(
+                f"{folder}: is a fleet folder; its page is fleet.html, and each folder in its components/ a run folder"
             ) from None
         raise RunFolderError(
             f"{folder}: no run folder (it has no run.json){did_you_mean(folder.name, _runs_beside(folder))}; "

@@ -91,13 +91,14 @@ def simulate_known(
         n, previous = n_records - 1, np.int64(-1)
         tail = last
         for e in range(first, last):
-            flag, point = flags[e], np.int64(grid[e])
+            u = np.uint64(e)  # unsigned, so that nothing asks whether it counts from the end
+            flag, point = np.uint64(flags[u]), np.int64(grid[u])
             low += adds_low[flag]
             high += adds_high[flag]
             rest += 2
             n += point != previous  # what holds after the last event of a grid point is kept
             previous = point
-            if fate[e] < dies_by_flag[flag] and not lost:
+            if fate[u] < dies_by_flag[flag] and not lost:
                 level = loses_by_flag[flag]
                 pages = np.int64(1) << shift[level]
                 wait = years_to_death(fate[e], guest.p_dies[level], ar[e], pages, guest.deaths_per_year[level])
@@ -110,8 +111,8 @@ def simulate_known(
                 if dies:
                     lost, dies_at = True, np.inf
                     rest += later <= point
-            _keep(entries, n - n_records, low, high, rest)
-            record_grid[n] = point
+            _keep(entries, np.uint64(n - n_records), low, high, rest)
+            record_grid[np.uint64(n)] = point
             if dies:
                 if later > point:
                     rest += 1

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poisonsim import catalog
-from poisonsim.compiled import inlined
 from poisonsim.errors import ScenarioError
 from poisonsim.faults.geometry import LINE_BYTES, WORD_BYTES, Dimm
 from poisonsim.faults.map_file import LEVELS, Level, field_bits, hash_matrix, invert, read_parts
@@ -184,7 +183,7 @@ class AddressMap:
         return _apply(self._hash_tables[1], a) if self.hash_rows else a
 
     def encoder(self) -> tuple[I64, ...]:
-        """The arrays `encode_cell` works with, all int64 and C-contiguous; made once per map.
+        """The arrays `encoding.encode_cell` works with, all int64 and C-contiguous; made once per map.
 
         Examples:
             >>> from poisonsim.faults.geometry import load_dimm
@@ -247,83 +246,6 @@ class AddressMap:
     @cached_property
     def _hash_tables(self) -> tuple[I64, I64]:
         return _both_tables(tuple(hash_matrix(self.hash_rows, self.n_bytes)))
-
-
-@inlined
-def cell_of(m: Any, bank: Any, row: Any, line: Any) -> Any:
-    """Number of a cache line among those of its rank, as `encode_cell` takes it: line, row and bank, lowest bits first.
-
-    Args:
-        m: What `AddressMap.encoder()` returned; pass the tuple through the caller's own arguments.
-        bank: Bank of the rank: bank group x banks of a group + bank of the group.
-        row: Row of the bank.
-        line: Cache line of the row: column // 8.
-    """
-    return line | (row << m[0][0]) | (bank << m[0][1])
-
-
-@inlined
-def unit_of(m: Any, controller: Any, channel: Any, rank: Any) -> Any:
-    """Number of a rank among those of its interleave set, as `encode_cell` takes it.
-
-    Args:
-        m: As for `cell_of`.
-        controller: Memory controller.
-        channel: Channel of the controller; on DDR5 2 x channel + subchannel.
-        rank: Rank of the channel.
-    """
-    return (controller * m[0][3] + channel) * m[0][4] + rank
-
-
-@inlined
-def encode_cell(m: Any, unit: Any, cell: Any) -> Any:
-    """The byte address of one cache line, from inside compiled code; nothing is checked.
-
-    Args:
-        m: As for `cell_of`.
-        unit: From `unit_of`.
-        cell: From `cell_of`.
-
-    Returns:
-        int64, where the line begins in the interleave set.
-
-    Examples:
-        >>> from poisonsim.faults.geometry import load_dimm
-        >>> m = load_address_map("linear", load_dimm("ddr4-16g-1rx4")).encoder()
-        >>> encode_cell(m, unit_of(m, 0, 0, 0), cell_of(m, 1, 0, 2))
-        32896
-    """
-    _, parts, place, levels, digits, unhash = m
-    a = (
-        place[unit]
-        ^ parts[0, cell & 511]
-        ^ parts[1, (cell >> 9) & 511]
-        ^ parts[2, (cell >> 18) & 511]
-        ^ parts[3, (cell >> 27) & 511]
-        ^ parts[4, (cell >> 36) & 511]
-    )
-    if len(levels) == 1:  # as a rule, and sooner done without a loop
-        a = _put_digit(a, levels, digits, unit, 0)
-    else:
-        for i in range(len(levels) - 1, -1, -1):
-            a = _put_digit(a, levels, digits, unit, i)
-    if len(unhash) == 0:
-        return a
-    address = a & 0
-    for k in range(len(unhash)):
-        address ^= unhash[k, (a >> (8 * k)) & 255]
-    return address
-
-
-@inlined
-def _put_digit(a: Any, levels: Any, digits: Any, unit: Any, i: Any) -> Any:
-    """An address with the digit of level `i` in its place."""
-    digit = digits[i, unit]
-    if levels[i, 2] >= 0:
-        digit -= (a >> levels[i, 2]) & 1
-        if digit < 0:
-            digit += levels[i, 1]
-    return (((a >> levels[i, 0]) * levels[i, 1] + digit) << levels[i, 0]) | (a & levels[i, 3])
 
 
 def load_address_map(name_or_path: str | Path, dimm: Dimm) -> AddressMap:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from scipy.special import gammainc
 
 from poisonsim.faults.field import FieldModel, Incidents
-from poisonsim.faults.growth import F_MODE, draw_pages, draw_strikes
+from poisonsim.faults.growth import draw_strikes
 from poisonsim.faults.laws import CeThreshold
+from poisonsim.faults.reach import F_MODE, draw_pages
 from poisonsim.faults.streams import Purpose, stream
 from poisonsim.units import DAYS_PER_YEAR, HOURS_PER_YEAR
 

@@ -19,17 +19,11 @@ from poisonsim.catalog import text_of
 from poisonsim.faults.boxes import shape_windows
 from poisonsim.faults.detection import Detection
 from poisonsim.faults.ecc import draw_failures, load_ecc
-from poisonsim.faults.growth import (
-    F_MODE,
-    F_RANK,
-    Events,
-    Strikes,
-    draw_strikes,
-    find_lines,
-)
+from poisonsim.faults.growth import Events, Strikes, draw_strikes, find_lines
 from poisonsim.faults.host import chosen, pick_kinds, sort_within
 from poisonsim.faults.laws import load_laws
 from poisonsim.faults.rates import FieldRates, detection_for
+from poisonsim.faults.reach import F_MODE, F_RANK
 from poisonsim.faults.tables import MODES
 from poisonsim.scenario import FieldFaults, Scenario
 from poisonsim.units import HOURS_PER_YEAR

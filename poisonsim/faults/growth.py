@@ -12,20 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poisonsim.compiled import bare, compiled, inlined
-from poisonsim.faults.address_map import cell_of, encode_cell, unit_of
 from poisonsim.faults.detection import PER_UNIT, Detection
 from poisonsim.faults.draws import exponential, next_word, seed_state, uniform, wrapping
 from poisonsim.faults.laws import Laws
+from poisonsim.faults.reach import F_BANKS, F_LINES, F_MANY, F_MODE, F_RANKS, F_ROWS, F_SET, reach_of, scatter
 from poisonsim.faults.tables import MODES
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
-
-# columns of a fault's row: where in the host's memory it can reach; its mode; whether it spoils many lines at once
-(F_SET, F_CONTROLLER, F_CHANNEL, F_RANK, F_RANKS, F_BANK, F_BANKS, F_ROW, F_ROWS, F_LINE, F_LINES, F_MODE,
- F_MANY) = range(13)  # fmt: skip
-N_FAULT_COLUMNS = 13
 
 _16, _LOW_16 = np.uint64(16), np.uint64(0xFFFF)
 
@@ -69,45 +64,6 @@ class GrowthLaw(NamedTuple):
                 found_years,
                 found_ar,
             )
-
-
-@inlined
-def reach_of(row: Any, encoder: Any, set_pages: int) -> Any:
-    """What a fault can reach, as `page_of` takes it.
-
-    Args:
-        row: int64[N_FAULT_COLUMNS], the fault.
-        encoder: `AddressMap.encoder()`.
-        set_pages: As for `find_lines`.
-
-    Returns:
-        First page of its interleave set; its first rank, and how many more; its first cell, and the bits of cells that
-        vary; and from which of the random bits on ranks are chosen.
-    """
-    return (
-        row[F_SET] * set_pages,
-        unit_of(encoder, row[F_CONTROLLER], row[F_CHANNEL], row[F_RANK]),
-        row[F_RANKS] - 1,
-        cell_of(encoder, row[F_BANK], row[F_ROW], row[F_LINE]),
-        cell_of(encoder, row[F_BANKS] - 1, row[F_ROWS] - 1, row[F_LINES] - 1),
-        encoder[0][2],
-    )
-
-
-@inlined
-def page_of(encoder: Any, reach: Any, word: Any, page_shift: int) -> Any:
-    """Base page of one cache line of a fault's reach.
-
-    Args:
-        encoder: `AddressMap.encoder()`.
-        reach: That of the fault, from `reach_of`.
-        word: uint64, random; the highest bits count, more than the largest reach takes.
-        page_shift: As for `find_lines`.
-    """
-    first_page, unit, ranks, cell, cells, rank_shift = reach
-    where = np.int64(word >> _16)
-    address = encode_cell(encoder, unit + ((where >> rank_shift) & ranks), cell + (where & cells))
-    return first_page + (address >> page_shift)
 
 
 @inlined
@@ -280,30 +236,31 @@ def _find_lines(
         for f in range(start[t], start[t + 1]):
             row = faults[f]
             reach = reach_of(row, encoder, set_pages)
-            last_moment = min(strikes.until[f], horizon_years)
+            last_moment, began_years, mode = min(strikes.until[f], horizon_years), began[f], row[F_MODE]
             for k in range(strikes.first[f], strikes.first[f + 1]):
                 strike, run = strikes.years[k], n
                 unfound = strikes.unfound[k]  # -log of the share of this strike's lines that is not yet found
                 for left in range(strikes.n_lines[k] - 1, -1, -1):
                     at = unfound * PER_UNIT
-                    entry = np.int64(min(at, last_entry))
-                    part = min(at - entry, 1.0)
+                    whole = np.int64(min(at, last_entry))
+                    part, entry = min(at - whole, 1.0), np.uint64(whole)
                     moment = strike + found[entry, 0] + part * found[entry, 1]
                     if moment > last_moment:
                         break  # and so are all later ones
                     word, s = next_word(s)
-                    when[n] = moment
-                    ar[n] = np.int64(word & _LOW_16) < 65536 * (found[entry, 2] + part * found[entry, 3])
-                    fate[n] = np.int64(word >> _16) * 2.0**-48
+                    i = np.uint64(n)
+                    when[i] = moment
+                    ar[i] = np.int64(word & _LOW_16) < 65536 * (found[entry, 2] + part * found[entry, 3])
+                    fate[i] = np.int64(word >> _16) * 2.0**-48
                     n += 1
                     if left > 0:
                         wait, s = exponential(s)
                         unfound += wait / left  # so the times come out in order
+                s = scatter(page, run, n, encoder, reach, page_shift, s)
                 for e in range(run, n):
-                    word, s = next_word(s)
-                    page[e] = page_of(encoder, reach, word, page_shift)
-                    born[e] = began[f]
-                    mode_of[e] = row[F_MODE]
+                    i = np.uint64(e)
+                    born[i] = began_years
+                    mode_of[i] = mode
                 if (row[F_SET] + 1) * set_pages > vm_pages:  # some of it belongs to others
                     end, n = n, run
                     for e in range(run, end):
@@ -345,20 +302,3 @@ def merge(begin: int, run: int, end: int, columns: Any, room: Any) -> None:
         else:
             move_event(columns, k, room, j)
             j -= 1
-
-
-@compiled
-def draw_pages(owner: Any, faults: Any, encoder: Any, bits: Any, set_pages: int, page_shift: int) -> Any:
-    """Base pages of random cache lines of faults: int64[n].
-
-    Args:
-        owner: int64[n], row of `faults`, for each line.
-        faults: int64[n_faults, N_FAULT_COLUMNS].
-        encoder, set_pages, page_shift: As for `find_lines`.
-        bits: uint64[n], random.
-    """
-    page = np.empty(len(owner), np.int64)
-    for i in range(len(owner)):
-        reach = reach_of(faults[owner[i]], encoder, set_pages)
-        page[i] = page_of(encoder, reach, bits[i], page_shift)
-    return page

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from poisonsim.compiled import compiled
 from poisonsim.faults.address_map import AddressMap
-from poisonsim.faults.growth import (
+from poisonsim.faults.reach import (
     F_BANK,
     F_BANKS,
     F_CHANNEL,

@@ -17,17 +17,10 @@ from poisonsim.faults.address_map import load_address_map
 from poisonsim.faults.detection import Detection
 from poisonsim.faults.ecc import ChipRates, load_ecc, p_at_least
 from poisonsim.faults.geometry import Dimm, load_dimm
-from poisonsim.faults.growth import (
-    F_BANKS,
-    F_LINES,
-    F_RANKS,
-    F_ROWS,
-    N_FAULT_COLUMNS,
-    GrowthLaw,
-    draw_strikes,
-)
+from poisonsim.faults.growth import GrowthLaw, draw_strikes
 from poisonsim.faults.host import HostMemory
 from poisonsim.faults.laws import CeThreshold, Laws, load_laws
+from poisonsim.faults.reach import F_BANKS, F_LINES, F_RANKS, F_ROWS, N_FAULT_COLUMNS
 from poisonsim.faults.strata import MOST, Strata, TabulatedCounts, pmf_of_counts
 from poisonsim.faults.tables import MODES, FaultTable, load_fault_table
 from poisonsim.scenario import FieldFaults, Scenario

@@ -18,8 +18,8 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
         "How to",
         (
             "choose-a-policy", "service-levels", "size-spares", "split-sizes", "write-a-policy", "hgm-and-hvo",
-            "sweep-a-key", "compare-runs", "own-faults", "own-cpu", "architectures", "precision", "pipelines", "python",
-            "cluster", "one-life", "own-logs", "fleet-logs", "checking",
+            "sweep-a-key", "mixed-fleet", "compare-runs", "own-faults", "own-cpu", "architectures", "precision",
+            "pipelines", "python", "cluster", "one-life", "own-logs", "fleet-logs", "checking",
         ),
     ),
     "reference": (

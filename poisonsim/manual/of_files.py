@@ -19,6 +19,7 @@ _SAMPLES = {
     "run": "run seed-1t --policy hgm2m --trials 1000 --years 1 --no-report --out {folder}/mine --json",
     "compare": "compare {folder}/mine --year 1 --json",
     "sweep": "sweep --over host.spares=0,1 --policy unmap1g --trials 1000 --years 1 --out {folder}/grid --json",
+    "fleet": "fleet {folder}/hosts.toml --policy hgm2m --trials 1000 --years 1 --no-report --out {folder}/fleet --json",
     "plan": "plan seed-1t --require guest_lost_bytes<=1MiB -p hgm2m -p hgm4k --trials 1000 --out {folder}/plan --json",
     "splits": "splits --cpu zen5 --guest-page 4K --json",
     "life": "life {folder}/mine --json",
@@ -34,6 +35,8 @@ _SAMPLES = {
 
 _LOG = "time,host,kind,address\n2025-03-01T06:00:00Z,a,UE,0x40000000\n2025-03-02T06:00:00Z,b,,\n"
 """A log for the sample of `replay`, a record of it damaged."""
+_HOSTS = '[[fleet]]\nscenario = "seed-1t"\nvms = 10\n'
+"""A fleet for the sample of `fleet`."""
 
 _CELLS = "time,host,kind,address,bank,row,column\n" + "".join(
     f"2025-0{i}-01T06:00:00Z,a,{'UE' if i > 5 else 'CE'},{hex(i << 25)},1,{i},8\n" for i in range(1, 8)
@@ -54,6 +57,7 @@ def json_page() -> str:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "errors.csv").write_text(_LOG)
         Path(folder, "cells.csv").write_text(_CELLS)
+        Path(folder, "hosts.toml").write_text(_HOSTS)
         printed = {name: _printed(line.format(folder=folder).split()) for name, line in _SAMPLES.items()}
     parts = []
     for name, command in commands():
@@ -66,7 +70,8 @@ def json_page() -> str:
         "What each command prints with `--json`, key by key.",
         "With `--json` a command prints one JSON object on stdout and nothing else there. `schema` names what it is "
         "and the version of its form; a change that breaks readers changes the number. Numbers that are not known are "
-        "`null`. `run.json` of a run folder is `poisonsim.run/1`, and `sweep.json` is `poisonsim.sweep-folder/1`. "
+        "`null`. `run.json` of a run folder is `poisonsim.run/1`, `sweep.json` is `poisonsim.sweep-folder/1`, and "
+        "`fleet.json` is `poisonsim.fleet-folder/1`. "
         "With `--csv` the same rows come as CSV.",
         *parts,
     )
@@ -109,11 +114,11 @@ def _outline(forms: list[dict[str, Any]], depth: int = 0) -> Iterator[str]:
 
 
 def run_folder_page() -> str:
-    """The files of run folders and sweep folders."""
+    """The files of run folders, sweep folders and fleet folders."""
     rows = [[code(name), what] for name, what in [*DATA_FILES.items(), *REPORT_FILES.items()]]
     return page(
         "Run folders",
-        "The files that `run` and `sweep` write, and what each holds.",
+        "The files that `run`, `sweep` and `fleet` write, and what each holds.",
         table(["file", "holds"], rows),
         "Each is written whole or not at all. The run id is a hash of scenario, policies and seed: the same command "
         "gives the same folder on any machine and number of threads, more trials only add blocks, and a block that is "
@@ -123,6 +128,8 @@ def run_folder_page() -> str:
         "same command.",
         "A sweep folder has `sweep.json` (the grid, and which run is which point), `points/`, with a run folder for "
         "each point, and `sweep.csv`, the summaries of all points in one table.",
+        "A fleet folder has `fleet.json` (the components and how many VMs each has), `components/`, with a run folder "
+        "for each, and `fleet.csv`: means and totals of every component and, as component `fleet`, of all VMs.",
         "The columns of `summary.csv`:",
         table(["column", "is"], [[code(name), what] for name, what in SUMMARY_COLUMNS.items()]),
     )

@@ -1,4 +1,4 @@
-"""Takes a folder for one run, sweep or plan: it holds nothing else, and no other process writes there meanwhile."""
+"""Takes a folder for one run, sweep, plan or fleet: it holds nothing else, and no other process writes there."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from poisonsim.errors import RunFolderError, RunFolderNotice
 def claimed(
     folder: Path, kind: str, schema: str, own_id: str, mendable: Callable[[set[str]], bool] = lambda names: False
 ) -> Iterator[None]:
-    """Keeps a folder for the run, sweep or plan of this id, and clears away what killed processes left there.
+    """Keeps a folder for the run, sweep, plan or fleet of this id, and clears away what killed processes left there.
 
     Args:
-        kind: `run`, `sweep` or `plan`: `KIND.json` in the folder has its id as `KIND_id`.
+        kind: `run`, `sweep`, `plan` or `fleet`: `KIND.json` in the folder has its id as `KIND_id`.
         schema: What `KIND.json` must say of its form.
         mendable: Whether a folder whose `KIND.json` is gone or damaged is taken all the same, from the names there.
 
@@ -47,7 +47,7 @@ def claimed(
         yield
 
 
-TABLES = {"run": "summary.csv", "sweep": "sweep.csv", "plan": "plan.csv"}
+TABLES = {"run": "summary.csv", "sweep": "sweep.csv", "plan": "plan.csv", "fleet": "fleet.csv"}
 """File that a finished folder has beside its `KIND.json`."""
 
 

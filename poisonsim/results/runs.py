@@ -293,7 +293,8 @@ def open_run(folder: str | Path) -> Result:
         else:
             merger.add(block)
     if missing:
-        whole = folder.parent.parent if folder.parent.name == "points" else folder  # a point belongs to a sweep
+        in_whole = folder.parent.name in ("points", "components")  # of a sweep, or of a fleet
+        whole = folder.parent.parent if in_whole else folder
         more = " and more" if missing[_MOST_MISSING:] else ""
         raise RunFolderError(
             f"{folder}: blocks {', '.join(missing[:_MOST_MISSING])}{more} are missing or damaged; "

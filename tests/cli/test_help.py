@@ -27,7 +27,10 @@ PARSED = {
 }
 """Examples that are parsed but not run here, by how they begin, and why; their commands have tests of their own."""
 
-SMALL = {"run": ("--trials", "1000", "--no-report"), "sweep": ("--trials", "200"), "plan": ("--trials", "1000")}
+SMALL = {
+    "run": ("--trials", "1000", "--no-report"), "sweep": ("--trials", "200"), "plan": ("--trials", "1000"),
+    "fleet": ("--trials", "1000", "--no-report"),
+}  # fmt: skip
 """Options that make the examples of a command small."""
 
 
@@ -98,6 +101,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("examples")
     runner, quick = typer.testing.CliRunner(), ("--trials", "1000", "--no-report", "--policy", "hgm2m")
     (place / "fleet.toml").write_text('base = "cloud-1t-ddr4"\n\n[vm]\nmemory = "512GiB"\n')
+    (place / "hosts.toml").write_text('[[fleet]]\nscenario = "cloud-1t-ddr4"\nvms = 6000\n')
     for name, more in {"mine": ("--policy", "hgm4k"), "before": (), "after": ("--seed", "2")}.items():
         done = runner.invoke(app, ["run", *quick, *more, "--out", str(place / "reports" / name)])
         assert done.exit_code == 0, done.output

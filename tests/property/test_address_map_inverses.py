@@ -11,14 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poisonsim import catalog
-from poisonsim.faults.address_map import (
-    AddressMap,
-    cell_of,
-    encode_cell,
-    load_address_map,
-    parse_address_map,
-    unit_of,
-)
+from poisonsim.faults.address_map import AddressMap, load_address_map, parse_address_map
+from poisonsim.faults.encoding import cell_of, encode_cell, unit_of
 from poisonsim.faults.geometry import Dimm, load_dimm
 from poisonsim.faults.map_file import LEVELS
 

@@ -25,6 +25,7 @@ from poisonsim.errors import PoisonsimError, PoisonsimWarning
 from poisonsim.faults.tables import load_fault_table
 from poisonsim.policy import load_policy
 from poisonsim.results.conditions import parse_condition, parse_width
+from poisonsim.results.fleet_file import read_fleet
 from poisonsim.results.levels import parse_levels, read_levels
 from poisonsim.results.metrics import metrics_for
 from poisonsim.results.sweep_grid import values_of
@@ -35,6 +36,20 @@ _MOST_SECONDS = 2.0
 _MOST_BYTES = 500 << 20
 _CATALOG = Path(catalog.__file__).parent
 METRICS = metrics_for(("1G", "2M", "4K"))
+FLEET = """\
+title = "Two generations of hosts"
+vms = 8000
+
+[[fleet]]
+scenario = "cloud-1t-ddr4"
+weight = 3
+
+[[fleet]]
+name = "new"
+scenario = "seed-1t"
+weight = 1.5
+set = { vm.memory = "2TiB", host.cpu = "zen5", vm.guest_page = { "2M" = 0.9, "4K" = 0.1 } }
+"""
 LEVELS = 'levels = ["vm_lost per year <= 0.1%", "p99(slowdown) < 1.01", "capacity_cost_bytes <= 0.5% of memory"]\n'
 TOKENS = (
     "-1", "0", "1e999", "nan", "inf", "-0.0", "99999999999999999999999", "0x7f", "1_000", "''", '""', "[]", "{}",
@@ -148,6 +163,7 @@ def parsers(tmp_path: Path, run_folder: Path) -> dict[str, tuple[int, Parser]]:
         "condition": (1000, (conditions, lambda text: parse_condition(text, METRICS, ("hgm2m", "hgm4k")))),
         "width": (300, (("p99(guest_lost_bytes) within 5%",), lambda text: parse_width(text, METRICS, ("hgm2m",)))),
         "levels": (300, ((LEVELS,), _of_file(read_levels, file))),
+        "fleet": (400, ((FLEET,), _of_file(read_fleet, file))),
         "level": (400, (tuple(tomllib.loads(LEVELS)["levels"]), lambda text: parse_levels([text], METRICS))),
         "sweep": (400, (("host.spares", "host.cpu"), lambda text: values_of(Scenario(), {text: [text, "4"]}))),
         "run.json": (400, ((manifest.read_text(),), reopened)),

@@ -16,7 +16,7 @@ import pytest
 import poisonsim as ps
 from poisonsim.errors import FewTailTrials
 from poisonsim.policy import BACKING, KEEP, UNMAP, Policy, on
-from poisonsim.report import write_comparison, write_report, write_sweep
+from poisonsim.report import write_comparison, write_fleet, write_report, write_sweep
 from poisonsim.results.result import Result
 
 COMMAND = 'poisonsim run seed-1t --set title="a & <b>"'
@@ -65,6 +65,18 @@ def field_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     policies = ["unmap1g", "hgm2m", "migrate1g"]
     result = ps.run("cloud-1t-ddr4", policies=policies, trials=20_000, seed=1, out=folder)
     return write_report(result, folder, command="poisonsim run cloud-1t-ddr4 --trials 20000")
+
+
+@pytest.fixture(scope="module")
+def fleet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a fleet of two components with long names."""
+    scenario = ps.load_scenario("seed-1t", overrides=["faults.errors=3"])
+    parts = [ps.FleetPart(f"{name}-{'long' * 12}", scenario, 12_345) for name in ("old", "new")]
+    found = ps.run_fleet(parts, policies=["unmap1g", "hgm2m", Lazy], trials=1000)
+    thresholds = ["guest_lost_bytes >= 1GiB", "slowdown > 1.01", "vm_lost >= 1"]
+    return write_fleet(
+        found, tmp_path_factory.mktemp("fleet"), thresholds=thresholds, command=COMMAND, fleet_id="0" * 64
+    )
 
 
 @pytest.fixture(scope="module")
@@ -268,16 +280,27 @@ def test_no_sideways_scrolling_and_figures_follow_the_theme(browser: Any, file: 
     context.close()
 
 
-def test_pages_without_a_script_can_be_read_in_both_themes_and_widths(
-    page: Any, sweep_file: Path, several_file: Path, browser: Any
-) -> None:
-    page.goto(sweep_file.as_uri())
+def _can_be_read(page: Any) -> None:
+    """Asserts that a page fits narrow and wide windows and has contrast on light and dark ground."""
     for width, scheme in itertools.product((390, 1280), ("light", "dark")):
         page.set_viewport_size({"width": width, "height": 800})
         page.emulate_media(color_scheme=scheme)
         page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(LOW_CONTRAST) == []
+
+
+def test_the_page_of_a_fleet_can_be_read_in_both_themes_and_widths(page: Any, fleet_file: Path) -> None:
+    page.goto(fleet_file.as_uri())
+    _can_be_read(page)
+    assert page.locator("#components a").count() == 2
+
+
+def test_pages_without_a_script_can_be_read_in_both_themes_and_widths(
+    page: Any, sweep_file: Path, several_file: Path, browser: Any
+) -> None:
+    page.goto(sweep_file.as_uri())
+    _can_be_read(page)
     context = browser.new_context(offline=True)
     other = context.new_page()
     said: list[str] = []

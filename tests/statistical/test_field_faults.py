@@ -17,9 +17,9 @@ from scipy import stats
 import poisonsim as ps
 from poisonsim.faults.corrected import bystander_means, correctable_per_dimm_year, draw_triggers, trigger_quality
 from poisonsim.faults.field import FieldModel
-from poisonsim.faults.growth import draw_pages
 from poisonsim.faults.history import draw_history
 from poisonsim.faults.laws import CeThreshold, LinesLaw
+from poisonsim.faults.reach import draw_pages
 from poisonsim.faults.tables import MODES, load_fault_table
 from poisonsim.results.expected import expected
 from poisonsim.results.runs import plan_run

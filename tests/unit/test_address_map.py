@@ -12,7 +12,8 @@ from numba import njit
 
 from poisonsim import catalog
 from poisonsim.errors import FitError, ScenarioError
-from poisonsim.faults.address_map import AddressMap, Coordinates, cell_of, encode_cell, load_address_map, unit_of
+from poisonsim.faults.address_map import AddressMap, Coordinates, load_address_map
+from poisonsim.faults.encoding import cell_of, encode_cell, unit_of
 from poisonsim.faults.geometry import Dimm, load_dimm
 from poisonsim.faults.map_fit import LoggedCells, fit_address_map
 

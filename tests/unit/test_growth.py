@@ -12,9 +12,10 @@ import poisonsim as ps
 from poisonsim.faults.address_map import Coordinates, load_address_map
 from poisonsim.faults.field import FieldModel, Incidents, detection_of
 from poisonsim.faults.geometry import load_dimm
-from poisonsim.faults.growth import F_MANY, N_FAULT_COLUMNS, Events, draw_strikes, merge, room_for
+from poisonsim.faults.growth import Events, draw_strikes, merge, room_for
 from poisonsim.faults.host import HostMemory
 from poisonsim.faults.laws import LinesLaw
+from poisonsim.faults.reach import F_MANY, N_FAULT_COLUMNS
 from poisonsim.faults.tables import MODES
 
 I64 = NDArray[np.int64]
