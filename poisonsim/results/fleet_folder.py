@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from poisonsim.engine.store import write_json
 from poisonsim.errors import RunFolderError, RunFolderNotice
-from poisonsim.results.claim import TABLES, claimed, write_finished
+from poisonsim.results.claim import TABLES, claimed, read_listing, write_finished
 
 if TYPE_CHECKING:
     from poisonsim.results.fleet_run import FleetRun
@@ -100,21 +99,7 @@ class FleetFolder:
         Raises:
             RunFolderError: No fleet folder, not JSON, of another version, or without what it must say.
         """
-        file = self.path / "fleet.json"
-        try:
-            manifest = json.loads(file.read_text())
-        except FileNotFoundError:
-            raise RunFolderError(
-                f"{self.path}: no fleet folder (it has no fleet.json); give the folder that `poisonsim fleet` named"
-            ) from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise RunFolderError(f"{file}: cannot be read as JSON ({error}); run the command again") from None
-        schema = manifest.get("schema") if isinstance(manifest, dict) else None
-        if schema != SCHEMA:
-            raise RunFolderError(f"{file}: schema {schema!r} is not {SCHEMA!r}; another version wrote it, run it again")
-        if not _complete(manifest):
-            raise RunFolderError(f"{file}: is not as it was written; run the command again")
-        return manifest  # type: ignore[no-any-return]
+        return read_listing(self.path, "fleet", SCHEMA, _complete)
 
 
 def _complete(manifest: dict[str, Any]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from poisonsim.engine.store import write_json
 from poisonsim.errors import RunFolderError, RunFolderNotice
-from poisonsim.results.claim import TABLES, claimed, write_finished
+from poisonsim.results.claim import TABLES, claimed, read_listing, write_finished
 
 if TYPE_CHECKING:
     from poisonsim.results.sweep import Sweep, SweepPlan
@@ -105,21 +104,7 @@ class SweepFolder:
         Raises:
             RunFolderError: No sweep folder, not JSON, of another version, or without what it must say.
         """
-        file = self.path / "sweep.json"
-        try:
-            manifest = json.loads(file.read_text())
-        except FileNotFoundError:
-            raise RunFolderError(
-                f"{self.path}: no sweep folder (it has no sweep.json); give the folder that `poisonsim sweep` named"
-            ) from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise RunFolderError(f"{file}: cannot be read as JSON ({error}); run the command again") from None
-        schema = manifest.get("schema") if isinstance(manifest, dict) else None
-        if schema != SCHEMA:
-            raise RunFolderError(f"{file}: schema {schema!r} is not {SCHEMA!r}; another version wrote it, run it again")
-        if not _complete(manifest):
-            raise RunFolderError(f"{file}: is not as it was written; run the command again")
-        return manifest  # type: ignore[no-any-return]
+        return read_listing(self.path, "sweep", SCHEMA, _complete)
 
 
 def _complete(manifest: dict[str, Any]) -> bool:
