@@ -272,6 +272,7 @@ def _memory(memory: int, backing: str) -> Iterator[Problem]:
             "vm.memory",
             f"{format_bytes(memory)} ({memory} bytes) is not a whole number of {backing} pages; "
             f"the nearest that is: {size_text(n_regions * region_bytes)}"
+            + (f"; a number alone is bytes: write {memory}TiB" if memory < 1024 else "")
             + (f"; memory comes in binary units, so write {meant}" if meant else ""),
         )
 
@@ -302,10 +303,12 @@ def _cpu(name: str) -> Iterator[Problem]:
 
 
 def _cpu_arch(arch: str, name: str) -> Iterator[Problem]:
-    from poisonsim.translation.cpus import load_cpu
+    from poisonsim.translation.cpus import cpu_names, load_cpu
 
     if (cpu_arch := load_cpu(name).arch) != family(arch):
-        yield Problem("host.cpu", f"{shown(name)} is {cpu_arch}, but vm.arch is {arch}; name a CPU of {family(arch)}")
+        fitting = ", ".join(each for each in cpu_names() if load_cpu(each).arch == family(arch))
+        which = f"name a CPU of {family(arch)}{f': {fitting}' if fitting else ''}"
+        yield Problem("host.cpu", f"{shown(name)} is {cpu_arch}, but vm.arch is {arch}; {which}")
 
 
 def _costs(name: str) -> Iterator[Problem]:

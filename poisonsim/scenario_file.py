@@ -94,6 +94,10 @@ def _read_layers(name_or_path: str | Path) -> tuple[list[_Layer], list[str]]:
     text = str(name_or_path)
     if text in catalog.names("scenarios"):
         origin, tables = f"catalogue: {text}", catalog.load("scenarios", text)
+    elif text.endswith(".py"):
+        raise ScenarioError(
+            f"{text}: is a Python file, as policies are, and a scenario is TOML; name a policy with --policy {text}"
+        )
     elif isfile(text) or text.endswith(".toml"):
         origin = text
         try:

@@ -111,10 +111,14 @@ def format_bytes(size: float) -> str:
     Examples:
         >>> format_bytes(1 << 40), format_bytes(429_688_800), format_bytes(0)
         ('1 TiB', '409.8 MiB', '0 B')
+        >>> format_bytes((1 << 30) - 4096)
+        '1 GiB'
     """
     for unit, scale in (("PiB", 1 << 50), ("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
         if abs(size) >= scale:
             return f"{size / scale:.4g} {unit}"
+        if abs(float(f"{size / (scale / 1024):.4g}")) >= 1024:  # it would be 1024 of the unit below
+            return f"{1 if size > 0 else -1} {unit}"
     return f"{size:.4g} B"
 
 

@@ -29,10 +29,11 @@ from poisonsim.cli import (
     verify,
 )
 from poisonsim.cli.common import EXIT_CODES, examples, forget_stdout
-from poisonsim.cli.usage import Command
+from poisonsim.cli.usage import Command, Group
 
 app = typer.Typer(
     name="poisonsim",
+    cls=Group,
     help="What each way of handling memory errors costs a large VM.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -14,6 +14,7 @@ import typer
 
 from poisonsim.cli import complete
 from poisonsim.cli.common import examples, one_output, print_json, print_rows, print_table, user_errors
+from poisonsim.cli.usage import Command
 
 if TYPE_CHECKING:
     from poisonsim.catalog.entries import Entry
@@ -53,6 +54,7 @@ def list_command(
 
 @app.command(
     "show",
+    cls=Command,
     epilog=examples(
         "poisonsim catalog show ddr4-alibaba",
         "poisonsim catalog show cloud-1t-ddr4 --all",

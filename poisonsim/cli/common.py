@@ -23,12 +23,17 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+FAILED = 3
 INTERRUPTED = 130
 EXIT_CODES = {
     0: ("ok", "all that was asked is done"),
     1: ("a bug of ours", "the lines above say where; please report them"),
     2: ("wrong usage or input", "every problem is on stderr, one on a line, and nothing was lost"),
-    3: ("a check did not hold", "a `--fail-if` holds, or `verify` found a difference; everything is written"),
+    FAILED: (
+        "a check did not hold",
+        "a `--fail-if` holds, `plan` knows no choice that meets all levels, or `verify` found a difference; everything "
+        "is written",
+    ),
     INTERRUPTED: ("interrupted", "what is finished is kept, and the command that goes on is printed"),
 }
 """What each exit code says, in short, and what to expect then."""
@@ -118,6 +123,36 @@ def pool_set_back(kept: str = "") -> Iterator[None]:
     except Terminated as signal:
         typer.echo(f"ended by {signal}; {kept}the pool of huge pages is as it was", err=True)
         raise typer.Exit(128 + signal.number) from None
+
+
+@contextmanager
+def options_named(options: Mapping[str, str]) -> Iterator[None]:
+    """Problems with an argument of ours told by the option that gave it: `options` by the argument's name.
+
+    Examples:
+        >>> with options_named({"base": "--base"}):
+        ...     raise ScenarioError("base: 3 is odd")
+        Traceback (most recent call last):
+        ...
+        poisonsim.errors.ScenarioError: --base: 3 is odd
+    """
+    try:
+        yield
+    except PoisonsimError as error:
+        told = []
+        for problem in error.problems:
+            name, colon, rest = problem.partition(":")
+            told.append(f"{options[name]}:{rest}" if colon and name in options else problem)
+        raise type(error)(told) from None
+
+
+@contextmanager
+def while_read() -> Iterator[None]:
+    """Prints as long as anybody reads: where the reader has gone, as `head` does, drops the rest and goes on."""
+    try:
+        yield
+    except BrokenPipeError:
+        forget_stdout()
 
 
 def forget_stdout() -> None:

@@ -62,6 +62,7 @@ def compare_command(
     Where both saw the same errors, differences are taken VM by VM, and are as sharp as they can be. Where seeds or
     faults differ, they cannot be paired; means are compared then, with the wider interval that this gives.
     """
+    from poisonsim.results.compare_runs import what_differs
     from poisonsim.results.metrics import known_metric
     from poisonsim.results.runs import open_run
 
@@ -76,9 +77,14 @@ def compare_command(
         found = [_compared(result, base, each, other) for each, other in _pairs(result, base, policy, to)]
         for comparison in found:
             comparison.difference("errors", year)  # refuses a year that is not there
+        if len(runs) == 2:  # what nothing came of is last
+            found.sort(key=lambda each: all(each.difference(name, year).best == 0 for name in METRICS))
         if as_json or as_csv:
             _print_data(found, runs, opened, metric, year, as_json=as_json)
             return
+        if len(runs) == 2:
+            text = f"differs in: {what_differs(base.plan, result.plan) or 'policies, seed or trials alone'}"
+            typer.echo(textwrap.fill(text, width=WIDTH, subsequent_indent="  ", break_on_hyphens=False) + "\n")
         for place, comparison in enumerate(found):
             typer.echo("\n" * bool(place), nl=False)
             _print_comparison(comparison, runs, list(dict.fromkeys(metric)) or METRICS, year)
@@ -86,7 +92,10 @@ def compare_command(
 
 def _check_runs(runs: Sequence[Path]) -> None:
     from poisonsim.errors import RunFolderError
+    from poisonsim.results.run_folder import require_folder
 
+    for folder in runs:
+        require_folder(folder)
     if len(runs) > 2:
         raise RunFolderError(f"{len(runs)} runs are named; compare one, or two with each other")
     if len(runs) == 2 and runs[0].resolve() == runs[1].resolve():

@@ -17,6 +17,7 @@ from poisonsim.faults.corrected import Ratio, trigger_quality
 from poisonsim.faults.field import field_model
 from poisonsim.faults.words import faults_in_question, in_words
 from poisonsim.memory import hvo_net_saving_bytes, split_cost
+from poisonsim.results.cost_words import hvo_sentence
 from poisonsim.results.expected import expected
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
@@ -45,7 +46,7 @@ def print_dry_run(resolved: ResolvedScenario, plan: Plan, trials: int, threads: 
 
 def _plain(key: str, value: object) -> str:
     """A value of the scenario as its file could spell it."""
-    if key == "memory" and isinstance(value, int):
+    if key in ("memory", "free_memory") and isinstance(value, int):
         return format_bytes(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -64,6 +65,7 @@ def _print_errors(plan: Plan) -> None:
         rows.append([f"{faults_in_question(model)}, on its host", f"{model.mean:.4g}"])
         if (share := model.memory.vm_share) < 1:
             rows.append([f"of them in the {share:.0%} of the memory that back the VM", f"{model.mean * share:.4g}"])
+            rows.append(["that the VM meets, with those that reach in from the rest", f"{found.faults_met:.4g}"])
     rows += [
         ["VMs that see an uncorrected error", str(as_probability(found.seen))],
         ["errors (bad cache lines found)", str(in_number(found.errors))],
@@ -139,6 +141,8 @@ def _print_split(plan: Plan) -> None:
         saving = hvo_net_saving_bytes(vm.arch, vm.backing, vm.n_regions)
         typer.echo(f"  giving up HVO for the whole VM: {format_bytes(saving)} ({saving:,} B)")
         typer.echo(f"  what happens to it here: host.hvo_with_hgm = {host.hvo_with_hgm}")
+    if note := hvo_sentence(plan.scenario):
+        typer.echo(textwrap.fill(note, width=118, initial_indent="  ", subsequent_indent="  "))
 
 
 def _print_time(plan: Plan, trials: int, threads: int | None) -> None:

@@ -21,6 +21,7 @@ from poisonsim.cli.common import (
     print_json,
     print_table,
     user_errors,
+    while_read,
     workers,
 )
 from poisonsim.cli.run import DEFAULT_POLICIES
@@ -105,12 +106,13 @@ def fleet_command(
         at.claimed(plan),
     ):
         found = _simulate(plan, trials, threads, executor, folder, command)
-        if as_json:
-            print_json(found.to_dict(thresholds))
-        elif as_csv:
-            print_csv(found.summary())
-        else:
-            _print_fleet(found, plan, file.stem, thresholds)
+        with while_read():  # the pages are due all the same
+            if as_json:
+                print_json(found.to_dict(thresholds))
+            elif as_csv:
+                print_csv(found.summary())
+            else:
+                _print_fleet(found, plan, file.stem, thresholds)
         page = _write_pages(found, plan, at, thresholds, threshold, command, no_report=no_report)
     typer.echo(f"\nfleet folder  {folder}", err=quiet)
     typer.echo(f"every figure  {folder / 'fleet.csv'}", err=quiet)

@@ -15,6 +15,7 @@ import typer
 
 from poisonsim.cli import complete
 from poisonsim.cli.common import (
+    FAILED,
     WIDTH,
     collected_warnings,
     going_on,
@@ -24,6 +25,7 @@ from poisonsim.cli.common import (
     print_json,
     print_table,
     user_errors,
+    while_read,
     workers,
 )
 
@@ -103,6 +105,8 @@ def plan_command(
 
     The cost is the mean host memory cost at the end: tables, vmemmap, lost memory and the spares still held, but not
     hosts that are kept to evacuate to (host.spare_hosts).
+
+    Exit code 3 where no choice is known to meet all levels.
     """
     from poisonsim.results.levels import read_levels
     from poisonsim.results.plan import execute_plan, prepare_plan
@@ -130,15 +134,19 @@ def plan_command(
                 prepared, trials=trials, threads=threads, executor=executor, progress=show, out=folder,
                 flips=not no_flips, command=command,
             )  # fmt: skip
-        if as_json:
-            print_json(found.to_dict())
-        elif as_csv:
-            print_csv(found.choices())
-        else:
-            _print_plan(found, resolved.name)
-    typer.echo(f"\nplan folder  {folder}", err=quiet)
-    typer.echo(f"all choices  {folder / 'plan.csv'}", err=quiet)
-    first = found.rows[0]
+        with while_read():  # the exit code is due all the same
+            if as_json:
+                print_json(found.to_dict())
+            elif as_csv:
+                print_csv(found.choices())
+            else:
+                _print_plan(found, resolved.name)
+    with while_read():
+        typer.echo(f"\nplan folder  {folder}", err=quiet)
+        typer.echo(f"all choices  {folder / 'plan.csv'}", err=quiet)
+    if found.best is None:  # a run of what does not do is nothing to go on with
+        raise typer.Exit(FAILED)
+    first = found.best
     kept = [text for text in settings if text.partition("=")[0].strip() not in first.settings]
     here = [*kept, *(f"{key}={value}" for key, value in first.settings.items())]
     words = ["poisonsim", "run", scenario, *options({"--policy": first.spec, "--set": here, **held_still})]
@@ -147,7 +155,15 @@ def plan_command(
 
 def _print_plan(found: CapacityPlan, name: str) -> None:
     """The answer, the table, the runner-up, what is open, and what would flip it."""
-    from poisonsim.results.plan_words import answer, bounds_of_flips, cell, flip_lines, not_in_cost, not_known
+    from poisonsim.results.plan_words import (
+        answer,
+        bounds_of_flips,
+        cell,
+        flip_lines,
+        not_in_cost,
+        not_known,
+        same_lines,
+    )
     from poisonsim.results.words import in_bytes
     from poisonsim.units import format_bytes
 
@@ -179,6 +195,8 @@ def _print_plan(found: CapacityPlan, name: str) -> None:
         f"With 95 % intervals, at the end of {horizon.years:g} years of a {format_bytes(vm.memory_bytes)} VM; {tried}, "
         f"those above from {trials}, seed {found.seed}"
     )
+    for line in same_lines(found):
+        _say(line)
     if (left_out := not_in_cost(found)) is not None:
         _say(left_out)
     for policy, reason in found.left_out.items():

@@ -12,6 +12,7 @@ import typer
 
 from poisonsim.cli import complete
 from poisonsim.cli.common import examples, one_output, print_json, print_rows, print_table, user_errors
+from poisonsim.cli.usage import Command
 
 if TYPE_CHECKING:
     from poisonsim.policy import CompiledPolicy
@@ -68,6 +69,7 @@ def list_command(
 
 @app.command(
     "show",
+    cls=Command,
     epilog=examples(
         "poisonsim policies show hgm2m",
         "poisonsim policies show ./my_policy.py",
@@ -76,7 +78,9 @@ def list_command(
 )
 @user_errors
 def show_command(
-    name: str = typer.Argument(..., metavar="NAME|FILE.py", autocompletion=complete.policies, help="Policy to show."),
+    name: str = typer.Argument(
+        ..., metavar="NAME[:PARAM=N]|FILE.py", autocompletion=complete.policies, help="Policy to show."
+    ),
     scenario: str = typer.Option(
         "seed-1t",
         "--scenario",
@@ -92,11 +96,13 @@ def show_command(
     from poisonsim.engine.plan import make_plan
     from poisonsim.policy import COUNTERS, Act, find_policy, load_policy
     from poisonsim.policy.drawing import state_ladder
+    from poisonsim.policy.loader import split_spec
     from poisonsim.policy.table import resolve_params
     from poisonsim.report.assumptions import numbers_behind
     from poisonsim.scenario import load_scenario
 
-    source = find_policy(name)
+    bare, _ = split_spec(name)
+    source = find_policy(bare)
     resolved = load_scenario(scenario)
     policy = load_policy(name)
     plan = make_plan(resolved, [policy], seed=1, any_host=True)
@@ -161,7 +167,7 @@ def show_command(
         for parameter in source.cls.parameters().values():
             allowed = f"{parameter.allowed.low} to {parameter.allowed.high}"
             typer.echo(
-                f"  {parameter.name} = {values[parameter.name]}  ({allowed}; set with {name}:{parameter.name}=N)"
+                f"  {parameter.name} = {values[parameter.name]}  ({allowed}; set with {bare}:{parameter.name}=N)"
             )
     if behind:
         typer.echo(f"\nnumbers the model takes for it ({scenario}; sources: poisonsim catalog show {scenario} --all):")
@@ -193,6 +199,7 @@ def check_command(
     ),
 ) -> None:
     """Load policies, run every static check and a few trials, and say what they need; exit code 2 if a check fails."""
+    from poisonsim.cli.progress import compiling, kernel_must_compile
     from poisonsim.engine.block import run_block
     from poisonsim.engine.plan import make_plan, situation_of
     from poisonsim.policy import load_policies
@@ -203,6 +210,8 @@ def check_command(
     resolved = load_scenario(scenario)
     loaded = load_policies(names)
     plan = make_plan(resolved, loaded, seed=1, any_host=True)
+    if kernel_must_compile():
+        typer.echo(compiling(), err=True)
     run_block(plan, 0, min(plan.block_trials, 256))  # a decide may still answer what cannot be done
     here, add = situation_of(resolved), []
     for policy, compiled in zip(loaded, plan.policies, strict=True):
@@ -210,6 +219,8 @@ def check_command(
         needs = list(needs_of(policy, here))
         for need in needs:
             typer.echo(f"  needs {need.told}{'' if need.met else f' (not so in {scenario})'}")
+        for note in compiled.notes:
+            typer.echo(f"  {note}")
         for line in _other_needs(compiled):
             typer.echo(f"  {line}")
         add += settings_to_add(needs, field=isinstance(resolved.faults, FieldFaults))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from poisonsim.cli import complete
-from poisonsim.cli.common import WIDTH, one_output, print_csv, print_json, print_table, user_errors
+from poisonsim.cli.common import WIDTH, one_output, options_named, print_csv, print_json, print_table, user_errors
 
 if TYPE_CHECKING:
     from poisonsim.results.replay import Replay
@@ -26,6 +26,11 @@ EXAMPLES = (
     "poisonsim replay errors.csv --out replay.html",
 )
 _MOST_HOSTS = 12
+
+
+_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in (
+    "base", "host_memory", "since", "years", "ce_threshold", "impute", "imputations", "format", "tz", "boot", "seed",
+)} | {"hosts": "--host"}  # fmt: skip
 
 
 @user_errors
@@ -114,7 +119,7 @@ def replay_command(
         raise ScenarioError(f"--out {out}: is no page; end it in .html")
     if names and (out is None or anonymise):
         raise ScenarioError("--names: belongs to --out, and excludes --anonymise")
-    with reading_progress() as progress:
+    with options_named(_OPTIONS), reading_progress() as progress:
         found = replay(
             logs, policies=policy or DEFAULT_POLICIES, scenario=load_scenario(scenario, overrides=settings), base=base,
             host_memory=host_memory, since=since, years=years, ce_threshold=ce_threshold, impute=impute,

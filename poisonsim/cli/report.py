@@ -28,7 +28,7 @@ def report_command(
     from poisonsim.engine.store import read_manifest
     from poisonsim.errors import RunFolderError
     from poisonsim.report import write_comparison, write_report
-    from poisonsim.results.run_folder import mend_summary
+    from poisonsim.results.run_folder import mend_summary, require_folder
     from poisonsim.results.runs import open_run
 
     if (len(folders) > 1) != (out is not None):
@@ -36,6 +36,8 @@ def report_command(
             f"{len(folders)} run{'s' if len(folders) > 1 else ''} and {'no' if out is None else 'an'} --out: several "
             "runs go to one page, which --out names; a single run's report goes to its folder"
         )
+    for folder in folders:
+        require_folder(folder)
     with collected_warnings():
         commands = [str(read_manifest(folder).get("command", "")) for folder in folders]
         if out is None:

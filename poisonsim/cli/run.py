@@ -13,12 +13,14 @@ import typer
 
 from poisonsim.cli import complete
 from poisonsim.cli.common import (
+    FAILED,
     collected_warnings,
     going_on,
     one_output,
     print_csv,
     print_json,
     user_errors,
+    while_read,
     workers,
 )
 
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 
 REFERENCE = "unmap1g"
 DEFAULT_POLICIES = [REFERENCE, "hgm4k", "hgm2m", "migrate1g"]
-FAILED = 3
-"""Exit code where a `--fail-if` holds."""
 EXAMPLES = (
     "poisonsim run --policy hgm2m",
     "poisonsim run cloud-1t-ddr4 --policy unmap1g --policy hgm2m --years 3",
@@ -122,6 +122,9 @@ def run_command(
     command = partial(command_line, scenario, plan, settings, years)
     quiet = as_json or as_csv
     _note_pinned_mappings(resolved, plan)
+    for policy_here in plan.policies:
+        for note in policy_here.notes:
+            typer.echo(f"note: policy {policy_here.label}: {note}", err=True)
     kept = f"finished blocks are kept in {folder}"
     with (
         collected_warnings() as told,
@@ -136,12 +139,13 @@ def run_command(
                 command=command, until=width,
                 unfinished=_going_on(scenario, plan, settings, years, wanted, until, asked),
             )  # fmt: skip
-        if as_json:
-            print_json(result.to_dict())
-        elif as_csv:
-            print_csv(result.summary())
-        else:
-            print_result(result, resolved, vms=vms)
+        with while_read():  # the report and the verdicts are due all the same
+            if as_json:
+                print_json(result.to_dict())
+            elif as_csv:
+                print_csv(result.summary())
+            else:
+                print_result(result, resolved, vms=vms)
         holds_more = held > result.n_trials  # then its report is of those
         if no_report and not holds_more:
             remove_report(folder)  # an older one would speak of another number of trials
@@ -149,10 +153,11 @@ def run_command(
             from poisonsim.report import write_report
 
             write_report(result, folder, command=command(result.n_trials))
-    typer.echo(f"\nrun folder  {folder}", err=quiet)
-    if (folder / "report.html").exists():
-        typer.echo(f"open        {folder / 'report.html'}", err=quiet)
-    typer.echo(f"next        poisonsim policies show {_without_parameters(plan.policies[-1].spec)}", err=quiet)
+    with while_read():
+        typer.echo(f"\nrun folder  {folder}", err=quiet)
+        if (folder / "report.html").exists():
+            typer.echo(f"open        {folder / 'report.html'}", err=quiet)
+        typer.echo(f"next        poisonsim policies show {_without_parameters(plan.policies[-1].spec)}", err=quiet)
     failed = [_print_verdicts(condition.verdicts(result)) for condition in conditions]
     problem = "" if width is None else _print_width(result, width, wanted)
     if held == result.n_trials and not any(issubclass(each.category, DamagedBlock) for each in told):
@@ -167,6 +172,7 @@ def _conditions(plan: Plan, texts: Sequence[str], asked: Sequence[str], trials: 
     """What `--fail-if` asks, checked before any trial runs."""
     from poisonsim.errors import MetricError
     from poisonsim.results.conditions import check_trials, parse_condition
+    from poisonsim.results.levels import asks_for_better, turned
     from poisonsim.results.metrics import metrics_for
 
     found, problems = [], []
@@ -175,6 +181,12 @@ def _conditions(plan: Plan, texts: Sequence[str], asked: Sequence[str], trials: 
             condition = parse_condition(text, metrics_for(plan.ladder.sizes), plan.labels, asked)
             check_trials(condition.quantity, plan, trials)
             found.append(condition)
+            if asks_for_better(condition):
+                typer.echo(
+                    f"note: --fail-if {text!r} fails where the figure is good; to fail where it is bad write "
+                    f"'{turned(condition)}'",
+                    err=True,
+                )
         except MetricError as error:
             problems += [f"--fail-if {problem}" for problem in error.problems]
     if problems:
@@ -254,5 +266,6 @@ def _note_pinned_mappings(resolved: ResolvedScenario, plan: Plan) -> None:
 
 
 def _without_parameters(spec: str) -> str:
-    name, _, tail = spec.rpartition(":")
-    return shlex.quote(name if "=" in tail else spec)
+    from poisonsim.policy.loader import split_spec
+
+    return shlex.quote(split_spec(spec)[0])

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 import typer
 
 from poisonsim.cli import complete
-from poisonsim.cli.common import WIDTH, collected_warnings, one_output, print_csv, print_json, print_table, user_errors
+from poisonsim.cli.common import (
+    WIDTH,
+    collected_warnings,
+    one_output,
+    options_named,
+    print_csv,
+    print_json,
+    print_table,
+    user_errors,
+)
 
 if TYPE_CHECKING:
     from poisonsim.results.splits import Splits
@@ -24,6 +33,9 @@ EXAMPLES = (
 _FEW = 20
 """Cases up to which each has a row of its own; of more, a grid answers."""
 _SUFFIXES = (".png", ".svg", ".html")
+
+
+_OPTIONS = {"guest_page": "--guest-page", "guest_pages": "--guest-page", "cpus": "--cpu", "threshold": "--threshold"}
 
 
 @user_errors
@@ -77,7 +89,7 @@ def splits_command(
             [f"--out {path}: says no kind of picture; end it in {', '.join(_SUFFIXES)}" for path in wrong]
         )
     resolved = resolve_scenario(scenario, overrides=settings)
-    with collected_warnings():
+    with collected_warnings(), options_named(_OPTIONS):
         found = splits(
             resolved.scenario, cpus=cpu, guest_pages=guest_page, threshold=_share(threshold),
             progress=lambda name: typer.echo(f"{name}: comparing", err=True),

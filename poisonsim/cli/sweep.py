@@ -19,6 +19,7 @@ from poisonsim.cli.common import (
     print_csv,
     print_json,
     user_errors,
+    while_read,
     workers,
 )
 from poisonsim.cli.run import DEFAULT_POLICIES
@@ -105,6 +106,7 @@ def sweep_command(
     metrics = list(dict.fromkeys(metric or METRICS))
     _check_columns(plan, metrics, year)
     _note_pinned_mappings(plan)
+    _note_rules_that_never_act(plan)
     folder = out or Path("reports") / f"sweep-{resolved.name}-{plan.sweep_id[:12]}"
     held: dict[str, object] = {"--years": years, "--trials": trials, "--seed": None if seed == 1 else seed}
     command = shlex.join(
@@ -119,12 +121,13 @@ def sweep_command(
         SweepFolder(folder).claimed(plan),
     ):
         found = _simulate(plan, trials, threads, executor, folder, command)
-        if as_json:
-            print_json(found.to_dict())
-        elif as_csv:
-            print_csv(found.summary())
-        else:
-            print_sweep(found, resolved.name, metrics, year)
+        with while_read():  # the page is due all the same
+            if as_json:
+                print_json(found.to_dict())
+            elif as_csv:
+                print_csv(found.summary())
+            else:
+                print_sweep(found, resolved.name, metrics, year)
         page = _write_page(found, plan, folder, metrics, year, command, no_report=no_report)
     last = {key: value for key, value in plan.points[-1].settings.items() if not is_parameter(key)}
     words = ["poisonsim", "run", scenario]
@@ -268,3 +271,16 @@ def _note_pinned_mappings(plan: SweepPlan) -> None:
         ]
         if pinned:
             typer.echo(f"note: host.mapping is not used by {', '.join(pinned)}, which stand for one of them", err=True)
+
+
+def _note_rules_that_never_act(plan: SweepPlan) -> None:
+    """Says at which points a policy has too few spares for one of its rules."""
+    from poisonsim.results.sweep_grid import Settings, places
+
+    found: dict[str, list[Settings]] = {}
+    for settings, run in plan.points:
+        for policy in run.policies:
+            for note in policy.notes:
+                found.setdefault(f"policy {policy.label.partition(':')[0]}: {note}", []).append(settings)
+    for note, at in found.items():
+        typer.echo(f"note: {note}; {places(at, len(plan.points))}", err=True)

@@ -11,7 +11,7 @@ import typer
 from poisonsim.cli.common import print_table
 from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.faults.tables import load_fault_table
-from poisonsim.results.cost_words import cost_sentence, loss_sentence, reach_sentence
+from poisonsim.results.cost_words import cost_sentence, hvo_sentence, loss_sentence, reach_sentence
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import TAIL_TRIALS, Distribution, Estimate, binomial_quantile
 from poisonsim.results.words import (
@@ -58,6 +58,8 @@ def print_result(result: Result, resolved: ResolvedScenario, *, vms: int) -> Non
     for policy in result.policies:
         for sentence in filter(None, (cost_sentence(result, policy), fallback_sentence(result, policy))):
             typer.echo(textwrap.fill(sentence, width=118, subsequent_indent="  "))
+    if note := hvo_sentence(scenario):
+        typer.echo(textwrap.fill(f"note: {note}", width=118, subsequent_indent="  "))
     _print_fleet(result, vms)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
+
+_LISTED = ("catalog", "policies")
+"""Groups whose `list` names what an argument can be."""
+_LEAST = re.compile(r"greater than or equal to (\d+)|x>=(\d+)")
 
 
 class Command(TyperCommand):
-    """A command that knows two slips: a policy without `--policy`, and a number with a letter behind it.
+    """A command that knows some slips: a policy without `--policy`, a number with a letter behind it, a name left out.
 
     What a wrong option or argument is called differs between versions of the parser, so that only its message is looked
     at.
@@ -20,15 +25,21 @@ class Command(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            message = getattr(error, "message", None)
+            message, param = getattr(error, "message", None), getattr(error, "param", None)
             if isinstance(message, str):
-                error.message = self._said(message, getattr(error, "param", None), given)  # type: ignore[attr-defined]
+                error.message = self._said(message, param, given)  # type: ignore[attr-defined]
+            group = ctx.parent.info_name if ctx.parent is not None else ""
+            if param is not None and type(error).__name__ == "MissingParameter" and group in _LISTED:
+                error.message = f"`poisonsim {group} list` lists what there is"  # type: ignore[attr-defined]
             raise
 
     def _said(self, message: str, param: Any, args: list[str]) -> str:
         """`message` with what to write, where that is known."""
         if "unexpected extra argument" in message:
             return f"{message}{self._more_arguments(message.rpartition('(')[2].rstrip(')').split())}"
+        if param is not None and (bound := _LEAST.search(message)):
+            text = _value_of(param.opts, args)
+            return f"{text} is not a whole number from {bound[1] or bound[2]}" if text else message
         if param is not None and "valid integer" in message:
             text = _value_of(param.opts, args)
             return f"{text!r} is not a whole number; {_in_digits(text)}" if text else message
@@ -43,6 +54,23 @@ class Command(TyperCommand):
             if all(word.partition(":")[0] in policy_names() or word.endswith(".py") for word in words):
                 return f"; policies are named by an option: {' '.join(f'--policy {word}' for word in words)}"
         return "; quote a value with a blank in it, and see the options with -h"
+
+
+class Group(TyperGroup):
+    """Commands of which an unknown one may be a topic of the manual."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As the parser does, with the help on a topic in the message."""
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:
+            from poisonsim.manual import topic_names
+
+            message = getattr(error, "message", None)
+            if isinstance(message, str) and args and args[0] in topic_names():
+                told = f"{message} The manual has a page on it: poisonsim help {args[0]}"
+                error.message = told  # type: ignore[attr-defined]
+            raise
 
 
 def _value_of(options: list[str], args: list[str]) -> str:

@@ -118,12 +118,20 @@ def _header(line: bytes, context: Context, meaning: dict[str, str]) -> _Header:
             known = [name for name, of in meaning.items() if of == column]
             raise LogError(
                 f"{path}: line 1: no column {' or '.join(known)} in '{printable(line, 80)}'"
-                f"{did_you_mean(known[0], names)}; name the columns in the first line"
+                f"{did_you_mean(known[0], names)}; name the columns in the first line: it takes {_wanted(meaning)}; "
+                "see `poisonsim help own-logs`"
             )
     strange = [name for name in names if name.lower() not in meaning and name.lower() != "source"]
     if strange and "mciaddr" not in meaning:
         context.report.remark(f"columns that mean nothing here: {', '.join(strange[:8])}")
     return _Header(field, len(names))
+
+
+def _wanted(meaning: dict[str, str]) -> str:
+    """The columns that a table must have, and those that say most beside them."""
+    if "mciaddr" in meaning:
+        return "a type of error, a time and an address, as the SmartMem data name them"
+    return "kind, and as far as they are known time, host, address and found_by"
 
 
 class _Rows:

@@ -60,6 +60,7 @@ class Checker:
         self.policy, self.params, self.ladder = policy, params, situation.ladder
         self.situation = situation
         self.problems: list[str] = []
+        self.notes: list[str] = []
         pages = situation.ladder.pages[0]
         self.bounds = {
             "spares_left": (0, params.get("spares", situation.spares)),
@@ -211,15 +212,13 @@ class Checker:
                 low = 0
             edges = {low, high} | {value + step for _, value in tests for step in (-1, 0, 1)}
             values = [x for x in edges if low <= x <= high]
-            if (
-                tests
-                and not any(all(_holds(x, *test) for test in tests) for x in values)
-                and (counter, high) != ("spares_left", 0)
-            ):
-                self.problem(
-                    f"{rule}: the guard on {counter} can never hold ({counter} lies between {low} and {high})",
-                    "remove the rule or mend the comparison",
-                )
+            if tests and not any(all(_holds(x, *test) for test in tests) for x in values):
+                never = f"{rule}: the guard on {counter} can never hold ({counter} lies between {low} and {high})"
+                more = [x for x in edges if x > high]
+                if counter == "spares_left" and any(all(_holds(x, *test) for test in tests) for x in more):
+                    self.notes.append(f"{never}, so the rule never acts; more spares change that")
+                else:
+                    self.problem(never, "remove the rule or mend the comparison")
             kept += [[index, OPERATORS.index(op), v] for op, v in tests if not all(_holds(x, op, v) for x in values)]
         return kept
 

@@ -71,9 +71,7 @@ def _cuts_stage2(policy: CompiledPolicy, act: Act, whole: bool) -> bool:
 
 def _name(policy: CompiledPolicy, row: Sequence[int], whole: bool) -> str:
     act = Act(row[-2])
-    if _cuts_stage2(policy, act, whole):
-        return Act.UNMAP_STAGE2.name
-    return "SPLIT" if act is Act.SPLIT_TO else act.name.removesuffix("_TO")
+    return (Act.UNMAP_STAGE2 if _cuts_stage2(policy, act, whole) else act).name  # the words of `poisonsim life`
 
 
 def _outcome(policy: CompiledPolicy, row: Sequence[int], sizes: Sequence[str], whole: bool) -> str:

@@ -153,8 +153,7 @@ def load_policy(spec: str | Policy | type[Policy], *, source: str = "") -> Polic
         return spec()
     if not isinstance(spec, str):
         raise PolicyError(f"{spec!r} is not a policy; give a name, a file, or a subclass of poisonsim.Policy")
-    head, separator, tail = spec.rpartition(":")
-    name, text = (head, tail) if separator and "=" in tail else (spec, "")
+    name, text = split_spec(spec)
     params: dict[str, int] = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         key, _, value = (side.strip() for side in part.partition("="))
@@ -167,6 +166,17 @@ def load_policy(spec: str | Policy | type[Policy], *, source: str = "") -> Polic
     policy = find_policy(name, source=source).cls(**params)
     policy.spec = spec
     return policy
+
+
+def split_spec(spec: str) -> tuple[str, str]:
+    """What a policy is loaded from, and the parameters written behind it.
+
+    Examples:
+        >>> split_spec("./mine.py:Mine:n=3,m=4"), split_spec("./mine.py:Mine"), split_spec("hgm2m")
+        (('./mine.py:Mine', 'n=3,m=4'), ('./mine.py:Mine', ''), ('hgm2m', ''))
+    """
+    head, separator, tail = spec.rpartition(":")
+    return (head, tail) if separator and "=" in tail else (spec, "")
 
 
 def load_policies(specs: Iterable[str | Policy | type[Policy]]) -> tuple[Policy, ...]:

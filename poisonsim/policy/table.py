@@ -49,6 +49,7 @@ class CompiledPolicy:
         decide: The policy's own function of counters and parameters, or None.
         digest: SHA-256 over everything above that can change an outcome.
         source: Text of the file that `decide` was loaded from; empty where it is installed code or a class.
+        notes: Rules that never act for want of spares, in words.
     """
 
     label: str
@@ -65,6 +66,7 @@ class CompiledPolicy:
     decide: Callable[[Any, Any], int] | None
     digest: str
     source: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def takes_spares(self) -> bool:
@@ -144,6 +146,7 @@ class CompiledPolicy:
             decide=None,
             digest=_digest(rows, row_start, params, flags, ""),
             source="",
+            notes=(),
             **flags,
         )
 
@@ -169,8 +172,10 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
     params = resolve_params(policy, situation.spares)
     decide = _decide_function(policy)
     rows_by_level: list[list[list[int]]] = [[] for _ in range(2 * len(situation.ladder.sizes) + 1)]
+    notes: list[str] = []
     if decide is None:
-        rows_by_level = Checker(policy, params, situation).rows_by_level()
+        checker = Checker(policy, params, situation)
+        rows_by_level, notes = checker.rows_by_level(), checker.notes
     flat = [row for rows in rows_by_level for row in rows]
     rows = np.array(flat, dtype=np.int64).reshape(len(flat), ROW_WIDTH)
     row_start = np.cumsum([0, *(len(level_rows) for level_rows in rows_by_level)]).astype(np.int64)
@@ -192,6 +197,7 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
         decide=decide,
         digest=_digest(rows, row_start, params, flags, "" if decide is None else _source_of(policy, decide)),
         source="" if decide is None else policy.source,
+        notes=tuple(dict.fromkeys(notes)),
         **flags,
     )
 

@@ -23,8 +23,8 @@ from poisonsim.report.lives import MOST_CELLS, grid_png, kinds_of, lives, tones_
 from poisonsim.report.plots import pictures
 from poisonsim.report.style import MARKER_PATHS, TONES, Style, styles
 from poisonsim.report.tables import FLEET, fleet_tables, how_sure, of_vms_hit, paired_tables
-from poisonsim.report.verdict import HEADINGS, rows_of
-from poisonsim.results.cost_words import loss_sentence, reach_sentence
+from poisonsim.report.verdict import HEADINGS, glance, rows_of
+from poisonsim.results.cost_words import hvo_sentence, loss_sentence, reach_sentence
 from poisonsim.results.hits import rarely_hit, share_hit
 from poisonsim.results.result import Result
 from poisonsim.results.words import as_probability, rate_notes, simulated_of
@@ -77,6 +77,7 @@ def render(result: Result, *, command: str) -> tuple[str, dict[str, bytes]]:
         warnings.simplefilter("always")
         summary = result.summary()
     notices = [str(w.message) for w in caught if issubclass(w.category, PoisonsimWarning)]
+    notices += filter(None, [hvo_sentence(plan.scenario)])
     at_horizon = summary[summary["year"] == result.years[-1]].set_index(["policy", "metric"])
     provenance = {"Command": command, "Run-Id": plan.run_id, "Seed": str(plan.seed), "Trials": str(result.n_trials)}
     title = title_of(plan.scenario)
@@ -103,6 +104,7 @@ def render(result: Result, *, command: str) -> tuple[str, dict[str, bytes]]:
         ladders=[state_ladder(policy, plan.ladder.sizes) for policy in plan.policies],
         share_hit=as_probability(share_hit(result)),
         few_hit=_few_hit(result),
+        glance=glance(result, at_horizon),
         at_loss=loss_sentence(result),
         reach_gained=reach_sentence(result),
         of_hit=of_vms_hit(result),

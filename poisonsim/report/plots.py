@@ -71,17 +71,17 @@ def trade_picture(
     if len(marks) == 1:
         finding = "One policy only: name a second one to see a trade."
     elif len(best) == 1:
-        finding = f"{best[0]} costs the host least and slows the VM least{' where it is hit' if few else ''}."
+        finding = _one_best(marks, best[0], few)
     elif len(best) == len(marks):
         finding = "No policy beats another on both counts."
     else:
         finding = f"The choice is between {listed(best)}; every other policy is beaten by one of these."
     lost = {label: at_horizon.loc[(label, "vm_lost")] for label in result.policies}
     if len({float(row["mean"]) for row in lost.values()}) > 1:
-        worst = max(lost, key=lambda label: float(lost[label]["mean"]))
-        low, mean, high = (float(lost[worst][end]) for end in ("mean_low", "mean", "mean_high"))
-        share = as_probability(Estimate(low, mean, high, "1"))
-        finding += f" Lost VMs are not in this picture: {worst} loses {share} of them."
+        most, fewest = (pick(lost, key=lambda label: float(lost[label]["mean"])) for pick in (max, min))
+        named = dict.fromkeys([*best, most, fewest] if len(best) == 1 else [most])
+        parts = [f"{label} loses {_share_lost(lost[label])}{' of them' * (not i)}" for i, label in enumerate(named)]
+        finding += f" Lost VMs are not in this picture: {listed(parts)}."
     alternative = "Host memory and slowdown at the median: " + "; ".join(
         f"{m.label} {format_bytes(m.cost_bytes.p50)}, {minus(f'{m.slowdown_pct.p50:.3g}')} per cent" for m in marks
     )
@@ -97,6 +97,21 @@ def trade_picture(
     )
     heading = "Memory cost against slowdown"
     return pen.picture(name, heading, finding, caption, alternative, lambda frame: trade(marks, frame))
+
+
+def _one_best(marks: Sequence[Mark], best: str, few: bool) -> str:
+    """In what the one policy that no other beats is the best, which ties in slowdown leave open."""
+    slowdowns = {mark.label: mark.slowdown_pct.p50 for mark in marks}
+    where = " where it is hit" if few else ""
+    if max(slowdowns.values()) - min(slowdowns.values()) <= SAME_SLOWDOWN:
+        return f"{best} costs the host least; in slowdown{where} none differs by more than {SAME_SLOWDOWN:g} points."
+    if any(slowdown < slowdowns[best] for slowdown in slowdowns.values()):
+        return f"{best} costs the host least; none slows the VM less{where} by more than {SAME_SLOWDOWN:g} points."
+    return f"{best} costs the host least and slows the VM least{where}."
+
+
+def _share_lost(row: pd.Series) -> str:
+    return str(as_probability(Estimate(float(row["mean_low"]), float(row["mean"]), float(row["mean_high"]), "1")))
 
 
 def _reach(result: Result, looks: Sequence[Style], pen: Pen, few: bool) -> Picture:

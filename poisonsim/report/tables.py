@@ -56,7 +56,7 @@ def of_vms_hit(result: Result) -> Grid | None:
         >>> import poisonsim as ps
         >>> res = ps.run("cloud-1t-ddr4", policies=["unmap1g", "hgm2m"], trials=20_000)
         >>> table = of_vms_hit(res)
-        >>> table.head[0], [cells[0].partition(";")[0] for _, cells in table.rows]
+        >>> table.head[1], [cells[1].partition(";")[0] for _, cells in table.rows]
         ('Guest memory lost', ['1 GiB', '4 KiB'])
     """
     if not 0 < share_hit(result).best < 1:

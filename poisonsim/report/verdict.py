@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from poisonsim.results.cost_words import cost_sentence
+from poisonsim.report.picture import listed
+from poisonsim.results.cost_words import cost_sentence, largest_part
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
 from poisonsim.results.words import (
@@ -21,15 +22,21 @@ from poisonsim.results.words import (
 )
 
 HEADINGS = {
+    "vm_lost": "VMs lost",
     "guest_lost_bytes": "Guest memory lost",
     "capacity_cost_bytes": "Host memory it costs",
     "slowdown": "Slowdown",
     "tlb_reach_loss": "TLB reach lost",
-    "vm_lost": "VMs lost",
 }
 """Metrics of the verdict, in table order, and what their columns are called."""
 
 DECIDING = tuple(HEADINGS)
+
+_AT_A_GLANCE = {
+    "vm_lost": "Fewest VMs lost",
+    "guest_lost_bytes": "Least guest memory lost",
+    "capacity_cost_bytes": "Least host memory",
+}
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,45 @@ def rows_of(result: Result, at_horizon: pd.DataFrame) -> list[Row]:
         remarks = filter(None, (sentence(result, policy) for sentence in said))
         rows.append(Row(sentences, tuple(f"{remark}." for remark in remarks), cells))
     return rows
+
+
+def glance(result: Result, at_horizon: pd.DataFrame) -> str:
+    """Which policies are best at what decides, and what most of the cost is of; empty for one policy.
+
+    Args:
+        at_horizon: The summary at the end of the horizon, by policy and metric.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> res = ps.run("seed-1t-distinct", policies=["unmap1g", "hgm2m"], trials=1000, seed=7)
+        >>> summary = res.summary()
+        >>> for sentence in glance(res, summary[summary["year"] == 5].set_index(["policy", "metric"])).split(". ")[1:]:
+        ...     print(sentence)
+        Least guest memory lost: hgm2m, 400 KiB
+        Least host memory: hgm2m, 15.97 GiB
+        Of what hgm2m costs the host, 15.96 of 15.97 GiB is given-up HVO (vmemmap).
+    """
+    if len(result.policies) < 2:
+        return ""
+    clauses, costly = [], ""
+    for metric, what in _AT_A_GLANCE.items():
+        means = {policy: _mean(at_horizon.loc[(policy, metric)]) for policy in result.policies}
+        least = _least(result, metric, means)
+        best = min(means, key=lambda policy: means[policy].best)
+        if not least:
+            clauses.append(f"{what}: no policy is told apart from another, {shown(metric, means[best])}")
+            continue
+        named = [policy for policy in result.policies if policy in least]
+        tie = " (not told apart)" if len(named) > 1 else ""
+        clauses.append(f"{what}: {listed(named)}{tie}, {shown(metric, means[best])}")
+        costly = max([costly, *named] if costly else named, key=lambda policy: _cost(at_horizon, policy))
+    if costly and (part := largest_part(result, costly))[0]:
+        clauses.append(f"Of what {costly} costs the host, {part[1]} is {part[0]}")
+    return f"{'. '.join(clauses)}."
+
+
+def _cost(at_horizon: pd.DataFrame, policy: str) -> float:
+    return float(at_horizon.loc[(policy, "capacity_cost_bytes"), "mean"])
 
 
 def shown(metric: str, estimate: Estimate) -> Shown:

@@ -92,6 +92,20 @@ def errors_differ(a: Plan, b: Plan) -> str:
     return "; ".join(f"{key} is {shown(x)} in one and {shown(y)} in the other" for key, x, y in differing[:3])
 
 
+def what_differs(a: Plan, b: Plan) -> str:
+    """Keys of the scenarios of two runs that differ, with both values, and their seeds; empty where none do.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> spares = (ps.load_scenario("seed-1t", overrides=[f"host.spares={n}"]) for n in (0, 4))
+        >>> what_differs(*(ps.run(each, policies=["hgm2m"], trials=1).plan for each in spares))
+        'host.spares (0, 4)'
+    """
+    one, other = {**_flat(a), "seed": a.seed}, {**_flat(b), "seed": b.seed}
+    keys = [key for key in dict.fromkeys([*one, *other]) if key != "title" and one.get(key) != other.get(key)]
+    return ", ".join(f"{key} ({shown(one.get(key, 'not set'))}, {shown(other.get(key, 'not set'))})" for key in keys)
+
+
 @dataclass(frozen=True)
 class _OfTwoRuns(Comparison):
     other: Result = field(kw_only=True)

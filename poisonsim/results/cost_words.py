@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from poisonsim.memory import hvo_saved_bytes
 from poisonsim.results.statistics import Estimate
 from poisonsim.results.words import in_bytes
 
 if TYPE_CHECKING:
     from poisonsim.results.result import Result
+    from poisonsim.scenario import Scenario
 
 _PARTS = {
     "vmemmap_bytes": "given-up HVO (vmemmap)",
@@ -34,15 +36,28 @@ def cost_sentence(result: Result, policy: str) -> str:
         >>> cost_sentence(res, "hgm2m"), cost_sentence(res, "unmap1g")
         ('Most of what hgm2m costs the host is given-up HVO (vmemmap): 15.96 of 15.97 GiB', '')
     """
+    part, of = largest_part(result, policy)
+    return "" if part in ("", _PARTS["host_lost_bytes"]) else f"Most of what {policy} costs the host is {part}: {of}"
+
+
+def largest_part(result: Result, policy: str) -> tuple[str, str]:
+    """The part that makes at least half of a policy's host cost, and how much of it that is; empty where none does.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> res = ps.run("seed-1t-distinct", policies=["unmap1g", "hgm2m"], trials=100)
+        >>> largest_part(res, "hgm2m"), largest_part(res, "unmap1g")
+        (('given-up HVO (vmemmap)', '15.96 of 15.97 GiB'), ('lost memory', 'all 100 GiB'))
+    """
     cost = _mean(result, policy, "capacity_cost_bytes")
     parts = {name: _mean(result, policy, name).best for name in _PARTS}
     largest = max(parts, key=lambda name: parts[name])
-    if largest == "host_lost_bytes" or 2 * parts[largest] < cost.best or cost.best == 0:
-        return ""
+    if 2 * parts[largest] < cost.best or cost.best == 0:
+        return "", ""
     size, whole = (in_bytes(Estimate(value, value, value, "bytes")) for value in (parts[largest], cost.best))
     of = f"{size.value} of {whole}" if size.unit == whole.unit else f"{size} of {whole}"
     of = f"all {whole}" if str(size) == str(whole) else of
-    return f"Most of what {policy} costs the host is {_PARTS[largest]}: {of}"
+    return _PARTS[largest], of
 
 
 def loss_sentence(result: Result) -> str:
@@ -57,6 +72,25 @@ def loss_sentence(result: Result) -> str:
         return ""
     on_loss = result.plan.scenario.vm.on_loss
     return f"{_AT_LOSS[on_loss]} (vm.on_loss = {on_loss})"
+
+
+def hvo_sentence(scenario: Scenario) -> str:
+    """That no kernel of this architecture gives up what the scenario counts as given up; else empty.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> hvo_sentence(ps.load_scenario("arm64-1t", overrides=["host.hvo=true"]))[:56]
+        'Linux on arm64 has no HVO, so a real host gives up none '
+        >>> hvo_sentence(ps.load_scenario("arm64-1t")), hvo_sentence(ps.load_scenario("seed-1t"))
+        ('', '')
+    """
+    vm, host = scenario.vm, scenario.host
+    if not (host.hvo and vm.arch.startswith("arm64") and hvo_saved_bytes(vm.arch, vm.backing)):
+        return ""
+    return (
+        "Linux on arm64 has no HVO, so a real host gives up none (host.hvo = true asks what it would change); for what "
+        "runs today add --set host.hvo=false"
+    )
 
 
 def reach_sentence(result: Result) -> str:

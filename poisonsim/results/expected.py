@@ -29,6 +29,7 @@ class Expected:
     Attributes:
         n_simulated: Lifetimes simulated, each with an incident where sampling is stratified.
         seen: Probability that a VM meets any error.
+        faults_met: Faults that give the VM any error; those that first strike elsewhere and reach in count.
         errors: Uncorrected errors, one for each bad cache line found.
         events: The same, those within 30 seconds of the one before not counted again.
         events_hour: The same with an hour.
@@ -42,6 +43,7 @@ class Expected:
 
     n_simulated: int
     seen: Estimate
+    faults_met: float
     errors: Estimate
     events: Estimate
     events_hour: Estimate
@@ -88,6 +90,7 @@ def expected(plan: Plan) -> Expected:
     return Expected(
         n_simulated=len(history.trial),
         seen=everywhere.share(everywhere.values > 0),
+        faults_met=float(weight[met].sum()),
         errors=mean(n_events),
         events=mean(np.bincount(trial[gaps > CONSOLIDATION_SECONDS], minlength=len(n_events))),
         events_hour=mean(np.bincount(trial[gaps > 3600], minlength=len(n_events))),

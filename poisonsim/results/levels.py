@@ -26,6 +26,7 @@ EXAMPLE = (
     "--require 'vm_lost per year <= 0.1%' --require 'p99(slowdown) < 1.01' "
     "--require 'capacity_cost_bytes <= 0.5% of memory'"
 )
+_TURNED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 _POLICY = re.compile(r"\s*([^()<>]*[^()<>\s])\s*:")
 
 
@@ -109,12 +110,44 @@ def parse_levels(texts: Sequence[str], metrics: tuple[Metric, ...]) -> tuple[Lev
         except MetricError as error:
             problems += error.problems
             continue
-        if problem := _out_of_reach(level) or _clash(level, found):
+        if problem := _out_of_reach(level) or _clash(level, found) or _backwards(level):
             problems.append(f"{shown(text)}: {problem}")
         found.append(level)
     if problems:
         raise MetricError(problems)
     return tuple(found)
+
+
+def asks_for_better(condition: Condition) -> bool | None:
+    """Whether a condition holds where its figure is on the better side of the bound; None where neither side is.
+
+    Examples:
+        >>> from poisonsim.results.metrics import metrics_for
+        >>> read = lambda text: parse_condition(text, metrics_for(("1G", "4K")), ["hgm2m"])
+        >>> [asks_for_better(read(text)) for text in ("vm_lost < 1%", "P(slowdown < 1.01) < 5%", "errors > 3")]
+        [True, False, None]
+    """
+    quantity = condition.quantity
+    if quantity.metric.better not in ("lower", "higher"):
+        return None
+    lower = quantity.metric.better == "lower"
+    if quantity.threshold is not None:
+        if quantity.threshold.symbol not in _TURNED:
+            return None
+        lower = lower == (quantity.threshold.symbol in (">", ">="))
+    return lower == (condition.symbol in ("<", "<="))
+
+
+def turned(condition: Condition) -> str:
+    """The condition that holds where this one does not, as one writes it.
+
+    Examples:
+        >>> from poisonsim.results.metrics import metrics_for
+        >>> turned(parse_condition("vm_lost per year > 0.1%", metrics_for(("1G", "4K")), ["hgm2m"]))
+        'mean(vm_lost) per year <= 0.1%'
+    """
+    bound = condition.bound_text.removeprefix(condition.symbol)
+    return f"{condition.quantity.text} {_TURNED[condition.symbol]}{bound}"
 
 
 def read_levels(path: str | Path) -> tuple[str, ...]:
@@ -158,6 +191,17 @@ def _out_of_reach(level: Level) -> str:
         if bound > most or (bound == most and not holds(most)):
             return f"can never be met, for {what} is at most {most:g}; ask less"
     return ""
+
+
+def _backwards(level: Level) -> str:
+    """That a level asks for what is worse, and what to write instead; empty where it does not."""
+    if asks_for_better(level.condition) is not False:
+        return ""
+    better = level.quantity.metric.better
+    return (
+        f"holds where things are bad ({level.quantity.metric.name}: {better} is better), but a level is what must "
+        f"hold; write '{turned(level.condition)}'"
+    )
 
 
 def _range(quantity: Quantity) -> tuple[float, float]:

@@ -33,6 +33,7 @@ class Row:
         status: How far its mechanism is from mainline Linux.
         settings: Keys of the scenario that it sets.
         params: Value of each parameter that was searched, spares apart.
+        complexity: Whether it acts by the clock or by a `decide`, then the number of its rules.
     """
 
     found: Found
@@ -41,6 +42,7 @@ class Row:
     status: str
     settings: Settings
     params: Mapping[str, int]
+    complexity: tuple[bool, int]
 
     @staticmethod
     def of(found: Found, policy: Policy, simulation: Simulation) -> Row:
@@ -52,7 +54,9 @@ class Row:
             for name, parameter in type(chosen).parameters().items()
             if name != "spares" and name not in policy.params
         }
-        return Row(found, policy.label, chosen.spec or chosen.label, status_of(policy), settings, params)
+        timed = any(rule.trigger == "every" for rule in chosen.rules)
+        complexity = timed or not chosen.rules, len(chosen.rules)
+        return Row(found, policy.label, chosen.spec or chosen.label, status_of(policy), settings, params, complexity)
 
     @property
     def measured(self) -> Measured:
@@ -73,6 +77,13 @@ class Row:
     def hvo(self) -> str | None:
         """Value of `host.hvo_with_hgm`, where it matters."""
         return self.found.choice.family.hvo
+
+    def same_as(self, other: Row) -> bool:
+        """Whether two choices differ in nothing that is measured here, nor in what they ask of the host."""
+        if (self.settings, self.found.standings) != (other.settings, other.found.standings):
+            return False
+        mine, its = self.measured, other.measured
+        return (mine.cost, mine.slowdown, mine.values) == (its.cost, its.slowdown, its.values)
 
     @property
     def text(self) -> str:
@@ -108,7 +119,8 @@ class Row:
 def cheapest_first(every: Iterable[Row], scenario: Scenario) -> tuple[Row, ...]:
     """The best row of each policy: those that meet all levels by cost, then those that may, then those that do not.
 
-    Costs within `tie_bytes` of the lowest are equal: then the faster comes first, then what is nearer to mainline.
+    Costs within `tie_bytes` of the lowest are equal: then the faster comes first, then what is nearer to mainline. Of
+    those that are the same in all of that the simplest comes first: no rule by the clock, then the fewest rules.
     """
     tie = tie_bytes(scenario)
     by_policy: dict[str, list[Row]] = {}
@@ -183,9 +195,9 @@ def _ordered(rows: Sequence[Row], tie: float) -> list[Row]:
     return order
 
 
-def _preference(row: Row) -> tuple[float, int, int, int, float, str]:
+def _preference(row: Row) -> tuple[float, int, int, int, float, tuple[bool, int], str]:
     demand = 0 if row.hvo is None else HVO_CHOICES.index(row.hvo)
     return (
         round(row.measured.slowdown.best, 4), status_rank(row.status), demand, len(row.found.choice.family.params),
-        row.measured.cost.best, row.spec,
+        row.measured.cost.best, row.complexity, row.spec,
     )  # fmt: skip

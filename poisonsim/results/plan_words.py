@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from poisonsim.results.cost_words import hvo_sentence
 from poisonsim.results.levels import FAILED, MET, OPEN, Level, Standing
 from poisonsim.results.plan import CapacityPlan
+from poisonsim.results.plan_candidates import HVO_CHOICES
 from poisonsim.results.plan_flips import MOST_CONTENDERS, Flip
-from poisonsim.results.plan_rows import Row, tie_bytes
+from poisonsim.results.plan_rows import Row, cheapest_first, tie_bytes
 from poisonsim.results.statistics import Estimate
 from poisonsim.results.words import in_bytes, in_percent
 
@@ -49,7 +51,9 @@ def answer(found: CapacityPlan) -> str:
     if best is None:
         return _none(found, all_levels)
     cost = best.measured.cost
-    share = in_percent(_over(cost, found.scenario.vm.memory_bytes))
+    share: object = in_percent(_over(cost, found.scenario.vm.memory_bytes))
+    if not str(share).strip("0 %") and cost.best > 0:
+        share = "under 0.01 %"
     status = best.status.partition(",")[0]
     text = (
         f"cheapest that meets {all_levels}: {choice_words(best)}{'' if status == 'mainline' else f', {status}'}, at "
@@ -58,12 +62,42 @@ def answer(found: CapacityPlan) -> str:
     n_open = sum(_cheaper_and_open(found, row) for row in found.rows)
     if n_open:
         text += f"; {n_open} cheaper {'one is' if n_open == 1 else 'ones are'} undecided"
-    if found.alike:
+    same = [row for row in found.alike if row.same_as(best)]
+    if same:
+        text += f"; the same in all figures: {', '.join(row.policy for row in same)}"
+    if alike := [row for row in found.alike if row not in same]:
         tie = in_bytes(_exactly(tie_bytes(found.scenario)))
-        text += f"; as cheap to within {tie}: {', '.join(choice_words(row) for row in found.alike)}"
+        text += f"; as cheap to within {tie}: {', '.join(choice_words(row) for row in alike)}"
     if found.runner_up is None or found.gap is None:
-        return f"{text}; no other policy is known to meet {'it' if n == 1 else 'them'}"
-    return f"{text}; runner-up: {choice_words(found.runner_up)}, {_dearer(found.gap)}"
+        text += f"; no other policy is known to meet {'it' if n == 1 else 'them'}"
+    else:
+        text += f"; runner-up: {choice_words(found.runner_up)}, {_dearer(found.gap)}"
+    return text + _without_hvo(found, best)
+
+
+def same_lines(found: CapacityPlan) -> list[str]:
+    """Which rows are the same as one above them in every figure, a line for each that others are the same as."""
+    first: list[list[Row]] = []
+    for row in found.rows:
+        group = next((rows for rows in first if row.same_as(rows[0])), None)
+        first.append([row]) if group is None else group.append(row)
+    return [
+        f"same as {rows[0].policy} in all figures: {', '.join(row.policy for row in rows[1:])}"
+        for rows in first
+        if len(rows) > 1
+    ]
+
+
+def _without_hvo(found: CapacityPlan, best: Row) -> str:
+    """The choice where HGM turns HVO off on the whole host, as a sentence, if the best asks for more than that."""
+    off = HVO_CHOICES[0]
+    if best.hvo in (None, off) or not any(row.hvo == off for row in found.every):
+        return ""
+    rows = cheapest_first([row for row in found.every if row.hvo in (None, off)], found.scenario)
+    if rows[0].standing != MET:
+        return ". Where HGM turns HVO off everywhere, nothing is known to meet the levels"
+    cost = in_bytes(rows[0].measured.cost)
+    return f". Where HGM turns HVO off everywhere, it is {choice_words(rows[0])}, at {cost}"
 
 
 def not_in_cost(found: CapacityPlan) -> str | None:
@@ -85,7 +119,7 @@ def not_in_cost(found: CapacityPlan) -> str | None:
 
 def not_known(found: CapacityPlan) -> list[str]:
     """What the trials leave open, and how many more would tell."""
-    lines = []
+    lines = [note] if (note := hvo_sentence(found.scenario)) else []
     for row in found.rows:
         if row.found.fewer_open and row.spares:
             lines.append(f"{choice_words(row)}: whether {row.spares - 1} would do is not decided; raise --trials")

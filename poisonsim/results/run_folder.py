@@ -41,13 +41,38 @@ def trials_held(folder: Path, plan: Plan) -> int:
     return trials if last is not None and last.n_trials >= sizes[-1] else 0
 
 
-def mend_summary(result: Result, folder: Path) -> None:
+def require_folder(folder: Path) -> None:
+    """Refuses what is no folder, or one that only lost its manifest, with what to do.
+
+    Raises:
+        RunFolderError: It is a file, or has blocks and no run.json.
+
+    Examples:
+        >>> require_folder(Path(__file__))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        poisonsim.errors.RunFolderError: ...run_folder.py: is a file; give the run folder
+    """
+    if folder.is_file():
+        raise RunFolderError(f"{folder}: is a file; give the run folder")
+    if (folder / "blocks").is_dir() and not (folder / "run.json").exists():
+        raise RunFolderError(
+            f"{folder}: its run.json is gone, but blocks are here; run the same command again with --out {folder}, and "
+            "those that are of that run are kept"
+        )
+
+
+def mend_summary(result: Result, folder: Path, wanted: bytes | None = None) -> None:
     """Writes `summary.csv` again where it is not what the blocks of the run say, and warns that it was not.
+
+    Args:
+        wanted: What it must hold, where that is known.
 
     Raises:
         RunFolderError: It cannot be written.
     """
-    path, wanted = folder / "summary.csv", result.summary().to_csv(index=False).encode()
+    path = folder / "summary.csv"
+    wanted = result.summary().to_csv(index=False).encode() if wanted is None else wanted
     try:
         if path.read_bytes() == wanted:
             return

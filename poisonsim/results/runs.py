@@ -22,7 +22,7 @@ from poisonsim.policy import Policy
 from poisonsim.results.claim import write_finished
 from poisonsim.results.conditions import Width, check_trials
 from poisonsim.results.result import Result
-from poisonsim.results.run_folder import claimed_run, trials_held, whole_number
+from poisonsim.results.run_folder import claimed_run, mend_summary, trials_held, whole_number
 from poisonsim.results.until import MOST_TIMES, stop_rule, width_of
 from poisonsim.scenario import Scenario, load_scenario
 
@@ -138,7 +138,10 @@ def execute(
             )
         else:
             manifest = manifest_of(plan, result.n_trials, command(result.n_trials))
-            write_finished(folder, "run", manifest, result.summary().to_csv(index=False).encode())
+            summary = result.summary().to_csv(index=False).encode()
+            if held == result.n_trials:
+                mend_summary(result, folder, summary)
+            write_finished(folder, "run", manifest, summary)
     return result
 
 

@@ -14,6 +14,7 @@ from poisonsim.errors import ScenarioError, did_you_mean
 from poisonsim.faults.laws import load_laws
 from poisonsim.memory import backings
 from poisonsim.policy import Policy
+from poisonsim.policy.loader import split_spec
 from poisonsim.scenario import FieldFaults, Scenario
 from poisonsim.scenario_checks import GUEST_PAGES, SECTIONS, all_keys, family, keys_of, unknown_key
 from poisonsim.scenario_file import toml_value
@@ -40,7 +41,8 @@ def values_of(
 ) -> dict[str, tuple[object, ...]]:
     """The values of each swept key, checked as far as one can without the other keys.
 
-    A key is a dotted key of the scenario, or a parameter of one of `policies`, such as `migrate1g:spares`.
+    A key is a dotted key of the scenario, or a parameter of one of `policies`, such as `migrate1g:spares` or
+    `./mine.py:spares`.
 
     Raises:
         ScenarioError: No key, an unknown one, one without values, a value twice, or too many points; all are listed.
@@ -115,7 +117,7 @@ def at_point(policies: Sequence[Policy], settings: Settings) -> list[Policy]:
         given = {
             parameter: value
             for (name, parameter), value in ((_parts(key), value) for key, value in settings.items())
-            if name == policy.name
+            if _is_called(policy, name)
         }
         found.append(_with_parameters(policy, given) if given else policy)
     return found
@@ -193,14 +195,17 @@ def _parts(key: str) -> tuple[str, str]:
     return name, parameter
 
 
+def _is_called(policy: Policy, name: str) -> bool:
+    """Whether a policy goes by a name, or is what that file holds."""
+    return bool(name) and name in (policy.name, split_spec(policy.spec)[0])
+
+
 def _with_parameters(policy: Policy, given: Mapping[str, object]) -> Policy:
     """A policy of the same class with more parameters, and how the command line spells it."""
     params = {**policy.params, **given}
     changed = type(policy)(**params)  # type: ignore[arg-type]
     if policy.spec:
-        head, colon, tail = policy.spec.rpartition(":")
-        base = head if colon and "=" in tail else policy.spec
-        changed.spec = f"{base}:{','.join(f'{name}={value}' for name, value in params.items())}"
+        changed.spec = f"{split_spec(policy.spec)[0]}:{','.join(f'{name}={value}' for name, value in params.items())}"
     return changed
 
 
@@ -208,15 +213,16 @@ def _parameter_problem(key: str, policies: Sequence[Policy]) -> str:
     """Why a parameter of a policy cannot be swept; empty where it can."""
     name, parameter = _parts(key)
     names = [policy.name for policy in policies]
-    if name not in names:
+    meant = [policy for policy in policies if _is_called(policy, name)]
+    if not meant:
         close = did_you_mean(name, names)
         return f"--over {key}: no policy of the sweep is called {name!r}{close}; add it with --policy {name}"
-    for policy in policies:
+    for policy in meant:
         known = type(policy).parameters()
-        if policy.name == name and parameter not in known:
+        if parameter not in known:
             close = did_you_mean(parameter, known)
             return f"--over {key}: {name} has no parameter {parameter!r}{close}; it has {', '.join(known) or 'none'}"
-        if policy.name == name and parameter in policy.params:
+        if parameter in policy.params:
             return f"--over {key}: is swept, but --policy {policy.label} holds it still; drop one of them"
     return ""
 

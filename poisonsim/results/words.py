@@ -136,7 +136,7 @@ def rate_notes(scenario: Scenario) -> list[str]:
         return []
     model = field_model(scenario)
     table, more = model.table, f"see poisonsim catalog show {faults.table}"
-    seen = f", {table.n_ue_tickets} failures by UEs in {table.n_server_months:,} server-months"
+    seen = f", {table.n_ue_tickets} failure tickets for UEs in {table.n_server_months:,} server-months"
     from_table = f"rates: {table.title}{seen if table.has_outcomes and faults.ue == 'empirical' else ''}"
     if reasons := departures(model):
         return [
@@ -199,7 +199,10 @@ def _shown(estimate: Estimate, factor: float, unit: str, most_places: int = 9) -
         places = 0
     words = ["0" if value == 0 else _fixed(value, places) for value in (low, best, high)]
     interval = "" if words[0] == words[1] == words[2] else f"{words[0]}{' to ' if low < 0 else '–'}{words[2]}"
-    return Shown(words[1], interval, unit)
+    value = words[1]
+    if not interval and "." in value:  # one way to write a value in a column, whether or not it is exact
+        value = value.rstrip("0").rstrip(".")
+    return Shown(value, interval, unit)
 
 
 def _fixed(value: float, places: int) -> str:

@@ -385,6 +385,18 @@ def test_policies_check(cli: Cli) -> None:
     assert len(lines) == 2 and lines[0].startswith("hgm2m: ok") and lines[1].startswith("migrate1g:spares=3: ok")
 
 
+def test_policies_check_says_first_that_it_compiles(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "kernel_must_compile", lambda: True)
+    assert cli("policies", "check", "hgm2m").stderr.startswith("compiling the simulation kernel, ")
+
+
+def test_policies_show_takes_parameters_and_draws_the_words_of_a_life(cli: Cli) -> None:
+    assert "spares = 2  (" in cli("policies", "show", "migrate1g:spares=2").stdout
+    assert "1G ── SPLIT_TO ──▶ 2M leaves" in cli("policies", "show", "hgm2m").stdout
+    assert cli("run", "seed-1t-distinct", "-p", "hgm2m", "-n", "10", "--no-report", "--out", "ten").exit_code == 0
+    assert "SPLIT_TO 2M" in cli("life", "ten").stdout
+
+
 def test_policies_new_starts_a_policy_that_passes_its_checks_and_runs(cli: Cli, tmp_path: Path) -> None:
     result = cli("policies", "new", "my-own")
     assert (result.exit_code, result.stderr) == (0, "")

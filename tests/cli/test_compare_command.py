@@ -32,6 +32,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     make("a", policies=("unmap1g", "hgm4k", "hgm2m"))
     make("b", "host.hvo_with_hgm=kept", policies=("hgm2m", "migrate1g:spares=2"))
+    make("more", "host.hvo_with_hgm=kept", policies=("unmap1g", "hgm2m"))
     make("c", "faults.placement=uniform", policies=("hgm2m", "unmap1g"), trials=3000)
     make("d", "faults.placement=uniform", policies=("hgm2m",), seed=8)
     make("e", "faults.errors=90", policies=("hgm2m",))
@@ -80,9 +81,16 @@ def test_what_one_has_and_the_other_has_not(here: Cli) -> None:
 def test_two_runs_of_the_same_errors_are_paired(here: Cli) -> None:
     result = here("compare", "a", "b")
     assert result.exit_code == 0
-    assert result.stdout.startswith("hgm2m of b against hgm2m of a, in year 5: the same errors, paired over 1,000")
+    differs, _, rest = result.stdout.partition("\n\n")
+    assert differs == "differs in: host.hvo_with_hgm ('off-everywhere', 'kept')"
+    assert rest.startswith("hgm2m of b against hgm2m of a, in year 5: the same errors, paired over 1,000")
     assert "hgm2m of b costs 5,904 ± 0 times less host memory than hgm2m of a on the same errors" in result.stdout
     assert "the same in every VM: guest lost, page tables, TLB reach lost, slower, VMs lost" in result.stdout
+
+
+def test_policies_that_nothing_came_of_are_last(here: Cli) -> None:
+    found = json.loads(here("compare", "a", "more", "--json").stdout)["comparisons"]
+    assert [each["policy"] for each in found] == ["hgm2m", "unmap1g"]
 
 
 def test_pairing_across_runs_is_pairing_within_one(here: Cli) -> None:

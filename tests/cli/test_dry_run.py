@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from math import exp
 
 import pytest
 from typer.testing import Result as CliResult
@@ -83,3 +84,23 @@ def test_the_price_is_that_of_whole_blocks_after_a_warm_up_and_of_evaluating_the
     dry_run._print_time(plan, 10 * plan.block_trials, threads=2)
     assert timed == [plan.block_trials] * 2
     assert "about 25 s on 2 threads" in printed[0]  # blocks side by side, what they met one after the other
+
+
+def test_hvo_on_arm64_is_noted_where_it_is_counted(cli: Cli) -> None:
+    small = ("run", "arm64-1t", "-p", "hgm2m", "--trials", "100", "--no-report")
+    assert "arm64 has no HVO" not in cli(*small).stdout
+    for told in (cli(*small, "--set", "host.hvo=true"), cli(*small, "--set", "host.hvo=true", "--dry-run")):
+        assert "Linux on arm64 has no HVO" in told.stdout and "--set host.hvo=false" in told.stdout
+
+
+def test_sizes_are_told_with_their_unit(cli: Cli) -> None:
+    assert re.search(r"host\.free_memory +16 GiB", told(cli, "seed-1t"))
+
+
+def test_faults_that_reach_in_from_the_rest_explain_the_vms_that_see_an_error(cli: Cli) -> None:
+    text = told(cli, "cloud-1t-ddr4")
+    inside = best(text, "of them in the 89% of the memory that back the VM")
+    met = best(text, "that the VM meets, with those that reach in from the rest")
+    seen = best(text, "VMs that see an uncorrected error")
+    assert inside < met < 1.05 * inside
+    assert abs(100 * (1 - exp(-met)) - seen) < 0.02

@@ -41,9 +41,9 @@ MISTAKES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "shadowed rule": (policy(END, "on(BACKING).do(KEEP)"), "", ("rule 2 is dead: on(BACKING): KEEP",)),
     "unreachable size": (policy(END, "on('2M').do(UNMAP)"), "", ("rule 2 is dead: on(2M): UNMAP",)),
     "guard that never holds": (
-        policy("on(BACKING, when='spares_left > 9').do(MIGRATE)", END),
+        policy("on(BACKING, when='age_days > 9999').do(MIGRATE)", END),
         "",
-        ("the guard on spares_left can never hold", "between 0 and 4"),
+        ("the guard on age_days can never hold", "between 0 and 1826"),
     ),
     "contradictory guard": (
         policy("on(BACKING, when='hits_in_vm < 3 and hits_in_vm > 5').do(KEEP)", END),
@@ -443,3 +443,35 @@ def test_a_mistake_in_a_process_has_no_traceback_either(policy_file: Callable[..
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: mine.py:6 raised ValueError on import: no luck; mend the file\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("report", "two.html"), "two.html: is a file; give the run folder"),
+        (("compare", "two.html"), "two.html: is a file; give the run folder"),
+        (("report", "bare"), "its run.json is gone, but blocks are here; run the same command again with --out bare"),
+        (("run", "--seed", "-1"), "-1 is not a whole number from 0"),
+        (("metrics",), "poisonsim help metrics"),
+        (("catalog", "show"), "`poisonsim catalog list` lists what there is"),
+        (("policies", "show"), "`poisonsim policies list` lists what there is"),
+        (("run", "mine.py"), "a scenario is TOML; name a policy with --policy mine.py"),
+        (("sweep", "--over", "vm.memory=1,2"), "a number alone is bytes: write 1TiB"),
+        (("run", "--set", "vm.arch=arm64-64k", "--set", "vm.backing=512M"), "name a CPU of arm64: neoverse-n1, "),
+        (("replay", "log.csv", "--base", "5x"), "error: --base: '5x' has unknown unit"),
+        (("replay", "log.csv", "--impute", "nome"), "error: --impute: 'nome' is not one of"),
+        (("replay", "log.csv", "--format", "csv"), "it takes kind, and as far as they are known time, host"),
+        (("splits", "--guest-page", "3M"), "error: --guest-page: '3M' is no page size"),
+        (("splits", "--cpu", "zen4", "--cpu", "zen4"), "error: --cpu: zen4, zen4: one of them is named twice"),
+    ],
+)
+def test_what_a_newcomer_trips_over_says_what_to_write(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bare" / "blocks").mkdir(parents=True)
+    for name, text in {"two.html": "", "mine.py": "", "log.csv": "a,b,c\n1,2,3\n"}.items():
+        (tmp_path / name).write_text(text)
+    result = cli(*arguments)
+    told = " ".join(re.sub("[│╭╮╰╯─]", " ", result.stderr).split())
+    assert result.exit_code == 2 and message in told, told

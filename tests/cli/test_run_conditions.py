@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,3 +148,20 @@ def test_from_python() -> None:
     assert res.n_trials == 8 * res.plan.block_trials  # errors are the same in every trial
     with pytest.raises(ps.MetricError, match="is no width to reach"):
         ps.run("seed-1t", **arguments, until="soon")  # type: ignore[arg-type]
+
+
+def test_a_condition_on_the_good_side_is_noted_with_what_to_write(cli: Cli) -> None:
+    result = cli("run", *QUICK, "--fail-if", "mean(guest_lost_bytes) < 1KiB")
+    assert result.exit_code == 0
+    assert "fails where the figure is good" in result.stderr and "'mean(guest_lost_bytes) >= 1KiB'" in result.stderr
+
+
+def test_verdict_and_report_are_due_though_nobody_reads_the_table(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [*QUICK[:-1], "--out", str(tmp_path / "out"), "--fail-if", "mean(guest_lost_bytes) > 1KiB"]
+    command = [sys.executable, "-m", "poisonsim", "run", *words]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=300)
+    os.close(writer)
+    assert (done.returncode, done.stderr[:14]) == (3, "failed: hgm2m:")
+    assert (tmp_path / "out" / "report.html").exists()

@@ -46,11 +46,11 @@ def test_hvo_with_hgm_in_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> 
 seed-1t-distinct: 1 TiB VM, 1G pages, 5 years, 3 points of 1,000 trials, seed 1
 
 host.hvo_with_hgm  policy   guest lost  host cost   slower              VMs lost
-off-everywhere     unmap1g     100 GiB  100.0 GiB  −0.02 %  100.0 (99.6–100.0) %
+off-everywhere     unmap1g     100 GiB    100 GiB  −0.02 %  100.0 (99.6–100.0) %
                    hgm2m       400 KiB  15.97 GiB   0.31 %    86.7 (84.4–88.7) %
-off-where-split    unmap1g     100 GiB  100.0 GiB  −0.02 %  100.0 (99.6–100.0) %
+off-where-split    unmap1g     100 GiB    100 GiB  −0.02 %  100.0 (99.6–100.0) %
                    hgm2m       400 KiB  1.565 GiB   0.31 %    86.7 (84.4–88.7) %
-kept               unmap1g     100 GiB  100.0 GiB  −0.02 %  100.0 (99.6–100.0) %
+kept               unmap1g     100 GiB    100 GiB  −0.02 %  100.0 (99.6–100.0) %
                    hgm2m       400 KiB  2.769 MiB   0.31 %    86.7 (84.4–88.7) %
 means at the end of the horizon, with 95 % intervals; every metric and year is in sweep.csv
 
@@ -399,3 +399,30 @@ def test_the_page_is_of_the_metrics_and_the_year_asked_for(cli: Cli) -> None:
     without = cli(*command, "--no-report")
     assert "sweep.html" not in without.stdout and not Path("out/sweep.html").exists()
     assert not list(Path("out").glob("*.png"))
+
+
+SPARE_FIRST = (
+    "class SpareFirst(Policy):\n    spares: int = 4\n"
+    "    rules = [on(BACKING, when='spares_left > 1').do(MIGRATE), on(BACKING).do(UNMAP)]\n"
+)
+
+
+def test_a_rule_without_spares_enough_is_a_note_for_none_and_for_one(cli: Cli, policy_file: Callable[..., str]) -> None:
+    path = policy_file(SPARE_FIRST.replace("    spares: int = 4\n", ""), "spare_first")
+    over = ("--over", "host.spares=0,1,2", "-p", path, "--trials", "50", "--no-report")
+    result = cli("sweep", "seed-1t-distinct", *over)
+    assert result.exit_code == 0
+    notes = [line for line in result.stderr.splitlines() if line.startswith("note: policy spare-first: on(BACKING")]
+    assert [line.partition("; at ")[2] for line in notes] == ["host.spares=0", "host.spares=1"]
+    assert all("can never hold" in line and "more spares change that" in line for line in notes)
+    assert "can never hold" in cli("run", "-p", path, "--set", "host.spares=1", "-n", "10", "--no-report").stderr
+
+
+def test_a_parameter_is_swept_by_the_file_of_its_policy(cli: Cli, policy_file: Callable[..., str]) -> None:
+    path = policy_file(SPARE_FIRST, "spare_first")
+    words = ("--over", f"{path}:spares=2,4", "-p", path, "--trials", "50", "--no-report", "-m", "spares_used")
+    result = cli("sweep", "seed-1t-distinct", *words)
+    assert result.exit_code == 0
+    assert f"{path}:spares=4" in result.stdout
+    shown = cli("policies", "show", f"{path}:spares=2").stdout
+    assert "spares = 2  (" in shown and f"set with {path}:spares=N" in shown

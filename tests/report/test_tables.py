@@ -11,7 +11,7 @@ import poisonsim as ps
 from poisonsim.faults.tables import MODES
 from poisonsim.report.lives import Cells, kinds_of, lives
 from poisonsim.report.tables import fleet_tables, how_sure, of_vms_hit, paired_tables
-from poisonsim.report.verdict import rows_of
+from poisonsim.report.verdict import glance, rows_of
 from poisonsim.results import by_mode
 from poisonsim.results.by_mode import loss_by_mode
 from poisonsim.results.hits import rarely_hit, series_when_hit, share_hit
@@ -42,8 +42,8 @@ def test_bands_over_vms_hit_are_those_of_when_hit(field: Result) -> None:
 
 def test_vms_hit_are_shown_by_median_and_mean_since_these_are_far_apart(field: Result) -> None:
     table = of_vms_hit(field)
-    assert table is not None and table.head[0] == "Guest memory lost"
-    median, _, mean = dict(table.rows)[2][0].partition("; mean ")  # under migrate1g
+    assert table is not None and table.head[1] == "Guest memory lost"
+    median, _, mean = dict(table.rows)[2][1].partition("; mean ")  # under migrate1g
     assert median.endswith("KiB") and "GiB" in mean
     found = field.when_hit("migrate1g", "guest_lost_bytes")
     mean = mean.partition(", p99")[0]
@@ -119,8 +119,8 @@ def test_fleet_counts_are_those_of_the_fleet(field: Result) -> None:
 def test_paired_tables_mirror_each_other(uniform: Result) -> None:
     few = ps.run("seed-1t", policies=["unmap1g", "hgm2m"], trials=500, seed=2)
     there, back = (dict(table.rows) for table in paired_tables(few))
-    assert "less; less in 100 %" in there[1][0] and "more; more in 100 %" in back[0][0]
-    assert there[1][0].split(" less")[0] == back[0][0].split(" more")[0]
+    assert "less; less in 100 %" in there[1][1] and "more; more in 100 %" in back[0][1]
+    assert there[1][1].split(" less")[0] == back[0][1].split(" more")[0]
 
 
 def test_trials_that_would_do_do(uniform: Result) -> None:
@@ -181,3 +181,14 @@ def test_many_huge_pages_share_cells() -> None:
     (view, _) = lives(ps.run(small, policies=["unmap1g"], trials=20, seed=1))
     assert len(view.end) == 1024
     assert sum(kind > 0 for kind in view.end) in (2, 3)
+
+
+def test_the_first_line_names_the_best_ties_as_ties_and_what_costs_most(uniform: Result) -> None:
+    summary = uniform.summary()
+    line = glance(uniform, summary[summary["year"] == uniform.years[-1]].set_index(["policy", "metric"]))
+    lost, guest, host, cost = line.removesuffix(".").split(". ")[-4:]
+    assert lost.startswith("Fewest VMs lost: ") and guest.startswith("Least guest memory lost: ")
+    assert host.startswith("Least host memory: ") and " costs the host, 15.96 of " in cost
+    for policy in ("hgm4k", "hgm2m"):
+        assert policy in guest
+    assert "(not told apart), 400 KiB" in guest

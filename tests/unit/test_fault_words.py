@@ -94,7 +94,7 @@ def test_the_fleet_s_own_rate_rests_on_its_tickets() -> None:
         assert departures(field_model(load_scenario("cloud-1t-ddr4", overrides=overrides))) == []
     assert "times 1.057 so that they come to the rate of its 567 failure tickets" in said()
     notes = rate_notes(load_scenario("cloud-1t-ddr4"))
-    assert notes[0].endswith("567 failures by UEs in 1,629,967 server-months")
+    assert notes[0].endswith("567 failure tickets for UEs in 1,629,967 server-months")
     assert "the tickets alone leave the rate open by -8% to +9%" in notes[1]
     assert rate_notes(load_scenario("seed-1t")) == []
 
@@ -107,7 +107,7 @@ def test_a_code_is_judged_for_every_class_and_its_overlap_is_called_an_upper_bou
     assert "DIMMs with 2 faults or more on the 36 DIMMs" in text and "567 failure tickets" not in text
     notes = rate_notes(load_scenario("cloud-1t-ddr4", overrides=[ECC]))
     assert 'faults.ecc = "chipkill"' in notes[1] and not any("leave the rate open" in note for note in notes)
-    assert not any("failures by UEs" in note for note in notes)
+    assert not any("tickets for UEs" in note for note in notes)
 
 
 def test_rates_are_written_without_exponents_and_sets_of_one_dimm_in_the_singular() -> None:

@@ -45,6 +45,8 @@ def test_levels_of_any_kind() -> None:
         (["capacity_cost_bytes <= -5% of memory"], "can never be met, for capacity_cost_bytes is at least 0"),
         (["share_1g > 1"], "can never be met, for share_1g is at most 1"),
         (["p99(slowdown) < 1.01", "p99(slowdown) > 1.02"], "contradicts 'p99(slowdown) < 1.01'; no value meets both"),
+        (["vm_lost per year > 0.1%"], "write 'mean(vm_lost) per year <= 0.1%'"),
+        (["P(slowdown < 1.01) <= 5%"], "holds where things are bad (slowdown: lower is better)"),
         (["errors < 5", "errors >= 5"], "contradicts 'mean(errors) < 5'"),
         (["errors < 5", "mean(errors) < 5"], "is given twice, as 'mean(errors) < 5'; drop one"),
     ],
@@ -59,12 +61,12 @@ def test_every_problem_is_told_and_bounds_that_leave_room_are_none() -> None:
     with pytest.raises(MetricError) as caught:
         parse_levels(["a < 1", "b < 1", "vm_lost >= 0"], METRICS)
     assert len(caught.value.problems) == 3
-    assert len(parse_levels(["errors <= 5", "errors >= 5", "tlb_reach_loss >= -0.5", "vm_lost <= 0"], METRICS)) == 4
+    assert len(parse_levels(["errors <= 5", "errors >= 5", "tlb_reach_bytes >= 5", "vm_lost <= 0"], METRICS)) == 4
     assert len(parse_levels(["errors < 5", "errors per year > 5"], METRICS)) == 2
 
 
 def test_standings_and_how_many_trials_decide() -> None:
-    most, least = parse_levels(["vm_lost <= 10%", "tlb_reach_loss >= 0.1"], METRICS)
+    most, least = parse_levels(["vm_lost <= 10%", "tlb_reach_bytes >= 0.1"], METRICS)
     below, across, above = (Estimate(b - 0.01, b, b + 0.02, "1") for b in (0.05, 0.095, 0.15))
     assert [most.standing(value) for value in (below, across, above, None)] == ["met", "open", "failed", "open"]
     assert [least.standing(value) for value in (below, across, above)] == ["failed", "open", "met"]

@@ -133,6 +133,9 @@ def test_a_finished_run_again_says_so_and_touches_nothing(cli: Cli, tmp_path: Pa
     mended = cli(*command)
     assert mended.exit_code == 0 and "nothing was simulated" not in mended.stderr
     assert "warning: a/blocks/000000.npz: is cut short, damaged or no block; it is computed again\n" in mended.stderr
+    Path("a", "summary.csv").write_text("edited\n")
+    assert "warning: a/summary.csv: was not what the blocks say" in cli(*command).stderr
+    assert "edited" not in Path("a", "summary.csv").read_text()
 
 
 # ------------------------------------------------------------------------------------------------- two processes

@@ -200,10 +200,10 @@ def test_all_problems_of_one_table_are_reported_together() -> None:
     [
         (lambda: Scenario(vm=Vm(backing="3G")), "vm.backing: '3G' is not one of 1G, 2M, the huge pages of x86-64"),
         (lambda: Scenario(vm=Vm(memory="1.5GiB")), "vm.memory: 1.5 GiB (1610612736 bytes) is not a whole number of 1G pages; the nearest that is: 2GiB"),
-        (lambda: Scenario(vm=Vm(memory=1)), "vm.memory: 1 B (1 bytes) is not a whole number of 1G pages; the nearest that is: 1GiB"),
+        (lambda: Scenario(vm=Vm(memory=1)), "vm.memory: 1 B (1 bytes) is not a whole number of 1G pages; the nearest that is: 1GiB; a number alone is bytes: write 1TiB"),
         (lambda: Scenario(vm=Vm(guest_page="64K")), "vm.guest_page: '64K' is not one of 1G, 2M, 4K, the pages of x86-64 guests"),
         (lambda: Scenario(vm=Vm(backing="2M", guest_page={"1G": 0.5, "4K": 0.5})), "vm.guest_page: '1G' is larger than the backing; write 2M or smaller"),
-        (lambda: Scenario(vm=Vm(arch="arm64")), "host.cpu: 'sapphire-rapids' is x86-64, but vm.arch is arm64; name a CPU of arm64"),
+        (lambda: Scenario(vm=Vm(arch="arm64")), "host.cpu: 'sapphire-rapids' is x86-64, but vm.arch is arm64; name a CPU of arm64: neoverse-n1, neoverse-n2, neoverse-v1, neoverse-v2"),
         (lambda: Scenario(host=Host(costs="linus")), "host.costs: 'linus' is not a table of time costs of the catalogue; known: linux; did you mean linux?"),
         (lambda: Scenario(host=Host(cpu="./none.toml")), f"host.cpu: ./none.toml: cannot be read: No such file or directory; tried {Path.cwd() / 'none.toml'}"),
         (lambda: Scenario(faults=FieldFaults(table="ddr5-alibaba")), "faults.table: 'ddr5-alibaba' is not a fault table of the catalogue; known: ddr4-alibaba, jaguar-ddr2; did you mean ddr4-alibaba?"),

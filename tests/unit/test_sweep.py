@@ -442,10 +442,10 @@ def test_problems_are_told_once_with_a_point() -> None:
 def test_a_policy_that_does_not_fit_a_point(policy_file: Callable[..., str]) -> None:
     body = (
         'class Mine(Policy):\n    """Mine."""\n'
-        "    rules = [on(BACKING, when='spares_left > 3').do(MIGRATE), on(BACKING).do(UNMAP)]\n"
+        "    rules = [on(BACKING, when='age_days > 1000').do(MIGRATE), on(BACKING).do(UNMAP)]\n"
     )
-    with pytest.raises(PolicyError, match=r"can never hold.*; at host\.spares=2$"):
-        plan_sweep("seed-1t", over={"host.spares": [2, 8]}, policies=[policy_file(body)])
+    with pytest.raises(PolicyError, match=r"can never hold.*; at horizon\.years=2(\.0)?$"):
+        plan_sweep("seed-1t", over={"horizon.years": [2, 5]}, policies=[policy_file(body)])
 
 
 @pytest.mark.parametrize(
