@@ -88,6 +88,8 @@ def refresh_documents() -> None:
 
 
 def main() -> None:
+    from poisonsim.manual import topic
+
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch)
         generate(fresh)
@@ -104,8 +106,10 @@ def main() -> None:
         shutil.rmtree(SAMPLE, ignore_errors=True)
         shutil.copytree(fresh / SAMPLE.name, SAMPLE)
         shutil.copyfile(fresh / PAGE.name, PAGE)
-    for path, text in reference().items():
-        path.write_text(text)
+    for _ in range(2):  # the index takes its lines from the pages
+        topic.cache_clear()
+        for path, text in reference().items():
+            path.write_text(text)
     refresh_documents()
 
 

@@ -118,7 +118,7 @@ def run_folder_page() -> str:
     rows = [[code(name), what] for name, what in [*DATA_FILES.items(), *REPORT_FILES.items()]]
     return page(
         "Run folders",
-        "The files that `run`, `sweep` and `fleet` write, and what each holds.",
+        "What `run`, `sweep` and `fleet` write, file by file.",
         table(["file", "holds"], rows),
         "Each is written whole or not at all. The run id is a hash of scenario, policies and seed: the same command "
         "gives the same folder on any machine and number of threads, more trials only add blocks, and a block that is "
