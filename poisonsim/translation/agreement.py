@@ -47,6 +47,10 @@ HARDEST = (
 """Pattern, split and regions of the hardest cells: few ways, arrays that share sizes, pieces in the first level."""
 
 _HEADS = 1 << 20
+# A leaf met this often on average is hardly ever missed: once in 3000 times.
+_SURELY_MET = 8.0
+# Accesses to rare leaves, in entries of the TLB, before the warm-up; far more of them than can be kept.
+_FILLS = 16
 
 Places = tuple[float, float, float, float]
 
@@ -238,6 +242,7 @@ def _one_place(
     chunks = layout(memory_bytes, split_leaves(split, n_split, n_regions), rng)
     stream = AddressStream(PATTERNS[pattern], memory_bytes, rng)
     tlb = ExactTlb(cpu)
+    tlb.touch(chunks, _rare_touches(cpu, chunks, stream, n[0], rng))
     tlb.follow(chunks, stream, n[0])
     counts = tlb.follow(chunks, stream, n[1]).sum(axis=1) / n[1]
     leaves = populations(cpu, chunks, stream)
@@ -252,31 +257,40 @@ def _one_place(
     return float(counts[2]), walks, float(counts[1]), l1
 
 
+def _rare_touches(
+    cpu: Cpu, chunks: npt.NDArray[np.int8], stream: AddressStream, n_warm: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Addresses of accesses before the warm-up, of those to leaves that the warm-up may not meet.
+
+    Where most accesses hit, few leaves are met anew and a large TLB takes millions of accesses to fill. All of them but
+    those to rare leaves only touch what the warm-up touches again, so the rare ones alone leave the same state.
+    """
+    per_chunk = _chunk_rates(stream)
+    rare = np.zeros(chunks.size, dtype=np.bool_)
+    for i, name in enumerate(PAGE_SIZES):
+        held = held_bytes(cpu.l2, page_bytes(name))
+        n_together = max(held // CHUNK_BYTES, 1)
+        per_leaf = per_chunk.reshape(-1, n_together).sum(axis=1) * min(held / CHUNK_BYTES, 1.0)
+        rare |= (chunks == i) & np.repeat(per_leaf * n_warm < _SURELY_MET, n_together)
+    if not rare.any():
+        return np.zeros(0, dtype=np.int64)
+    places = np.flatnonzero(rare)
+    cumulated = np.cumsum(per_chunk[places])
+    n = _FILLS * sum(array.entries for array in (*cpu.l1, *cpu.l2))
+    drawn = places[np.searchsorted(cumulated, rng.random(n) * cumulated[-1], side="right").clip(max=places.size - 1)]
+    return np.asarray(drawn * CHUNK_BYTES + rng.integers(CHUNK_BYTES, size=n))
+
+
 def populations(cpu: Cpu, chunks: npt.NDArray[np.int8], stream: AddressStream) -> list[tuple[Population, float, float]]:
     """The leaves of one layout with the popularity they have in one stream, their bytes and their share of accesses.
 
     Of patterns over more than 2**20 units the most popular 2**20 are placed one by one, the rest evenly.
     """
     memory_bytes, unit = stream.memory_bytes, stream.unit_bytes
-    n_units = memory_bytes // unit
-    heads = min(n_units, _HEADS)
-    places = stream.places(heads)
-    bins = np.searchsorted(stream.edges, np.arange(heads), side="right") - 1
-    weights = stream.weights[bins]
-    tail = np.maximum(stream.edges[1:] - np.maximum(stream.edges[:-1], heads), 0).astype(np.float64)
-    tail_share = float(tail @ stream.weights)
-
+    places, weights, tail = _placed(stream)
+    per_chunk = _chunk_rates(stream)
     rates: F64
     number: F64
-
-    def block_rates(size: int) -> F64:
-        if size >= unit:
-            n_blocks = memory_bytes // size
-            return np.asarray(np.bincount(places * unit // size, weights, minlength=n_blocks) + tail_share / n_blocks)
-        per_unit = np.zeros(n_units)
-        per_unit[places] = weights
-        return np.repeat(per_unit * size / unit, unit // size)
-
     found: list[tuple[Population, float, float]] = []
     for i, name in enumerate(PAGE_SIZES):
         mine = np.flatnonzero(chunks == i)
@@ -287,13 +301,11 @@ def populations(cpu: Cpu, chunks: npt.NDArray[np.int8], stream: AddressStream) -
         inner = min(size1, size2)
         if inner >= CHUNK_BYTES:
             mapped = (chunks == i).reshape(-1, inner // CHUNK_BYTES).any(axis=1)
-            rates = block_rates(inner)[mapped]
+            rates = per_chunk.reshape(-1, inner // CHUNK_BYTES).sum(axis=1)[mapped]
             number = np.ones(rates.size)
         elif unit > inner:
-            per_unit = np.zeros(n_units)
-            per_unit[places] = weights * inner / unit
-            pieces = np.bincount(mine * CHUNK_BYTES // unit, minlength=n_units) * float(CHUNK_BYTES // inner)
-            rates, number = per_unit[pieces > 0], np.asarray(pieces[pieces > 0], dtype=np.float64)
+            rates = per_chunk[mine] * inner / CHUNK_BYTES
+            number = np.full(mine.size, CHUNK_BYTES / inner)
         else:
             heads_here = chunks[places * unit // CHUNK_BYTES] == i
             tail_here = tail * (mine.size / chunks.size)
@@ -304,6 +316,25 @@ def populations(cpu: Cpu, chunks: npt.NDArray[np.int8], stream: AddressStream) -
         unit_bytes = memory_bytes if stream.weights.size == 1 else unit
         found.append((RandomPopulation(size1, size2, *classes, unit_bytes), mine.size * float(CHUNK_BYTES), share))
     return found
+
+
+def _placed(stream: AddressStream) -> tuple[npt.NDArray[np.int64], F64, F64]:
+    """Places of the most popular units and their shares of accesses; how many further units each bin has."""
+    heads = min(stream.memory_bytes // stream.unit_bytes, _HEADS)
+    bins = np.searchsorted(stream.edges, np.arange(heads), side="right") - 1
+    tail = np.maximum(stream.edges[1:] - np.maximum(stream.edges[:-1], heads), 0).astype(np.float64)
+    return stream.places(heads), stream.weights[bins], tail
+
+
+def _chunk_rates(stream: AddressStream) -> F64:
+    """float64[chunks]: share of accesses that go to each 2M chunk."""
+    n_chunks, unit = stream.memory_bytes // CHUNK_BYTES, stream.unit_bytes
+    places, weights, tail = _placed(stream)
+    if unit <= CHUNK_BYTES:
+        placed = np.bincount(places * unit // CHUNK_BYTES, weights, minlength=n_chunks)
+        return np.asarray(placed + tail @ stream.weights / n_chunks)
+    per_unit = np.bincount(places, weights, minlength=stream.memory_bytes // unit)
+    return np.repeat(per_unit * (CHUNK_BYTES / unit), unit // CHUNK_BYTES)
 
 
 def grid_header() -> tuple[str, ...]:

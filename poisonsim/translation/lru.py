@@ -239,12 +239,17 @@ class ExactTlb:
         """int64[3, sizes]: accesses, first-level misses and walks of the next n accesses, by size of the leaf."""
         counts = np.zeros((3, len(PAGE_SIZES)), dtype=np.int64)
         for start in range(0, n, _AT_ONCE):
-            addresses = stream.draw(min(_AT_ONCE, n - start))
-            _follow(
-                addresses, chunks, self._shifts, *self._levels, self._exclusive, *self._state,
-                self._now, self._threads, counts,
-            )  # fmt: skip
-            self._now += addresses.size
+            counts += self.touch(chunks, stream.draw(min(_AT_ONCE, n - start)))
+        return counts
+
+    def touch(self, chunks: npt.NDArray[np.int8], addresses: I64) -> I64:
+        """int64[3, sizes]: accesses, first-level misses and walks of accesses to the addresses, by size of the leaf."""
+        counts = np.zeros((3, len(PAGE_SIZES)), dtype=np.int64)
+        _follow(
+            addresses, chunks, self._shifts, *self._levels, self._exclusive, *self._state,
+            self._now, self._threads, counts,
+        )  # fmt: skip
+        self._now += addresses.size
         return counts
 
 

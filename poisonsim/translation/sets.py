@@ -15,9 +15,10 @@ from .touch import F64
 if TYPE_CHECKING:
     from .tlb import Demand, TlbArray
 
-# Times at which the ways of a set are counted, around the time of all sets, in ln t.
-_SPREAD = np.linspace(-3.0, 3.0, 25)
-_MIDDLE = _SPREAD.size // 2
+# Times at which the ways of a set are counted, around the time of all sets, in ln t. Popular leaves of a crowded set
+# are lost long before that time, so there are more below than above.
+_SPREAD = np.linspace(-5.0, 3.0, 33)
+_MIDDLE = int(np.searchsorted(_SPREAD, 0.0))
 _HALVINGS = 12
 _TINY = 1e-300
 _LEAST = 1e-12
