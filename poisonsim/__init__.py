@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from poisonsim.fitting.fit import fit as fit
     from poisonsim.memory import split_cost as split_cost
     from poisonsim.policy import Policy as Policy
+    from poisonsim.replaying.replay import Replay as Replay
+    from poisonsim.replaying.replay import replay as replay
     from poisonsim.results.compare_runs import compare as compare
     from poisonsim.results.fleet_file import FleetPart as FleetPart
     from poisonsim.results.fleet_run import FleetRun as FleetRun
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from poisonsim.results.fleets import run_fleet as run_fleet
     from poisonsim.results.plan import CapacityPlan as CapacityPlan
     from poisonsim.results.plan import plan as plan
-    from poisonsim.results.replay import Replay as Replay
-    from poisonsim.results.replay import replay as replay
     from poisonsim.results.result import Result as Result
     from poisonsim.results.runs import open_run as open_run
     from poisonsim.results.runs import run as run
@@ -69,7 +69,7 @@ _HOME = {
     "poisonsim.results.fleets": ("open_fleet", "run_fleet"),
     "poisonsim.results.plan": ("CapacityPlan", "plan"),
     "poisonsim.results.result": ("Result",),
-    "poisonsim.results.replay": ("Replay", "replay"),
+    "poisonsim.replaying.replay": ("Replay", "replay"),
     "poisonsim.results.runs": ("open_run", "run"),
     "poisonsim.results.splits": ("splits",),
     "poisonsim.results.statistics": ("Estimate",),

@@ -15,7 +15,7 @@ from poisonsim.cli import complete
 from poisonsim.cli.common import WIDTH, one_output, options_named, print_csv, print_json, print_table, user_errors
 
 if TYPE_CHECKING:
-    from poisonsim.results.replay import Replay
+    from poisonsim.replaying.replay import Replay
 
 DEFAULT_POLICIES = ["unmap1g", "hgm4k", "hgm2m", "migrate1g"]
 EXAMPLES = (
@@ -111,7 +111,7 @@ def replay_command(
     """
     from poisonsim.cli.progress import reading_progress
     from poisonsim.errors import ScenarioError
-    from poisonsim.results.replay import replay
+    from poisonsim.replaying.replay import replay
     from poisonsim.scenario import load_scenario
 
     one_output({"--json": as_json, "--csv": as_csv, "--life": life})
@@ -187,6 +187,7 @@ def _print(found: Replay) -> None:
     typer.echo(f"\nall {n:,} together" if n > 1 else "")
     fleet = found.fleet()
     print_table(["policy", *_SHOWN], [[p, *_cells(fleet[fleet["policy"] == p])] for p in found.policies])
+    _print_modes(found)
     if n == 1:
         return
     typer.echo("")
@@ -197,6 +198,31 @@ def _print(found: Replay) -> None:
             rows.append([name, p, *_cells(summary[(summary["host"] == name) & (summary["policy"] == p)])])
     print_table(["host", "policy", *_SHOWN], rows, right=2)
     _print_rest(n - len(shown))
+
+
+def _print_modes(found: Replay) -> None:
+    from poisonsim.replaying.modes import UNKNOWN
+
+    if not len(found.modes) or (found.modes["mode"] == UNKNOWN).all():
+        return
+    columns = {
+        "faults": "faults", "hosts": "hosts", "errors": "errors", "UEs in VMs": "ue_pages", "CE pages": "ce_pages",
+    }  # fmt: skip
+    rows = []
+    for row in found.modes.to_dict("records"):
+        cells = [_number(row[column]) for column in columns.values()]
+        rows.append([row["mode"], *(["-"] * 3 + cells[3:] if row["mode"] == UNKNOWN else cells)])
+    typer.echo("\nfaults by the coordinates of their cells")
+    print_table(["mode", *columns], rows)
+    shares = found.loss_by_mode()
+    if shares:
+        typer.echo("\nguest memory lost, by the mode of the fault")
+        hit = [mode for mode in found.modes["mode"] if any(mode in own for own in shares.values())]
+        lost = [
+            [policy, *(_percent(own[mode].best) if mode in own else "0 %" for mode in hit)]
+            for policy, own in shares.items()
+        ]
+        print_table(["policy", *hit], lost)
 
 
 def _print_rest(n: int) -> None:

@@ -42,6 +42,7 @@ class Fault:
         n_cells: Distinct cells.
         n_errors: Errors.
         uncorrected: Whether any was uncorrected.
+        where: Places of its cells in `Cells`, int64[n].
     """
 
     host: int
@@ -51,6 +52,7 @@ class Fault:
     n_cells: int
     n_errors: int
     uncorrected: bool
+    where: I64
 
     @property
     def permanent(self) -> bool:
@@ -93,7 +95,7 @@ def _fault(cells: Cells, which: I64, mode: str) -> Fault:
     places = np.unique(np.stack([cells.column(name)[which] for name in _PLACE if name != "device"]), axis=1)
     return Fault(
         int(cells.column("host")[which[0]]), mode, int(cells.first[which].min()), int(cells.last[which].max()),
-        places.shape[1], int(cells.errors[which].sum()), bool((cells.column("kind")[which] == Kind.UE).any()),
+        places.shape[1], int(cells.errors[which].sum()), bool((cells.column("kind")[which] == Kind.UE).any()), which,
     )  # fmt: skip
 
 

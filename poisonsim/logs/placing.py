@@ -1,7 +1,7 @@
 """Uncorrected errors of a log placed in their hosts' memory: each page once, and what is not known as a range.
 
 An error has a range of addresses and a range of times. A known page is a range of one base page; an error of which only
-the number is known can be anywhere in its host's memory. What draws from the ranges is `poisonsim.results.replay`.
+the number is known can be anywhere in its host's memory. What draws from the ranges is `poisonsim.replaying.replay`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from poisonsim.faults.tables import MODES
 from poisonsim.report.charts import Marks, rows, rows_height
@@ -18,13 +18,29 @@ _ZERO = Estimate(0.0, 0.0, 0.0, "1")
 
 def by_mode(result: Result, looks: Sequence[Style], pen: Pen) -> Picture | None:
     """Share of the loss from each mode, with intervals, under each policy; None where no model says which fault."""
-    shares = loss_by_mode(result)
+    caption = (
+        "Guest memory, when it is lost, by the mode of the DRAM fault behind the error, over the first block of the "
+        "run's trials, with 95 % intervals (delta method). Faults that corrected errors only follow lose nothing and "
+        "do not count."
+    )
+    return modes_picture(loss_by_mode(result), dict(zip(result.policies, looks, strict=True)), caption, pen)
+
+
+def modes_picture(
+    shares: Mapping[str, Mapping[str, Estimate]], looks: Mapping[str, Style], caption: str, pen: Pen
+) -> Picture | None:
+    """Shares of the loss by policy and mode as a picture; None where there are none.
+
+    Args:
+        looks: Styles of the policies, in the order drawn.
+    """
     if not shares:
         return None
-    modes = [mode for mode in MODES if any(mode in own for own in shares.values())]
+    named = {mode for own in shares.values() for mode in own}
+    modes = [mode for mode in MODES if mode in named] + sorted(named.difference(MODES))
     none = Estimate(float("nan"), float("nan"), float("nan"), "1")
     series = []
-    for label, style in zip(result.policies, looks, strict=True):
+    for label, style in looks.items():
         own = [shares.get(label, {}).get(mode, none if label not in shares else _ZERO) for mode in modes]
         ends = (tuple(100 * getattr(share, end) for share in own) for end in ("best", "low", "high"))
         series.append(Marks(label, style, *ends))
@@ -33,11 +49,6 @@ def by_mode(result: Result, looks: Sequence[Style], pen: Pen) -> Picture | None:
         most = max(found, key=lambda mode: found[mode].best)
         told.setdefault(f"{in_percent(found[most])} from {most} faults under", []).append(label)
     words = [f"{share} {listed(labels)}" for share, labels in told.items()]
-    caption = (
-        "Guest memory, when it is lost, by the mode of the DRAM fault behind the error, over the first block of the "
-        "run's trials, with 95 % intervals (delta method). Faults that corrected errors only follow lose nothing and "
-        "do not count."
-    )
     alternative = "Share of the guest memory lost by fault mode: " + "; ".join(
         f"{label} " + ", ".join(f"{mode} {in_percent(share, unit='per cent')}" for mode, share in found.items())
         for label, found in shares.items()

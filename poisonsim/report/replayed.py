@@ -10,20 +10,26 @@ import numpy as np
 import pandas as pd
 
 from poisonsim.engine.store import write_whole
+from poisonsim.replaying.modes import UNKNOWN
+from poisonsim.replaying.replay import Replay
+from poisonsim.replaying.words import HOST_COLUMNS, nameless
 from poisonsim.report.assumptions import NOT_MODELLED, cpu_notes, software
 from poisonsim.report.canvas import fixed_settings
 from poisonsim.report.figures import Mark, Spread, trade, undominated
 from poisonsim.report.lives import MOST_CELLS, MOST_STEPS, LifeView, kinds_of, tones_of, view_of
+from poisonsim.report.modes import modes_picture
 from poisonsim.report.page import colours_of, environment, policy_text
 from poisonsim.report.picture import Pen, Picture, listed
 from poisonsim.report.style import TONES, Style, styles
 from poisonsim.report.verdict import HEADINGS, shown
-from poisonsim.results.replay import Replay
-from poisonsim.results.replay_words import HOST_COLUMNS, nameless
 from poisonsim.results.statistics import Estimate
 from poisonsim.results.words import in_bytes, in_number
 from poisonsim.units import format_bytes, format_years
 
+_BY_MODE = (
+    "Guest memory, when it is lost, by the mode of the DRAM fault that the error is taken to be of; lines from the "
+    "lowest to the highest of the draws. A fault is told by the cells that gave errors, so modes err on the small side."
+)
 MOST_HOSTS = 20
 """Hosts with rows of their own; the others are counted."""
 
@@ -56,7 +62,7 @@ def render_replay(found: Replay, *, command: str, names: bool = False) -> str:
 
     Examples:
         >>> import tempfile
-        >>> from poisonsim.results.replay import replay
+        >>> from poisonsim.replaying.replay import replay
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     log = Path(folder, "host17.csv")
         ...     _ = log.write_text("time,kind,address\\n1740787200,UE,0x40000000\\n")
@@ -73,6 +79,7 @@ def render_replay(found: Replay, *, command: str, names: bool = False) -> str:
     pen = Pen(looks, "", {"Command": command})
     with fixed_settings():
         picture = _trade(found, fleet, looks, pen)
+        by_mode = modes_picture(found.loss_by_mode(), dict(zip(found.policies, looks, strict=True)), _BY_MODE, pen)
     sizes = found.plan.ladder.sizes
     some = order[:MOST_HOSTS].tolist()
     return environment().get_template("replay.html").render(
@@ -85,6 +92,8 @@ def render_replay(found: Replay, *, command: str, names: bool = False) -> str:
         sentences=[_sentence(found, policy) for policy in found.policies],
         drawn=setting.imputations,
         picture=picture,
+        by_mode=by_mode,
+        modes=[_mode_row(row) for _, row in found.modes.iterrows()],
         tables=[_hosts(found, metric, some, labels) for metric in ("guest_lost_bytes", "capacity_cost_bytes")],
         log_columns=list(HOST_COLUMNS.items())[1:],
         log_rows=[(labels[h], _log_row(found.hosts.iloc[h])) for h in some],
@@ -193,6 +202,12 @@ def _hosts(found: Replay, metric: str, some: list[int], labels: dict[int, str]) 
 
 def _log_row(row: pd.Series) -> list[str]:
     return [f"{float(row[name]):,.6g}" for name in list(HOST_COLUMNS)[1:]]
+
+
+def _mode_row(row: pd.Series) -> tuple[str, list[str]]:
+    columns = ("faults", "hosts", "errors", "ue_pages", "ce_pages")
+    cells = [f"{float(row[name]):,.6g}" for name in columns]
+    return str(row["mode"]), cells if row["mode"] != UNKNOWN else ["–"] * 3 + cells[3:]
 
 
 def _lives(found: Replay, host: int, labels: dict[int, str]) -> list[LifeView]:

@@ -1,4 +1,4 @@
-"""Which fault modes the loss of guest memory is from, under each policy, from the first block of a run's trials."""
+"""Which fault modes the loss of guest memory is from, under each policy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poisonsim.engine.block import trace_trial
+from poisonsim.engine.plan import Plan
 from poisonsim.engine.records import N_TRACE, T_EVENT
 from poisonsim.engine.state import GUEST_LOST_PAGES
 from poisonsim.faults.history import History, draw_history
@@ -26,7 +27,9 @@ _ONE_BY_ONE = 400
 
 
 def loss_by_mode(result: Result) -> dict[str, dict[str, Estimate]]:
-    """Share of the guest memory lost that is from faults of each mode, by policy; empty without a field model.
+    """Share of the guest memory lost that is from faults of each mode, by policy, over the first block of trials.
+
+    Empty without a field model.
 
     What is lost counts when it is lost, whether or not it comes back later. A policy that loses nothing is left out.
     Shares are ratios of two means over the trials, with delta-method intervals, since trials are independent but the
@@ -47,9 +50,8 @@ def loss_by_mode(result: Result) -> dict[str, dict[str, Estimate]]:
         return {}
     found = {}
     for policy in plan.policies:
-        parts = list(_parts(result, policy, history))
-        lost = np.concatenate([_lost(result, policy, part) for part in parts])
-        stratum = np.concatenate([part.stratum for part in parts])
+        lost = pages_lost_by_mode(plan, policy, history, _ONE_BY_ONE)
+        stratum = history.stratum[: len(lost)]
         if lost.any():
             found[policy.label] = _shares(result, lost, stratum, len(lost) == len(history.trial))
     return found
@@ -77,21 +79,33 @@ def _shares(result: Result, lost: F64, stratum: I64, whole: bool) -> dict[str, E
     return shares
 
 
-def _parts(result: Result, policy: CompiledPolicy, history: History) -> Iterator[History]:
+def pages_lost_by_mode(plan: Plan, policy: CompiledPolicy, history: History, most: int | None = None) -> F64:
+    """Pages that each trial of a history loses to errors of each mode; those that come back later count, too.
+
+    Args:
+        most: Trials to follow where each needs a trace of its own; None for all.
+
+    Returns:
+        float64[n_trials, len(MODES) + 1]; the last is of errors whose mode is not known.
+    """
+    parts = [_lost(plan, policy, part) for part in _parts(plan, policy, history, most)]
+    return np.concatenate([*parts, np.zeros((0, len(MODES) + 1))])
+
+
+def _parts(plan: Plan, policy: CompiledPolicy, history: History, most: int | None) -> Iterator[History]:
     """Histories that one trace has room for."""
-    if not policy.has_timed_rules and result.plan.scenario.vm.on_loss == "count":
+    if not policy.has_timed_rules and plan.scenario.vm.on_loss == "count":
         yield history
         return
-    for i in range(min(_ONE_BY_ONE, len(history.trial))):
+    for i in range(len(history.trial))[:most]:
         first, end = int(history.start[i]), int(history.start[i + 1])
         yield history.cut(
             history.trial[i : i + 1], history.stratum[i : i + 1], np.array([0, end - first]), slice(first, end)
         )
 
 
-def _lost(result: Result, policy: CompiledPolicy, history: History) -> F64:
-    """Pages that each trial lost to errors of each mode, float64[n, modes + 1]; the last is of unknown modes."""
-    rows = trace_trial(result.plan, policy, history, 0)
+def _lost(plan: Plan, policy: CompiledPolicy, history: History) -> F64:
+    rows = trace_trial(plan, policy, history, 0)
     seen = history if policy.acts_on_ces else history.uncorrected
     event = rows[:, T_EVENT]
     trial = np.searchsorted(seen.start, np.maximum(event, 0), side="right") - 1

@@ -65,6 +65,19 @@ def test_a_page_that_may_be_sent_around(cli: Cli, log: Path, monkeypatch: pytest
     assert "1 record damaged" in page and "src=" not in page and 'href="http' not in page
 
 
+def test_modes_of_faults_are_told_where_the_log_names_cells(cli: Cli, log: Path) -> None:
+    assert "by the mode" not in cli("replay", str(log), *QUICK).stdout
+    log.write_text(
+        "time,host,kind,address,rank,bank,row,column\n2025-01-01T00:00:00Z,c,UE,0x40000000,0,1,7,8\n"
+        "2025-01-02T00:00:00Z,c,CE,0x40002000,0,1,7,16\n2025-01-03T00:00:00Z,c,UE,,,,,\n"
+    )
+    told = cli("replay", str(log), *QUICK, "--out", "page.html").stdout
+    assert ["row", "1", "1", "2", "1", "0"] in [line.split() for line in told.splitlines()]
+    assert ["hgm2m", "50.00", "%", "50.00", "%"] in [line.split() for line in told.splitlines()]
+    page = Path("page.html").read_text()
+    assert "By fault mode" in page and "Most of the loss: 50 % (50–50 %) from row" in page or "from row faults" in page
+
+
 def test_names_are_text_never_markup(cli: Cli, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = log.rename(log.with_name("<i>&.csv"))
     monkeypatch.setattr(sys, "argv", ["poisonsim", "replay", str(named)])

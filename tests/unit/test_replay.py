@@ -13,7 +13,7 @@ import poisonsim as ps
 from poisonsim.errors import LogError, MetricError, PoisonsimError, PolicyError, ScenarioError
 from poisonsim.faults.history import draw_history
 from poisonsim.logs import EventBatch, Kind, Names, Severity, write
-from poisonsim.results.replay_history import US_PER_YEAR
+from poisonsim.replaying.histories import US_PER_YEAR
 from poisonsim.results.runs import plan_run
 
 GIB = 1 << 30
@@ -191,11 +191,42 @@ def test_many_hosts_are_replayed_in_pieces(tmp_path: Path, monkeypatch: pytest.M
     rows = [ue(1 + k % 9, k * GIB, f"h{k % 7}") for k in range(30)]
     log = log_of(tmp_path / "a.csv", *rows)
     whole = ps.replay(log, policies=["hgm2m"])
-    monkeypatch.setattr("poisonsim.results.replay_history._ERRORS_AT_ONCE", 150)
+    monkeypatch.setattr("poisonsim.replaying.histories._ERRORS_AT_ONCE", 150)
     pieces = ps.replay(log, policies=["hgm2m"])
     assert len(pieces._histories) > 1
     assert pieces.to_dict() == whole.to_dict()
     assert [len(pieces.life(f"h{k}").steps) for k in range(7)] == [len(whole.life(f"h{k}").steps) for k in range(7)]
+
+
+def cell_log(path: Path) -> Path:
+    """Host a: errors in one row of a bank, of which one names no cell; host b: a CE in one cell, and a UE elsewhere."""
+    rows = ["time,host,kind,address,rank,bank_group,bank,row,column"]
+    rows += [f"2025-01-01T00:00:0{k}Z,a,CE,{0x40000000 + k * 4096:#x},0,1,2,77,{8 * k}" for k in range(4)]
+    rows += ["2025-01-05T00:00:00Z,a,UE,0x40000000,0,1,2,77,0", "2025-01-06T00:00:00Z,a,UE,0x40001000,,,,,"]
+    rows += ["2025-01-05T00:00:00Z,b,CE,0x80000000,0,0,0,5,8", "2025-01-06T00:00:00Z,b,UE,0x90000000,,,,,"]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("anonymise", [False, True])
+def test_losses_are_told_apart_by_the_modes_of_their_faults(anonymise: bool, tmp_path: Path) -> None:
+    found = ps.replay(
+        cell_log(tmp_path / "a.csv"), policies=["unmap1g", "hgm4k", "collapse-nightly"], imputations=2,
+        anonymise=anonymise,
+    )  # fmt: skip
+    rows = found.modes.set_index("mode")
+    assert rows.loc["row", ["faults", "hosts", "errors", "ue_pages"]].tolist() == [1, 1, 5, 2]
+    assert rows.loc["bit", ["faults", "hosts", "errors", "ue_pages"]].tolist() == [1, 1, 1, 0]
+    assert rows.loc["unknown", "ue_pages"] == 1
+    shares = found.loss_by_mode()
+    assert shares["hgm4k"]["row"].best == pytest.approx(2 / 3) and set(shares["hgm4k"]) == {"row", "unknown"}
+    assert shares["unmap1g"]["row"].best == pytest.approx(1 / 2)  # both UEs of the row lose the same region
+    assert found.to_dict()["loss_by_mode"]["unmap1g"]["unknown"]["high"] == pytest.approx(1 / 2)
+
+
+def test_without_cells_no_mode_is_known(tmp_path: Path) -> None:
+    found = ps.replay(log_of(tmp_path / "a.csv", ue(1, 4096)), policies=["hgm2m"], imputations=1)
+    assert found.modes["mode"].tolist() == ["unknown"] and set(found.loss_by_mode()["hgm2m"]) == {"unknown"}
 
 
 def test_the_same_seed_gives_the_same_and_another_another(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +18,29 @@ from poisonsim.engine.plan import Plan, make_plan
 from poisonsim.errors import LogError, MetricError, ScenarioError, did_you_mean, shown
 from poisonsim.faults.field import detection_of
 from poisonsim.faults.history import History
-from poisonsim.faults.laws import CeThreshold, load_laws
+from poisonsim.fitting.cells import CellCounter
+from poisonsim.fitting.modes import faults_of
+from poisonsim.fitting.times import moment
 from poisonsim.logs import read
 from poisonsim.logs.gather import Corrected, gather, passed_threshold
 from poisonsim.logs.placing import place
 from poisonsim.logs.report import ReadReport
 from poisonsim.policy import Policy
+from poisonsim.replaying.arguments import MONTHS_PER_YEAR, checked, months_of, replayed, threshold_of, watched
+from poisonsim.replaying.histories import US_PER_YEAR, histories_of
+from poisonsim.replaying.modes import modes_of_pages, modes_table, noted, shares_by_mode
+from poisonsim.replaying.words import Setting, host_table, nameless, notices_of, shuffled
 from poisonsim.results.life import Life, life_through
 from poisonsim.results.metrics import Metric
-from poisonsim.results.replay_history import US_PER_YEAR, Memory, histories_of
-from poisonsim.results.replay_words import Setting, host_table, nameless, notices_of, shuffled
 from poisonsim.results.runs import policies_of, scenario_of
+from poisonsim.results.statistics import Estimate
 from poisonsim.results.values import Valuer
-from poisonsim.scenario import CountFaults, FieldFaults, Horizon, Scenario
-from poisonsim.units import DAYS_PER_YEAR, format_bytes, parse_bytes, parse_years
+from poisonsim.scenario import Scenario
+from poisonsim.units import DAYS_PER_YEAR
 
 F64 = NDArray[np.float64]
 
-IMPUTE = ("uniform", "known", "none")
-"""Where errors without an address go: anywhere in the host's memory; into backing pages known to be bad, or anywhere on
-a host where none is known; nowhere."""
-STOCK_THRESHOLD = "rasdaemon"
-"""Threshold of corrected errors where neither the call nor the scenario names one."""
 DEFAULT_IMPUTATIONS = 20
-_MOST_IMPUTATIONS = 10_000
-_MONTHS, _MOST_MONTHS = 12, 1200
 _AVERAGED = ("1",)
 
 
@@ -56,7 +53,8 @@ class Replay:
         setting: Where memory and time begin, and what was drawn.
         report: What was read, damaged and assumed.
         notices: What one should know of the result, a sentence each.
-        hosts: One row per host: its name, and what its log holds; see `replay_words.HOST_COLUMNS`.
+        hosts: One row per host: its name, and what its log holds; see `words.HOST_COLUMNS`.
+        modes: One row per fault mode told from the DRAM cells of the log; see `modes.MODE_COLUMNS`.
         values: By policy float64[n_hosts, imputations, n_metrics], at the end of the log.
     """
 
@@ -65,6 +63,7 @@ class Replay:
     report: ReadReport
     notices: tuple[str, ...]
     hosts: pd.DataFrame
+    modes: pd.DataFrame
     values: tuple[F64, ...]
     _valuer: Valuer
     _histories: tuple[History, ...]
@@ -106,6 +105,13 @@ class Replay:
             frames.append(frame)
         return pd.concat(frames, ignore_index=True)
 
+    def loss_by_mode(self) -> dict[str, dict[str, Estimate]]:
+        """Share of the guest memory lost on all hosts that is from faults of each mode, by policy.
+
+        The ends are the lowest and the highest of the imputations. A policy that loses nothing is left out.
+        """
+        return shares_by_mode(self.plan, self._histories, len(self.hosts), self.setting.imputations)
+
     def life(self, host: str, policy: str | None = None, imputation: int = 0) -> Life:
         """One host's VM event by event, of one imputation; `Life.trial` is the imputation.
 
@@ -144,6 +150,11 @@ class Replay:
             "log": self.report.to_dict(),
             "notices": list(self.notices),
             "hosts": self.hosts.to_dict("records"),
+            "modes": self.modes.to_dict("records"),
+            "loss_by_mode": {
+                policy: {mode: dataclasses.asdict(share) for mode, share in shares.items()}
+                for policy, shares in self.loss_by_mode().items()
+            },
             "fleet": self.fleet().to_dict("records"),
             "summary": self.summary().to_dict("records"),
         }
@@ -223,22 +234,29 @@ def replay(
     whole = scenario_of(scenario)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
         raise ScenarioError(f"seed = {seed!r} is not a whole number from 0 to 2**64 - 1")
-    chosen, begin, asked = policies_of(policies), _moment(since), None if years is None else _months(years)
-    memory, threshold = _checked(whole, base, host_memory, impute, imputations), _threshold(whole, ce_threshold)
-    make_plan(_replayed(whole, 1), chosen, seed, counts_ces=True)  # before a long log is read
+    chosen, begin, asked = policies_of(policies), moment("since", since), None if years is None else months_of(years)
+    memory, threshold = checked(whole, base, host_memory, impute, imputations), threshold_of(whole, ce_threshold)
+    make_plan(replayed(whole, 1), chosen, seed, counts_ces=True)  # before a long log is read
     reading_of = read(list(logs) if isinstance(logs, (list, tuple)) else logs, **reading)
+    counter, earliest = CellCounter(), None if begin is None else np.datetime64(begin, "us")
     try:
-        gathered = gather(reading_of, page_bytes=memory.page_bytes, since=begin, hosts=tuple(hosts))
+        gathered = gather(
+            noted(reading_of, counter, earliest), page_bytes=memory.page_bytes, since=earliest, hosts=tuple(hosts)
+        )
     except LogError as error:
         if reading_of.report.n_events:
             raise
         report = nameless(reading_of.report) if anonymise else reading_of.report
         raise LogError([*error.problems, *report.warnings()]) from None
+    cells, numbers = counter.found(gathered.hosts), gathered.hosts
+    faults = faults_of(cells)
     if anonymise:
-        gathered = gathered.renumbered(shuffled(reading_of, gathered.hosts, seed))
-    start, months = _watched(gathered.first, gathered.last, begin, asked)
-    plan = make_plan(_replayed(whole, months), chosen, seed, counts_ces=True)
-    given, end = memory.given, start + int(months / _MONTHS * US_PER_YEAR)
+        order = shuffled(reading_of, gathered.hosts, seed)
+        gathered, numbers = gathered.renumbered(order), np.argsort(order)
+    modes = modes_of_pages(faults, cells, numbers, memory.page_bytes)
+    start, months = watched(gathered.first, gathered.last, begin, asked)
+    plan = make_plan(replayed(whole, months), chosen, seed, counts_ces=True)
+    given, end = memory.given, start + int(months / MONTHS_PER_YEAR * US_PER_YEAR)
     placed = place(
         gathered, page_bytes=memory.page_bytes, end=end if gathered.last is None else min(gathered.last, end)
     )
@@ -249,8 +267,8 @@ def replay(
     values: list[list[F64]] = [[] for _ in plan.policies]
     n_metrics, last = len(valuer.metrics), np.array([plan.scenario.horizon.n_steps])
     for chunk in histories_of(
-        gathered, placed, passed, memory, start=start, years=plan.scenario.horizon.years, imputations=imputations,
-        impute=impute, p_ar=detection_of(whole).p_ar, seed=seed,
+        gathered, placed, passed, memory, modes, start=start, years=plan.scenario.horizon.years,
+        imputations=imputations, impute=impute, p_ar=detection_of(whole).p_ar, seed=seed,
     ):  # fmt: skip
         histories.append(chunk.history)
         counts.append(chunk.counts)
@@ -271,116 +289,13 @@ def replay(
     table = host_table(gathered, placed, drawn, names)
     notices = notices_of(table, setting, plan, gathered)
     return Replay(
-        plan, setting, report, notices, table, tuple(np.concatenate(of) for of in values), valuer, tuple(histories)
+        plan,
+        setting,
+        report,
+        notices,
+        table,
+        modes_table(faults, histories, imputations),
+        tuple(np.concatenate(of) for of in values),
+        valuer,
+        tuple(histories),
     )
-
-
-def _checked(
-    scenario: Scenario, base: int | str, host_memory: int | str | None, impute: str, imputations: int
-) -> Memory:
-    """The memory of the hosts, once all arguments are known to be good."""
-    vm, problems = scenario.vm, []
-    sizes: dict[str, int | None] = {"base": None, "host_memory": None}
-    for name, value in (("base", base), ("host_memory", host_memory)):
-        try:
-            sizes[name] = None if value is None else address_of(value)
-        except ValueError as error:
-            problems.append(f"{name}: {error}")
-    first, given = sizes["base"], sizes["host_memory"]
-    if first is not None and (first < 0 or first % vm.region_bytes):
-        problems.append(f"base: {shown(base)} is not a whole number of backing pages of {vm.backing}, from 0")
-    elif first is not None and given is not None and first + vm.memory_bytes > given:
-        needed = format_bytes(first + vm.memory_bytes)
-        problems.append(
-            f"host_memory: {shown(host_memory)} has no room for the VM: base and vm.memory need {needed}; give that, "
-            "or set vm.memory"
-        )
-    if impute not in IMPUTE:
-        problems.append(f"impute: {shown(impute)} is not one of {', '.join(IMPUTE)}{did_you_mean(impute, IMPUTE)}")
-    if isinstance(imputations, bool) or not isinstance(imputations, int) or not 1 <= imputations <= _MOST_IMPUTATIONS:
-        problems.append(f"imputations: {shown(imputations)} is not a whole number from 1 to {_MOST_IMPUTATIONS:,}")
-    if problems or first is None:
-        raise ScenarioError(problems)
-    return Memory(first, vm.memory_bytes, vm.base_bytes, vm.region_bytes, given)
-
-
-def address_of(value: int | str) -> int:
-    """An address or a size in bytes: a number, hexadecimal text, or text with a unit.
-
-    Raises:
-        ValueError: It is none of these.
-
-    Examples:
-        >>> address_of("0x40000000"), address_of("1GiB"), address_of(4096)
-        (1073741824, 1073741824, 4096)
-    """
-    if isinstance(value, str) and value.lower().startswith("0x"):
-        try:
-            return int(value, 16)
-        except ValueError:
-            raise ValueError(f"{shown(value)} is not a number; write one such as 0x40000000 or 1GiB") from None
-    if value in (0, "0"):
-        return 0
-    return parse_bytes(value)
-
-
-def _threshold(scenario: Scenario, named: str | None) -> CeThreshold:
-    faults = scenario.faults
-    known = load_laws(faults.laws if isinstance(faults, FieldFaults) else "field").thresholds
-    name = named or (STOCK_THRESHOLD if scenario.host.ce_threshold == "off" else scenario.host.ce_threshold)
-    if name not in known:
-        raise ScenarioError(f"ce_threshold: {shown(name)} is not one of {', '.join(known)}{did_you_mean(name, known)}")
-    return known[name]
-
-
-def _replayed(scenario: Scenario, months: int) -> Scenario:
-    """The VM, host and workload of a scenario, watched for so many months; its own faults and horizon do not count."""
-    return Scenario(
-        title=scenario.title, vm=scenario.vm, host=dataclasses.replace(scenario.host, ce_threshold="off"),
-        faults=CountFaults(), workload=scenario.workload, horizon=Horizon(years=months / _MONTHS, grid="1month"),
-    )  # fmt: skip
-
-
-def _moment(since: str | np.datetime64 | None) -> np.datetime64 | None:
-    if since is None:
-        return None
-    try:
-        moment = np.array([str(since).removesuffix("Z")], "M8[us]")
-    except ValueError:
-        moment = np.array(["NaT"], "M8[us]")
-    if np.isnat(moment[0]):
-        raise ScenarioError(f"since: {shown(str(since))} is not a time; write one such as 2025-03-01T06:00:00, UTC")
-    begin: np.datetime64 = moment[0]
-    return begin
-
-
-def _months(years: float | str) -> int:
-    try:
-        wanted = parse_years(years)
-    except ValueError as error:
-        raise ScenarioError(f"years: {error}") from None
-    months = ceil(wanted * _MONTHS - 1e-9)
-    if not 1 <= months <= _MOST_MONTHS:
-        raise ScenarioError(f"years: {shown(years)} is not between one month and {_MOST_MONTHS // _MONTHS} years")
-    return months
-
-
-def _watched(first: int | None, last: int | None, since: np.datetime64 | None, months: int | None) -> tuple[int, int]:
-    """When time begins, in microseconds since 1970, and for how many months it runs."""
-    begin = None if since is None else int(since.astype(np.int64))
-    if first is None or last is None:
-        if months is None:
-            raise LogError(
-                "logs: no event has a time, so that nobody can say in how long all this happened; give --years (and "
-                "--boot for a log that counts from boot)"
-            )
-        return begin or 0, months
-    start = first if begin is None else begin
-    if months is None:
-        months = max(ceil((last - start) / US_PER_YEAR * _MONTHS - 1e-9), 1)
-        if months > _MOST_MONTHS:
-            raise LogError(
-                f"logs: run from {np.datetime64(first, 's')} to {np.datetime64(last, 's')}, more than "
-                f"{_MOST_MONTHS // _MONTHS} years; leave out what has a wrong time with --since or --years"
-            )
-    return start, months

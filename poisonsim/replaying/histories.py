@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from poisonsim.faults.history import NO_MODE, History
+from poisonsim.faults.history import History
 from poisonsim.faults.streams import Purpose, stream
 from poisonsim.logs.gather import Corrected, Gathered
 from poisonsim.logs.placing import Placed, memory_of
+from poisonsim.replaying.modes import modes_at
 
 I64 = NDArray[np.int64]
 
@@ -65,13 +66,14 @@ class Chunk(NamedTuple):
 
 
 def histories_of(
-    gathered: Gathered, placed: Placed, passed: Corrected, memory: Memory, *,
+    gathered: Gathered, placed: Placed, passed: Corrected, memory: Memory, modes: Mapping[tuple[int, int], int], *,
     start: int, years: float, imputations: int, impute: str, p_ar: float, seed: int,
 ) -> Iterator[Chunk]:  # fmt: skip
     """The histories of all hosts, a few hosts at a time; each host's own depend on its place in the log and the seed.
 
     Args:
         passed: Pages whose corrected errors passed the threshold.
+        modes: Fault modes by host and page, as `modes_of_pages` finds them.
         start: Where time begins, microseconds since 1970.
         years: How long the VMs are watched.
         impute: Where errors without an address go: `uniform`, `known` or `none`.
@@ -88,27 +90,36 @@ def histories_of(
         size = max(int(np.searchsorted(np.cumsum(n_each[at:]), _ERRORS_AT_ONCE, side="right")), 1)
         some = np.arange(at, min(at + size, len(hosts)))
         drawn = [
-            _host(placed, int(first[i]), int(past[i]), memory, int(gathered.largest[hosts[i]]), impute, p_ar,
+            _host(modes, placed, int(first[i]), int(past[i]), memory, int(gathered.largest[hosts[i]]), impute, p_ar,
                   imputations, stream(seed, Purpose.GEOMETRY, int(i)))
             for i in some
         ]  # fmt: skip
-        yield _chunk(some, hosts, drawn, passed, memory, start, years, imputations, seed)
+        yield _chunk(some, hosts, drawn, passed, memory, modes, start, years, imputations)
         at += len(some)
 
 
 class _Drawn(NamedTuple):
-    """One host's errors, [imputations, n_errors] each: address (-1 not placed), microseconds, read or patrol, fate."""
+    """One host's errors, [imputations, n_errors] each.
+
+    Attributes:
+        address: -1 where not placed.
+        time: Microseconds since 1970.
+        ar: Found by a read, or the patrol.
+        fate: As in `History`.
+        mode: As in `History`.
+    """
 
     address: I64
     time: I64
     ar: Any
     fate: Any
+    mode: Any
     n_beyond: int
 
 
 def _host(
-    placed: Placed, first: int, past: int, memory: Memory, largest: int, impute: str, p_ar: float, n: int,
-    rng: np.random.Generator,
+    modes: Mapping[tuple[int, int], int], placed: Placed, first: int, past: int, memory: Memory, largest: int,
+    impute: str, p_ar: float, n: int, rng: np.random.Generator,
 ) -> _Drawn:  # fmt: skip
     of = slice(first, past)
     low, span, shape = placed.low[of].copy(), placed.span[of].copy(), (n, past - first)
@@ -128,18 +139,20 @@ def _host(
     address = np.where(beyond, -1, address)
     time = placed.begin[of] + (when * (placed.end[of] - placed.begin[of])).astype(np.int64)
     ar = np.where(placed.ar[of] >= 0, placed.ar[of], found < p_ar).astype(np.uint8)
-    return _Drawn(address, time, ar, fate, int(beyond.sum()))
+    known = np.where(unknown | beyond, -1, placed.low[of])
+    mode = np.broadcast_to(modes_at(modes, placed.host[of], known, memory.page_bytes), shape)
+    return _Drawn(address, time, ar, fate, mode, int(beyond.sum()))
 
 
 def _chunk(
-    some: I64, hosts: I64, drawn: list[_Drawn], passed: Corrected, memory: Memory, start: int, years: float, n: int,
-    seed: int,
+    some: I64, hosts: I64, drawn: list[_Drawn], passed: Corrected, memory: Memory,
+    modes: Mapping[tuple[int, int], int], start: int, years: float, n: int,
 ) -> Chunk:  # fmt: skip
     owner = np.concatenate(
         [np.repeat(np.arange(n), d.address.shape[1]) + k * n for k, d in enumerate(drawn)] or [np.zeros(0, np.int64)]
     )
-    address, time, ar, fate = (
-        np.concatenate([getattr(d, name).ravel() for d in drawn]) for name in ("address", "time", "ar", "fate")
+    address, time, ar, fate, mode = (
+        np.concatenate([getattr(d, name).ravel() for d in drawn]) for name in ("address", "time", "ar", "fate", "mode")
     )
     page, when = memory.page(address), (time - start) / US_PER_YEAR
     in_time = (when >= 0) & (when <= years)
@@ -154,9 +167,10 @@ def _chunk(
     ce_years = (passed.second[mine] * 1e6 - start) / US_PER_YEAR
     kept = (ce_page >= 0) & (ce_years >= 0) & (ce_years <= years)
     ce_host = np.searchsorted(hosts[some], passed.host[mine][kept])
+    ce_mode = modes_at(modes, passed.host[mine][kept], passed.page[mine][kept], 1)
     ce_owner = np.add.outer(ce_host * n, np.arange(n)).ravel()
     counts["passed"] = _by_trial(ce_owner, len(some), n)
-    ce_page, ce_years = np.repeat(ce_page[kept], n), np.repeat(ce_years[kept], n)
+    ce_page, ce_years, ce_mode = (np.repeat(of, n) for of in (ce_page[kept], ce_years[kept], ce_mode))
 
     owners, all_years = np.concatenate((owner[inside], ce_owner)), np.concatenate((when[inside], ce_years))
     order = np.lexsort((all_years, owners))
@@ -170,7 +184,7 @@ def _chunk(
         np.searchsorted(owners[order], np.arange(n_trials + 1)).astype(np.int64),
         both(page[inside], ce_page, np.int64), all_years[order],
         np.zeros(len(order)),  # all of this host's DRAM: what has moved away is out of its reach
-        both(fate[inside], 1.0, np.float64), both(ar[inside], 0, np.uint8), np.full(len(order), NO_MODE, np.uint8),
+        both(fate[inside], 1.0, np.float64), both(ar[inside], 0, np.uint8), both(mode[inside], ce_mode, np.uint8),
         both(np.zeros(int(inside.sum())), 1, np.uint8),
     )  # fmt: skip
     return Chunk(some, history, counts)
