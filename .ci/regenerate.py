@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -77,12 +78,19 @@ def reference() -> dict[Path, str]:
 
 
 def refresh_documents() -> None:
-    """Writes into the manual and the README what their commands print now."""
+    """Writes into the manual and the README what their commands print now; pages on field data only where there is any.
+    """
     sys.path.insert(0, str(ROOT / "tests"))
     import documents
 
     for page in [ROOT / "README.md", *sorted(set(MANUAL.glob("*/*.md")) - set(reference()))]:
         with tempfile.TemporaryDirectory() as scratch:
+            if needed := documents.NEEDS.get(page.stem):
+                data = Path(os.environ.get("POISONSIM_DATA", "")) / needed
+                if not data.is_file():
+                    print(f"{page.name}: left as it is; point POISONSIM_DATA at the field data to run it")
+                    continue
+                (Path(scratch) / data.name).symlink_to(data.absolute())
             only = ("console",) if page.name == "README.md" else ()
             page.write_text(documents.refreshed(page.read_text(), Path(scratch), only))
 

@@ -32,6 +32,8 @@ _PROGRESS = re.compile(
     re.MULTILINE,
 )
 ANYTHING = "..."
+NEEDS = {"public-sample": "smartmem/events.csv.gz"}
+"""Pages whose blocks are run on field data, which is not of this project, and the file that they find beside them."""
 
 
 class Block(NamedTuple):

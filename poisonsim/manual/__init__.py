@@ -19,7 +19,8 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "choose-a-policy", "service-levels", "size-spares", "split-sizes", "write-a-policy", "hgm-and-hvo",
             "sweep-a-key", "mixed-fleet", "compare-runs", "own-faults", "own-cpu", "architectures", "precision",
-            "pipelines", "python", "cluster", "one-life", "own-logs", "fleet-logs", "checking",
+            "pipelines", "python", "cluster", "one-life", "own-logs", "fleet-logs",
+            "public-sample", "checking",
         ),
     ),
     "reference": (
