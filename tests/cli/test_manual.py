@@ -37,9 +37,7 @@ def same(known: str, now: str) -> None:
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_every_block_of_a_page_does_what_it_shows(
-    name: str, tmp_path: Path, field_data: Callable[[str], Path]
-) -> None:
+def test_every_block_of_a_page_does_what_it_shows(name: str, tmp_path: Path, field_data: Callable[[str], Path]) -> None:
     if needed := documents.NEEDS.get(name):
         (tmp_path / Path(needed).name).symlink_to(field_data(needed))
     same(topic(name).text, documents.refreshed(topic(name).text, tmp_path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import poisonsim as ps
@@ -41,3 +42,31 @@ def test_what_the_sample_cannot_say_is_refused(found: ps.Fit) -> None:
     assert any("the log has no UE" in notice for notice in found.notices)
     with pytest.raises(ps.FitError, match="there is no UE"):
         found.to_toml()
+
+
+@pytest.mark.parametrize(("threshold", "ces"), [("mcelog", 2), ("rasdaemon", 50)])
+def test_storms_that_cross_a_threshold_move_regions(
+    threshold: str, ces: int, field_data: Callable[[str], Path]
+) -> None:
+    log = field_data("smartmem/events.csv.gz")
+    found = ps.replay(log, policies=["hgm2m", "soft-offline"], ce_threshold=threshold, imputations=1)
+    rows = pd.read_csv(log, usecols=["src", "LogTime", "MciAddr"])
+    pages: dict[str, set[int]] = {}
+    for (name, page), own in rows.assign(page=rows.MciAddr // 4096).groupby(["src", "page"]):
+        times = sorted(own.LogTime)
+        if any(last - first <= 86_400 for first, last in zip(times, times[ces - 1 :], strict=False)):
+            pages.setdefault(name, set()).add(page)
+    passed = dict(zip(found.hosts["host"], found.hosts["passed"], strict=True))
+    assert {name: n for name, n in passed.items() if n} == {name: len(own) for name, own in pages.items()}
+    by_policy = found.fleet().set_index(["policy", "metric"])["mean"]
+    regions = sum(len({page >> 18 for page in own}) for own in pages.values())
+    spares = found.plan.scenario.host.spares
+    used = sum(min(len({page >> 18 for page in own}), spares) for own in pages.values())
+    assert by_policy["soft-offline", "spares_used"] == used <= regions
+    assert by_policy["hgm2m", "leaves_1g"] == 16 * 1024  # it acts on uncorrected errors only
+    assert found.modes.set_index("mode")["ce_pages"].sum() == passed_in_cells(found) == sum(passed.values())
+
+
+def passed_in_cells(found: ps.Replay) -> float:
+    """Pages that passed and whose fault is known: all of this log, as every record names its cell."""
+    return float(found.modes[found.modes["mode"] != "unknown"]["ce_pages"].sum())
