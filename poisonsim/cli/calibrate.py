@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from poisonsim.cli.common import pool_set_back, print_json, print_table, user_errors
+from poisonsim.cli.common import command_given, pool_set_back, print_json, print_table, user_errors
 
 if TYPE_CHECKING:
     from poisonsim.translation.calibrate.mixes import Mix
@@ -69,8 +68,7 @@ def calibrate_command(
         typer.echo(f"profile  {out}", err=as_json)
         typer.echo(f"next     poisonsim run --set host.cpu={_as_path(out)}", err=as_json)
     else:
-        again = " ".join(["poisonsim", *sys.argv[1:], "--out", "mine.toml"])
-        typer.echo(f"next  {again}", err=as_json)
+        typer.echo(f"next  {command_given()} --out mine.toml", err=as_json)
 
 
 def _bytes(text: str) -> int:

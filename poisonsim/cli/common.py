@@ -72,13 +72,18 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+def command_given(told: Callable[[str], str] = str) -> str:
+    """The command line of this process, each word as `told` tells it."""
+    return shlex.join(["poisonsim", *map(told, sys.argv[1:])])
+
+
 @contextmanager
 def going_on(kept: str) -> Iterator[None]:
     """On Ctrl-C says what is kept, and prints the very command that goes on from there; exit code 130.
 
     Prints the command where workers are lost, too.
     """
-    command = f"go on with:\n  {shlex.join(['poisonsim', *sys.argv[1:]])}"
+    command = f"go on with:\n  {command_given()}"
     try:
         yield
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,6 @@ from poisonsim.cli.run import DEFAULT_POLICIES
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from poisonsim.engine.merge import Tally
     from poisonsim.results.fleet_folder import FleetFolder
     from poisonsim.results.fleet_run import FleetRun
     from poisonsim.results.fleets import FleetPlan
@@ -140,23 +139,12 @@ def _simulate(
     plan: FleetPlan, trials: int | None, threads: int | None, executor: Executor | None, folder: Path, command: str
 ) -> FleetRun:
     """The fleet, with progress over all its components on stderr."""
-    from poisonsim.cli.progress import current_estimate, progress_with
-    from poisonsim.results.fleets import PlannedPart, execute_fleet
+    from poisonsim.cli.progress import progress_over
+    from poisonsim.results.fleets import execute_fleet
 
-    at = plan.parts[0]
-
-    def estimate(tally: Tally) -> str:
-        return f"{at.part.name}: {current_estimate(at.plan, tally)}"
-
-    with progress_with(estimate) as show:
-
-        def show_part(done: int, wanted: int, part: PlannedPart, tally: Callable[[], Tally]) -> None:
-            nonlocal at
-            at = part
-            show(done, wanted, tally)
-
+    with progress_over(lambda planned: planned.part.name, plan.parts[0]) as show:
         return execute_fleet(
-            plan, trials=trials, threads=threads, executor=executor, progress=show_part, out=folder, command=command
+            plan, trials=trials, threads=threads, executor=executor, progress=show, out=folder, command=command
         )
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from poisonsim.compiled import kept_in, must_compile
 from poisonsim.engine.kernel import simulate
@@ -54,6 +55,31 @@ def progress_with(estimate: Callable[[Tally], str], *, at_most: bool = False) ->
         if first:
             print(first, file=sys.stderr)
         yield _lines(estimate, at_most)
+
+
+@contextmanager
+def progress_over(
+    name: Callable[[Any], str], first: Any
+) -> Iterator[Callable[[int, int, Any, Callable[[], Tally]], None]]:
+    """A callback for what runs several parts, each with a `plan`, that shows the part at hand and what it has found.
+
+    Args:
+        name: What a part is called.
+        first: The part that comes first.
+    """
+    at = first
+
+    def estimate(tally: Tally) -> str:
+        return f"{name(at)}: {current_estimate(at.plan, tally)}"
+
+    with progress_with(estimate) as show:
+
+        def show_part(done: int, wanted: int, part: Any, tally: Callable[[], Tally]) -> None:
+            nonlocal at
+            at = part
+            show(done, wanted, tally)
+
+        yield show_part
 
 
 @contextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from poisonsim.cli import complete
-from poisonsim.cli.common import WIDTH, one_output, options_named, print_csv, print_json, print_table, user_errors
+from poisonsim.cli.common import (
+    WIDTH,
+    command_given,
+    one_output,
+    options_named,
+    print_csv,
+    print_json,
+    print_table,
+    user_errors,
+)
 
 if TYPE_CHECKING:
     from poisonsim.replaying.replay import Replay
@@ -157,7 +164,7 @@ def _command(logs: list[str], hosts: list[str], names: bool) -> str:
         option, sign, value = word.rpartition("=")  # as in --host=web7
         return hidden.get(word) or f"{option}{sign}{hidden.get(value, value)}"
 
-    return shlex.join(["poisonsim", *map(told, sys.argv[1:])])
+    return command_given(told)
 
 
 def _print(found: Replay) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +12,7 @@ from poisonsim.cli import complete
 from poisonsim.cli.common import (
     WIDTH,
     collected_warnings,
+    command_given,
     one_output,
     options_named,
     print_csv,
@@ -94,7 +93,7 @@ def splits_command(
             resolved.scenario, cpus=cpu, guest_pages=guest_page, threshold=_share(threshold),
             progress=lambda name: typer.echo(f"{name}: comparing", err=True),
         )  # fmt: skip
-        command = shlex.join(["poisonsim", *sys.argv[1:]])
+        command = command_given()
         for path in out:
             write_whole(path, _picture(path.suffix, found, resolved.name, command))
     for path in out:

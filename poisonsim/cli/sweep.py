@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,6 @@ from poisonsim.cli.run import DEFAULT_POLICIES
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from poisonsim.engine.merge import Tally
     from poisonsim.results.sweep import Sweep, SweepPlan
 
 METRICS = ["guest_lost_bytes", "capacity_cost_bytes", "slowdown", "vm_lost"]
@@ -169,24 +168,13 @@ def _simulate(
     plan: SweepPlan, trials: int | None, threads: int | None, executor: Executor | None, folder: Path, command: str
 ) -> Sweep:
     """The sweep, with progress over all its points on stderr."""
-    from poisonsim.cli.progress import current_estimate, progress_with
-    from poisonsim.results.sweep import PlannedPoint, execute_sweep
+    from poisonsim.cli.progress import progress_over
+    from poisonsim.results.sweep import execute_sweep
     from poisonsim.results.sweep_grid import settings_text
 
-    at = plan.points[0]
-
-    def estimate(tally: Tally) -> str:
-        return f"{settings_text(at.settings)}: {current_estimate(at.plan, tally)}"
-
-    with progress_with(estimate) as show:
-
-        def show_point(done: int, wanted: int, point: PlannedPoint, tally: Callable[[], Tally]) -> None:
-            nonlocal at
-            at = point
-            show(done, wanted, tally)
-
+    with progress_over(lambda point: settings_text(point.settings), plan.points[0]) as show:
         return execute_sweep(
-            plan, trials=trials, threads=threads, executor=executor, progress=show_point, out=folder, command=command
+            plan, trials=trials, threads=threads, executor=executor, progress=show, out=folder, command=command
         )
 
 

@@ -67,32 +67,6 @@ def write_finished(folder: Path, kind: str, manifest: Mapping[str, Any], table: 
     write_whole(folder / TABLES[kind], table)
 
 
-def read_listing(folder: Path, kind: str, schema: str, complete: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The contents of `KIND.json` in a folder of several runs.
-
-    Args:
-        complete: Whether it says all that it must.
-
-    Raises:
-        RunFolderError: No such folder, not JSON, of another version, or without what it must say.
-    """
-    file = folder / f"{kind}.json"
-    try:
-        manifest = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise RunFolderError(
-            f"{folder}: no {kind} folder (it has no {kind}.json); give the folder that `poisonsim {kind}` named"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunFolderError(f"{file}: cannot be read as JSON ({error}); run the command again") from None
-    known = manifest.get("schema") if isinstance(manifest, dict) else None
-    if known != schema:
-        raise RunFolderError(f"{file}: schema {known!r} is not {schema!r}; another version wrote it, run it again")
-    if not complete(manifest):
-        raise RunFolderError(f"{file}: is not as it was written; run the command again")
-    return manifest  # type: ignore[no-any-return]
-
-
 def _is_whole(folder: Path, kind: str, schema: str, own_id: str, mendable: Callable[[set[str]], bool]) -> bool:
     """Whether a folder is free or its manifest in order; false where that can be mended.
 

@@ -198,7 +198,7 @@ def execute_fleet(
             before += n_trials
         found = FleetRun(plan.title, plan.seed, tuple(part for part, _ in plan.parts), tuple(results))
         if folder is not None:
-            folder.finish(manifest, found)
+            folder.finish(manifest, found.summary())
     return found
 
 

@@ -280,7 +280,7 @@ def execute_sweep(
         ]
         found = Sweep(plan.scenario, plan.over, tuple(points), plan.policies)
         if folder is not None:
-            folder.finish(manifest, found)
+            folder.finish(manifest, found.summary())
     return found
 
 
