@@ -1,15 +1,24 @@
 """Errors a user can act on, and warnings that travel with a result.
 
-Every message says what is wrong with its value, where, what is allowed and what to do.
-The command line prints these without a traceback and exits with code 2.
+Every message says what is wrong with its value, where, what is allowed and what to do. It names arguments by the
+options of the command line, which prints these without a traceback and exits with code 2; as text, which is what Python
+shows, an error names the arguments of functions.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 _LONGEST = 1500  # characters of a problem
+_OPTION = re.compile(r"--([a-z][a-z-]*)(?:[ =]('[^']*'|[\w./-]*[\d=./][\w./%-]*|[\w-]+(?=\)|$)))?")
+_TWICE = re.compile(r"\b(\w+)=\[([^\]]*)\] \1=\[")
+_FIRST_OPTION = re.compile(r"--([a-z][a-z-]*)(?::| (?=\S+: ))")
+_LISTS = {
+    "set": "overrides", "policy": "policies", "require": "levels", "hvo": "hvo", "host": "hosts", "metric": "metrics"
+}  # fmt: skip
+"""Options that are lists in Python, and what they are called there; the others are called alike."""
 
 
 class PoisonsimError(Exception):
@@ -23,11 +32,49 @@ class PoisonsimError(Exception):
         'trials: -1 is not positive'
         >>> print(PoisonsimError("no policy \x1b[2Jmine"))
         no policy \\x1b[2Jmine
+        >>> print(PoisonsimError("--set vm.memry: unknown key; for example --set vm.memory=1TiB"))
+        overrides: vm.memry: unknown key; for example overrides=["vm.memory=1TiB"]
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = tuple(_one_line(each) for each in ([problems] if isinstance(problems, str) else problems))
         super().__init__("\n".join(self.problems))
+
+    def __str__(self) -> str:
+        return "\n".join(map(in_python, self.problems))
+
+
+def in_python(problem: str) -> str:
+    """A problem with arguments named as in Python, where it names them by options; commands in it stay.
+
+    Examples:
+        >>> in_python("raise --trials, or say how many with --hosts 400")
+        'raise `trials`, or say how many with hosts=400'
+        >>> in_python("for example --set host.spare_hosts=1 --set host.hgm=true")
+        'for example overrides=["host.spare_hosts=1", "host.hgm=true"]'
+        >>> in_python("set host.cpu; run poisonsim verify --full")
+        'set host.cpu; run poisonsim verify --full'
+    """
+
+    def argument(found: re.Match[str]) -> str:
+        if "poisonsim " in found.string[: found.start()]:
+            return found[0]
+        option, value = found[1].replace("-", "_"), found[2] and found[2].strip("'")
+        name = _LISTS.get(option, option)
+        if value is None:
+            return f"`{name}`"
+        if option in _LISTS:
+            return f'{name}=["{value}"]'
+        return f"{name}={value}" if value.isdigit() else f'{name}="{value}"'
+
+    rest, head = problem, ""
+    if first := _FIRST_OPTION.match(problem):
+        option = first[1].replace("-", "_")
+        head, rest = f"{_LISTS.get(option, option)}:{' ' if first[0].endswith(' ') else ''}", problem[first.end() :]
+    told = _OPTION.sub(argument, rest)
+    while told != (told := _TWICE.sub(r"\1=[\2, ", told)):
+        pass
+    return head + told
 
 
 def _one_line(problem: str) -> str:
@@ -79,6 +126,10 @@ class PoisonsimWarning(UserWarning):
 
 class FewTailTrials(PoisonsimWarning):
     """A quantile was asked for that too few trials lie beyond."""
+
+
+class ValueLeftOut(PoisonsimWarning):
+    """A value that a swept key could have, and that the scenario cannot take."""
 
 
 class RunFolderNotice(PoisonsimWarning):

@@ -175,7 +175,7 @@ def _foreign_key(cls: type[Any], name: str, key: str) -> str:
         return unknown_key(name, key, keys_of(cls))
     tag = TAGS[name]
     models = " or ".join(f'"{getattr(other, tag)}"' for other in owners)
-    return f'belongs to {tag} = {models}, but {tag} is "{getattr(cls, tag)}"'
+    return f'belongs to {tag} = {models}, but {tag} is "{getattr(cls, tag)}"; set {name}.{tag} as well'
 
 
 def range_words(metadata: Sequence[object]) -> str:

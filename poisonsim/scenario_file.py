@@ -107,9 +107,12 @@ def _read_layers(name_or_path: str | Path) -> tuple[list[_Layer], list[str]]:
                 raise
             known = catalog.names("scenarios")
             hint = f"scenarios of the catalogue: {', '.join(known)}{did_you_mean(Path(text).stem, known)}"
-            raise ScenarioError(f"{error}; {hint}") from None
+            raise ScenarioError([f"{problem}; {hint}" for problem in error.problems]) from None
         if isinstance(tables.get("fleet"), list):
-            raise ScenarioError(f"{text}: is a fleet of several scenarios; run it with: poisonsim fleet {text}")
+            raise ScenarioError(
+                f"{text}: is a fleet of several scenarios, and one is wanted; name that of one component, with what it "
+                f"sets as --set; the whole runs with: poisonsim fleet {text}"
+            )
         tables = _beside(Path(text), tables)
     elif isdir(text):
         raise ScenarioError(f"{text}: is a directory; name a TOML file in it")

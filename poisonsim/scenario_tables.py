@@ -182,7 +182,8 @@ class Host:
 
     Args:
         cpu: Name of a CPU in the catalogue, or a TOML file.
-        spares: Free huge pages kept in the pool.
+        spares: Free huge pages kept in the pool for this VM alone; for several VMs on a host, let vm.memory be all of
+            theirs.
         mapping: Whether the memory is mapped shared (a page given up is leaked) or private (it is dissolved); the
             policies `unmap1g` and `unmap1g-private` are of one kind each, whatever this says.
         page_tables: Process page tables that map the memory: the VMM's, and one per further process.

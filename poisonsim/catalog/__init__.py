@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
@@ -302,7 +302,17 @@ def _position(message: str, text: str) -> str:
     else:
         what = message.removesuffix(" (at end of document)")
         line, column = text.count("\n") + 1, len(text) - text.rfind("\n")
-    return f"line {line}, column {column}: not TOML: {what}"
+    return f"line {line}, column {column}: not TOML: {what}{_hint(what, text.splitlines()[line - 1 : line])}"
+
+
+def _hint(what: str, lines: Sequence[str]) -> str:
+    """What is most often wrong with such a line."""
+    key, equals, value = (part.strip() for part in "".join(lines).partition("#")[0].partition("="))
+    if what.startswith("Cannot overwrite"):
+        return f"; {key} is given twice" if equals else "; this table is given twice"
+    if equals and re.fullmatch(r"[\w.]+[A-Za-z%][\w.%-]*", value) and value not in ("true", "false"):
+        return f'; text goes in quotes: {key} = "{value}"'
+    return ""
 
 
 def _walk(key: str, node: object) -> Iterator[Number]:

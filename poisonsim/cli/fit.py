@@ -127,6 +127,7 @@ def _written(found: Fit, out: Path | None, png: Path | None) -> list[str]:
         RunFolderError: A file cannot be written.
     """
     from poisonsim.engine.store import write_whole
+    from poisonsim.fitting.model import rate_of_model
 
     lines = []
     if out is not None:
@@ -134,7 +135,10 @@ def _written(found: Fit, out: Path | None, png: Path | None) -> list[str]:
             write_whole(out.parent / name, text.encode())
             lines.append(f"model  {out.parent / name}")
         named = str(out) if len(out.parts) > 1 else f"./{out}"
+        key, rate = rate_of_model(found)
         lines.append(f"next   poisonsim run {shlex.quote(named)} --policy hgm2m")
+        ends = " and ".join(f"--set {key}={end:.3g}" for end in (rate.low, rate.high))
+        lines.append(f"       and the ends of the interval of its rate: {ends}; its VM is the base's: see vm.memory")
     if png is not None:
         from poisonsim.report.fitted import fit_png
 

@@ -24,7 +24,12 @@ EXAMPLES = (
 def life_command(
     run: str = typer.Argument(..., metavar="RUN", help="Run folder that `poisonsim run` named."),
     trial: int = typer.Option(
-        -1, "--trial", metavar="N", help="Which VM. Default: the first that sees an error.", show_default=False
+        None,
+        "--trial",
+        min=0,
+        metavar="N",
+        help="Which VM. Default: the first that sees an error.",
+        show_default=False,
     ),
     policy: str = typer.Option(
         "",
@@ -50,7 +55,7 @@ def life_command(
     one_output({"--json": as_json, "--csv": as_csv})
     with collected_warnings():
         result = open_run(run)
-        life = life_of(result, first_hit(result) if trial == -1 else trial, policy or None)
+        life = life_of(result, first_hit(result) if trial is None else trial, policy or None)
     if as_json:
         data = {"schema": "poisonsim.life/1", "trial": life.trial, "policy": life.policy, "start": dict(life.start)}
         print_json({**data, "steps": [step.to_dict() for step in life.steps], "end": dict(life.end)})

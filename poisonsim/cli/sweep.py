@@ -101,7 +101,8 @@ def sweep_command(
     one_output({"--json": as_json, "--csv": as_csv})
     values = read_over(over, settings, years)
     resolved = resolve_scenario(scenario, overrides=settings, years=years)
-    plan = plan_sweep(resolved.scenario, over=values, policies=policy or DEFAULT_POLICIES, seed=seed)
+    with collected_warnings():
+        plan = plan_sweep(resolved.scenario, over=values, policies=policy or DEFAULT_POLICIES, seed=seed)
     metrics = list(dict.fromkeys(metric or METRICS))
     _check_columns(plan, metrics, year)
     _note_pinned_mappings(plan)

@@ -40,7 +40,7 @@ REPORT_FILES = {
     "tail.png": "share of VMs that lose more than so much",
     "modes.png": "what is lost by fault mode; with the fault model `field` only",
     "differences.png": "differences between policies on the same errors",
-    "convergence.png": "how the interval of p99 narrows with the trials",
+    "convergence.png": "how the interval of the mean guest memory lost narrows with the trials",
     "life.png": "the memory of one VM at the end of its life; only where a trial saw an error",
 }
 """Files of a run folder and of its report, and what each holds."""
@@ -150,6 +150,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise RunFolderError(
                 f"{folder}: is a sweep folder; its page is sweep.html, and each folder in its points/ is a run folder"
             ) from None
+        if (folder / "plan.json").exists():
+            raise RunFolderError(
+                f"{folder}: is a plan folder; its table is plan.csv, and each folder in its points/ is a run folder"
+            ) from None
+        if not folder.exists():
+            close = did_you_mean(folder.name, _runs_beside(folder))
+            raise RunFolderError(f"{folder}: does not exist{close}; give a folder that `poisonsim run` named") from None
         if (folder / "fleet.json").exists():
             raise RunFolderError(
                 f"{folder}: is a fleet folder; its page is fleet.html, and each folder in its components/ a run folder"

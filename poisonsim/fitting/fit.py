@@ -31,7 +31,7 @@ MOST_SHOWN = 4
 """Hosts with so many errors or more are one class in the table of hosts by number."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Fit:
     """What a log says; made by `fit`.
 
@@ -65,6 +65,14 @@ class Fit:
     maps: tuple[DimmMap, ...]
     notices: tuple[str, ...]
     _model: str | None = None
+
+    def __repr__(self) -> str:
+        exposure = self.exposure
+        return (
+            f"<poisonsim fit: {counted(self.errors.total, 'UE')} on {counted(exposure.n_hosts, 'host')}, "
+            f"{exposure.tib_years:,.4g} TiB-years; {counted(len(self.findings), 'finding')}, "
+            f"{counted(len(self.refusals), 'refusal')}>"
+        )
 
     @property
     def exposure(self) -> Exposure:

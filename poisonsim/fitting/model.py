@@ -69,14 +69,41 @@ def _told(finding: Finding) -> str:
     return f"{finding.counts}, {finding.method}"
 
 
+def rate_of_model(found: Fit) -> tuple[str, Estimate]:
+    """Key of the scenario that says how often errors come, and its interval, of all that the log says about it.
+
+    With a fault table of the log's own the rates are in that, and the key multiplies them.
+    """
+    if found.model == "rate":
+        return "faults.ue_per_tib_year", _rate(found)
+    if _table(found):
+        rate = rate_interval(found.incidents, found.exposure)
+        return "faults.scale", Estimate(rate.low / rate.best, 1.0, rate.high / rate.best, "1")
+    return "faults.scale", _scale(found)
+
+
+def _rate(found: Fit) -> Estimate:
+    """UEs per TiB-year, as the mean over the hosts' life where they age."""
+    estimate, shaped = rate_interval(found.errors, found.exposure), _shape(found)
+    factor = 1.0 if shaped is None else _over_life(found.exposure, shaped.estimate.best)
+    return Estimate(estimate.low * factor, estimate.best * factor, estimate.high * factor, estimate.unit)
+
+
+def _scale(found: Fit) -> Estimate:
+    """Incidents per DIMM-year as a multiple of those behind the table of the catalogue."""
+    rate = rate_interval(found.incidents, found.exposure)
+    to_scale = found.exposure.tib_years / dimm_years_of(found.exposure, found.dimm) / _table_ue_per_dimm_year()
+    return Estimate(rate.low * to_scale, rate.best * to_scale, rate.high * to_scale, "1")
+
+
+def _table_ue_per_dimm_year() -> float:
+    return load_fault_table("ddr4-alibaba").ticket_ue_per_dimm_year
+
+
 def _rate_values(found: Fit) -> Iterator[Value]:
     yield "model", "rate", ""
-    exposure, estimate = found.exposure, rate_interval(found.errors, found.exposure)
-    shaped = _shape(found)
-    factor, more = 1.0, ""
-    if shaped is not None:
-        factor, more = _over_life(exposure, shaped.estimate.best), ", as the mean over horizon.years"
-    scaled = Estimate(estimate.low * factor, estimate.best * factor, estimate.high * factor, estimate.unit)
+    exposure, scaled = found.exposure, _rate(found)
+    more = "" if _shape(found) is None else ", as the mean over horizon.years"
     alike = "" if found.errors.mean_interval else ", were all hosts alike, which so few errors cannot tell"
     what = f"{counted(found.errors.total, 'UE')} in {exposure.tib_years:,.4g} TiB-years{more}{alike}"
     yield "ue_per_tib_year", scaled.best, _source(found, what, scaled)
@@ -97,14 +124,10 @@ def _field_values(found: Fit, table: str) -> Iterator[Value]:
     if table:
         yield "table", table, _source(found, f"{counted(len(found.faults), 'fault')} by coordinates; see the table")
     else:
-        per_year = load_fault_table("ddr4-alibaba").ticket_ue_per_dimm_year
-        dimm_years = dimm_years_of(exposure, found.dimm)
-        rate = rate_interval(found.incidents, exposure)
-        to_scale = exposure.tib_years / dimm_years / per_year
-        scale = Estimate(rate.low * to_scale, rate.best * to_scale, rate.high * to_scale, "1")
+        scale = _scale(found)
         what = (
-            f"{counted(n, 'incident')} in {dimm_years:,.4g} DIMM-years, against {per_year:.3g} per DIMM-year of the "
-            "table ddr4-alibaba, whose modes are kept"
+            f"{counted(n, 'incident')} in {dimm_years_of(exposure, found.dimm):,.4g} DIMM-years, against "
+            f"{_table_ue_per_dimm_year():.3g} per DIMM-year of the table ddr4-alibaba, whose modes are kept"
         )
         yield "scale", scale.best, _source(found, what, scale)
     yield from _dispersion_values(found)

@@ -43,7 +43,7 @@ def language_page() -> str:
                     code("limit: Annotated[int, Range(1, 64)] = 3"),
                     "a parameter, for guards, `days` and the command line",
                 ],
-                [code("name"), "what the policy is called; its class name in lower case, if it is not given"],
+                [code("name"), "what the policy is called; the name of its file with hyphens, if it is not given"],
                 [code("mapping"), '`"shared"` or `"private"`, where the mechanism exists for one kind of mapping only'],
                 [code("needs_contiguous"), "`True` where `SPLIT` goes down by contiguous entries too (arm64, riscv64)"],
                 [code("keeps"), "`True` where a `decide` may answer `KEEP`"],

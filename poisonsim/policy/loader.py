@@ -200,10 +200,12 @@ def load_policies(specs: Iterable[str | Policy | type[Policy]]) -> tuple[Policy,
         clash = next((other for other in loaded if other.label == policy.label), None)
         if clash is not None:
             where = {_module_file(type(clash)), _module_file(type(policy))}
-            problems.append(
-                f"two policies are called '{policy.label}' ({' and '.join(sorted(where))}); "
-                "name each once, or rename one file"
-            )
+            if len(where) == 1:
+                problems.append(f"'{policy.label}' is named twice; name each policy once")
+            else:
+                problems.append(
+                    f"two policies are called '{policy.label}' ({' and '.join(sorted(where))}); rename one file"
+                )
         loaded.append(policy)
     if problems:
         raise PolicyError(problems)

@@ -187,6 +187,8 @@ class _On:
 
     def do(self, action: Act | SizedAct) -> Rule:
         """The rule that does `action` here."""
+        if isinstance(action, str) and action in Act.__members__:
+            raise PolicyError(f"{action!r} is text; write {action} without quotes, imported from poisonsim.policy")
         if not isinstance(action, (Act, SizedAct)) or action in (Act.SPLIT_TO, Act.SPLIT_VM_TO):
             raise PolicyError(
                 f"{action!r} is not an action; allowed: SPLIT, SPLIT_TO(size), SPLIT_VM_TO(size), UNMAP, KEEP, "

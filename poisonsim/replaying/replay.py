@@ -44,7 +44,7 @@ DEFAULT_IMPUTATIONS = 20
 _AVERAGED = ("1",)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Replay:
     """What replaying a log found; made by `replay`.
 
@@ -67,6 +67,13 @@ class Replay:
     values: tuple[F64, ...]
     _valuer: Valuer
     _histories: tuple[History, ...]
+
+    def __repr__(self) -> str:
+        n = len(self.hosts)
+        return (
+            f"<poisonsim replay: {self.report.n_events:,} events on {n:,} host{'' if n == 1 else 's'}; "
+            f"{', '.join(self.policies)}; seed {self.plan.seed}>"
+        )
 
     @property
     def policies(self) -> tuple[str, ...]:

@@ -50,7 +50,15 @@ class FleetPart:
     vms: int
 
     def __post_init__(self) -> None:
-        problems = [] if isinstance(self.scenario, Scenario) else [f"{shown(self.scenario)} is no Scenario"]
+        problems = (
+            []
+            if isinstance(self.scenario, Scenario)
+            else [
+                f"{shown(self.scenario)} is no Scenario; write load_scenario({shown(self.scenario)})"
+                if isinstance(self.scenario, str)
+                else f"{shown(self.scenario)} is no Scenario"
+            ]
+        )
         if self.name == WHOLE:
             problems.append(f"name = {shown(self.name)} is what all components together are called; choose another")
         elif not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -127,7 +135,7 @@ def read_fleet(path: str | Path, *, years: float | str | None = None) -> tuple[s
             if scenario is not None and name:
                 parts.append(FleetPart(name, scenario, vms or 1))
         except ScenarioError as error:
-            problems += [f"{where}: {_as_in_file(problem).removeprefix(f'{name}: ')}" for problem in error.problems]
+            problems += [f"{where}: {as_in_file(problem).removeprefix(f'{name}: ')}" for problem in error.problems]
     if problems:
         raise ScenarioError([f"{path}: {problem}" for problem in dict.fromkeys(problems)])
     return " ".join(title.split()), tuple(parts)
@@ -234,9 +242,25 @@ def _flat(tables: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _as_in_file(problem: str) -> str:
-    """A problem of an override as one of `set`."""
-    return problem.replace("--set ", "set ", 1) if problem.startswith("--set ") else problem
+_SETTINGS = re.compile(r"(?:--set [\w.]+=\w+ ?)+")
+
+
+def as_in_file(problem: str) -> str:
+    """A problem that speaks of overrides as one of the key `set` of a component.
+
+    Examples:
+        >>> as_in_file("for example --set host.spare_hosts=1 --set host.hgm=true")
+        'for example set = { "host.spare_hosts" = "1", "host.hgm" = "true" }'
+        >>> as_in_file("--set vm.memry: unknown key")
+        'set vm.memry: unknown key'
+    """
+
+    def table(found: re.Match[str]) -> str:
+        pairs = (f'"{key}" = "{value}"' for key, value in re.findall(r"--set ([\w.]+)=(\w+)", found[0]))
+        return f"set = {{ {', '.join(pairs)} }}{' ' if found[0].endswith(' ') else ''}"
+
+    told = _SETTINGS.sub(table, problem)
+    return told.replace("--set ", "set ", 1) if told.startswith("--set ") else told
 
 
 def _is_whole(value: object) -> bool:

@@ -15,7 +15,7 @@ from poisonsim.engine.merge import Tally
 from poisonsim.engine.plan import Plan
 from poisonsim.errors import PolicyError, RunFolderError, RunFolderNotice, ScenarioError, shown
 from poisonsim.policy import Policy, load_policies
-from poisonsim.results.fleet_file import FleetPart, read_fleet
+from poisonsim.results.fleet_file import FleetPart, as_in_file, read_fleet
 from poisonsim.results.fleet_folder import FleetFolder
 from poisonsim.results.fleet_run import FleetRun
 from poisonsim.results.metrics import metrics_for, parse_threshold
@@ -122,7 +122,7 @@ def plan_fleet(
         try:
             planned.append(PlannedPart(part, plan_run(part.scenario, policies=loaded, seed=seed_of(seed, part.name))))
         except PolicyError as error:
-            for problem in error.problems:
+            for problem in map(as_in_file, error.problems) if isinstance(fleet, (str, Path)) else error.problems:
                 refused.setdefault(problem, []).append(part.name)
     if refused:
         raise PolicyError([f"{problem}; in {_components(names)}" for problem, names in refused.items()])

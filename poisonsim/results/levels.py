@@ -65,6 +65,21 @@ class Level:
         ends = {self.condition.holds(end) for end in (value.low, value.best, value.high)}
         return OPEN if len(ends) > 1 else MET if True in ends else FAILED
 
+    def clearance(self, value: Estimate | None) -> float:
+        """How clearly a level is met: the way to the bound in half-widths of the interval, which is above 1 if it is.
+
+        Examples:
+            >>> from poisonsim.results.metrics import metrics_for
+            >>> [level] = parse_levels(["vm_lost <= 1%"], metrics_for(("1G", "4K")))
+            >>> level.clearance(Estimate(0.004, 0.006, 0.008, "1")), level.clearance(Estimate(0.0, 0.0, 0.0, "1"))
+            (2.0, inf)
+        """
+        if value is None:
+            return 0.0
+        half = value.high - value.best if self.lower_is_better else value.best - value.low
+        way = self.condition.bound - value.best if self.lower_is_better else value.best - self.condition.bound
+        return way / half if half > 0 else inf if way >= 0 else -inf
+
     def trials_to_decide(self, value: Estimate | None, trials: int) -> float:
         """About how many trials would decide an open level: half-widths fall with their square root."""
         if value is None:

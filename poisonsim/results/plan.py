@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,8 @@ class CapacityPlan:
 
     def __repr__(self) -> str:
         best = "nothing meets all levels" if self.best is None else self.best.text
-        return f"<poisonsim plan: {best}; {len(self.levels)} levels, {self.n_choices} choices measured>"
+        n = len(self.levels)
+        return f"<poisonsim plan: {best}; {n} level{'' if n == 1 else 's'}, {self.n_choices} choices measured>"
 
 
 def plan(
@@ -183,7 +185,8 @@ def plan(
     """Which policies meet service levels, with how many spares and which HVO choice, cheapest first.
 
     All choices see the same errors. Trials are raised only where the interval of a level spans its bound, up to
-    `trials`, and a choice that then still does is called open. The cost is the mean `capacity_cost_bytes` at the end of
+    `trials`, and a choice that then still does is called open; the best and the runner-up are confirmed by all of them.
+    The cost is the mean `capacity_cost_bytes` at the end of
     the horizon: page tables, vmemmap, lost memory and the spares that are still held. Hosts kept to evacuate to are not
     in it.
 
@@ -310,10 +313,11 @@ def _searched(
         family.policy: found.choice.spares for family, found in search.found.items() if found.choice.spares is not None
     }
     search.run([family for family in chosen.families if family not in search.found], guesses)
-    every = tuple(
-        Row.of(search.found[family], chosen.policies[family.policy], simulation) for family in chosen.families
-    )
-    rows = cheapest_first(every, prepared.scenario)
+    every, rows = _ranked(prepared, search, simulation)
+    while leading := [row for row in _leading(rows, prepared) if row.measured.trials < effort.trials[-1]]:
+        for row in leading:
+            search.confirm(row.found.choice.family)
+        every, rows = _ranked(prepared, search, simulation)
     turned: tuple[Flip, ...] = ()
     if flips:
 
@@ -331,6 +335,23 @@ def _searched(
         gap = simulation.difference(mine.choice, theirs.choice, least)
         answer = replace(answer, gap=gap, n_runs=simulation.runs)
     return answer
+
+
+def _ranked(prepared: PreparedPlan, search: Search, simulation: Simulation) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """Every choice found, and the best of each policy."""
+    chosen = prepared.candidates
+    every = tuple(
+        Row.of(search.found[family], chosen.policies[family.policy], simulation) for family in chosen.families
+    )
+    return every, cheapest_first(every, prepared.scenario)
+
+
+def _leading(rows: Sequence[Row], prepared: PreparedPlan) -> list[Row]:
+    """The best of those that meet all levels, and the next that is not as cheap."""
+    met = [row for row in rows if row.standing == MET]
+    tie = tie_bytes(prepared.scenario)
+    dearer = (row for row in met[1:] if row.measured.cost.best > met[0].measured.cost.best + tie)
+    return [*met[:1], *islice(dearer, 1)]
 
 
 def _evacuating(rows: Sequence[Row], chosen: Candidates) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ FACTORS = (0.1, 0.5, 2.0, 10.0)
 REFINED = 2
 """Times that the stretch in which the choice flips is halved, on a log scale."""
 
+_RATE_STEPS = 2  # of the trials: elsewhere a rough answer will do
 MOST_CONTENDERS = 5
 """Policies that are looked at again elsewhere."""
 
@@ -40,6 +41,7 @@ class Flip:
         stays: Whether it is the same choice, but for the number of spares.
         cheaper_open: A cheaper contender that may meet them, too, which the trials do not tell.
         note: Why nothing had to be looked at, where that is so.
+        decided: Whether it is known that the choice stays or flips; not where what was chosen is `cheaper_open`.
     """
 
     group: str
@@ -48,6 +50,7 @@ class Flip:
     stays: bool
     cheaper_open: Row | None = None
     note: str = ""
+    decided: bool = True
 
     def to_dict(self, levels: Sequence[Level]) -> dict[str, Any]:
         """The flip as plain data."""
@@ -55,6 +58,7 @@ class Flip:
             "group": self.group,
             "value": self.value,
             "stays": self.stays,
+            "decided": self.decided,
             "best": None if self.best is None else self.best.to_dict(levels),
             "cheaper_open": None if self.cheaper_open is None else self.cheaper_open.to_dict(levels),
             "note": self.note,
@@ -67,13 +71,12 @@ def find_flips(
 ) -> tuple[Flip, ...]:  # fmt: skip
     """The choice under other conditions, among the contenders: the best rows, and cheaper ones that fail as it is.
 
-    HVO and kernel are told from `every`, which was measured already; the other conditions are measured anew, with fewer
-    trials.
+    HVO and kernel are told from `every`, which was measured already; the other conditions are measured anew, error
+    rates from fewer trials.
     """
     best = rows[0] if rows and rows[0].standing == MET else None
     who = contenders(rows, tie_bytes(scenario))
-    quick = replace(effort, trials=effort.trials[:2])
-    at = _Elsewhere(scenario, simulation, quick, who, best, progress)
+    at = _Elsewhere(scenario, simulation, effort, who, best, progress)
     return (
         *at.rates(), *at.translated("guest page", "vm.guest_page"), *at.translated("CPU", "host.cpu"),
         *_by_hvo(scenario, every, best), *_by_status(scenario, every, best),
@@ -174,7 +177,7 @@ class _Elsewhere:
         """Fewer trials where each has more errors, but no fewer than tell the levels."""
         plan = plan_run(there, policies=list(self.simulation.policies.values())[:1], seed=self.simulation.seed)
         least = max(level.quantity.trials_needed(plan) for level in self.simulation.levels)
-        trials = [max(round(n / max(factor, 1)), least) for n in self.effort.trials]
+        trials = [max(round(n / max(factor, 1)), least) for n in self.effort.trials[:_RATE_STEPS]]
         return replace(self.effort, trials=tuple(dict.fromkeys(trials)))
 
     def _chosen(self, group: str, value: str, rows: Iterable[Row], scenario: Scenario) -> Flip:
@@ -233,4 +236,5 @@ def _flip(group: str, value: str, rows: Sequence[Row], was: Row | None, tie: flo
     stays = best is was is None or (
         best is not None and was is not None and best.found.choice.family == was.found.choice.family
     )
-    return Flip(group, value, best, stays, may)
+    decided = stays or may is None or was is None or may.found.choice.family != was.found.choice.family
+    return Flip(group, value, best, stays, may, decided=decided)

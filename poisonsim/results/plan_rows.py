@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import pandas as pd
@@ -19,6 +20,7 @@ from poisonsim.scenario import Scenario
 TIE = 2.0**-20
 """Costs that differ by less than this part of the VM's memory count as equal: 1 MiB of 1 TiB."""
 
+_CLEAR = 3
 STATUSES = ("mainline", "patches", "proposed")
 """How far mechanisms are from what runs today, the nearest first; all else is hypothetical."""
 
@@ -34,6 +36,7 @@ class Row:
         settings: Keys of the scenario that it sets.
         params: Value of each parameter that was searched, spares apart.
         complexity: Whether it acts by the clock or by a `decide`, then the number of its rules.
+        clearance: `Level.clearance` of the level that it meets least clearly, in whole half-widths up to 3.
     """
 
     found: Found
@@ -43,6 +46,7 @@ class Row:
     settings: Settings
     params: Mapping[str, int]
     complexity: tuple[bool, int]
+    clearance: int
 
     @staticmethod
     def of(found: Found, policy: Policy, simulation: Simulation) -> Row:
@@ -56,7 +60,11 @@ class Row:
         }
         timed = any(rule.trigger == "every" for rule in chosen.rules)
         complexity = timed or not chosen.rules, len(chosen.rules)
-        return Row(found, policy.label, chosen.spec or chosen.label, status_of(policy), settings, params, complexity)
+        clear = clearance(simulation.levels, found.measured)
+        return Row(
+            found, policy.label, chosen.spec or chosen.label, status_of(policy), settings, params, complexity,
+            int(min(max(clear, 0.0), _CLEAR)),
+        )  # fmt: skip
 
     @property
     def measured(self) -> Measured:
@@ -116,11 +124,17 @@ class Row:
         }
 
 
+def clearance(levels: Sequence[Level], measured: Measured) -> float:
+    """`Level.clearance` of the level that is met least clearly."""
+    return min((level.clearance(v) for level, v in zip(levels, measured.values, strict=True)), default=inf)
+
+
 def cheapest_first(every: Iterable[Row], scenario: Scenario) -> tuple[Row, ...]:
     """The best row of each policy: those that meet all levels by cost, then those that may, then those that do not.
 
-    Costs within `tie_bytes` of the lowest are equal: then the faster comes first, then what is nearer to mainline. Of
-    those that are the same in all of that the simplest comes first: no rule by the clock, then the fewest rules.
+    Costs within `tie_bytes` of the lowest are equal: then the faster comes first, then what is nearer to mainline, then
+    what meets the levels more clearly. Of those that are the same in all of that the simplest comes first: no rule by
+    the clock, then the fewest rules.
     """
     tie = tie_bytes(scenario)
     by_policy: dict[str, list[Row]] = {}
@@ -195,9 +209,9 @@ def _ordered(rows: Sequence[Row], tie: float) -> list[Row]:
     return order
 
 
-def _preference(row: Row) -> tuple[float, int, int, int, float, tuple[bool, int], str]:
+def _preference(row: Row) -> tuple[float, int, int, int, int, float, tuple[bool, int], str]:
     demand = 0 if row.hvo is None else HVO_CHOICES.index(row.hvo)
     return (
         round(row.measured.slowdown.best, 4), status_rank(row.status), demand, len(row.found.choice.family.params),
-        row.measured.cost.best, row.complexity, row.spec,
+        -row.clearance, row.measured.cost.best, row.complexity, row.spec,
     )  # fmt: skip

@@ -14,6 +14,9 @@ from typing import NamedTuple, TypeAlias
 from poisonsim.results.levels import FAILED, MET, OPEN, Level, Standing
 from poisonsim.results.statistics import Estimate
 
+MORE_SPARES = 3
+"""Spares that are added, one by one, where the most trials show that what fewer found enough is not."""
+
 RAISE = 4
 """Times more trials at each step, so that what was simulated before is at most a third of what is."""
 
@@ -162,6 +165,20 @@ class Search:
                 got = tuple(next(answers) for _ in wanted[family])
                 self.points |= {choice: one for (choice, _), one in zip(wanted[family], got, strict=True)}
                 self._advance(family, steps, wanted, got)
+
+    def confirm(self, family: Family) -> None:
+        """Measures what was found of a family by the most trials, as fewer may have met the levels by chance."""
+        found, spares = self.found[family], self.found[family].choice.spares
+        self.progress(len(self.points), f"{family.policy} by all trials")
+        for more in range(1 if spares is None else MORE_SPARES + 1):
+            choice = Choice(family, None if spares is None else spares + more)
+            [measured] = self.measure([(choice, self.effort.trials[-1])])
+            self.points[choice] = measured
+            standings = tuple(level.standing(value) for level, value in zip(self.levels, measured.values, strict=True))
+            found = replace(found, choice=choice, measured=measured, standings=standings)
+            if found.standing == MET:
+                break
+        self.found[family] = found
 
     def _advance(
         self, family: Family, steps: Mapping[Family, Steps], wanted: dict[Family, list[Request]],

@@ -14,6 +14,7 @@ from poisonsim.results.statistics import Estimate
 from poisonsim.results.words import in_bytes, in_percent
 
 MARKS: dict[Standing, str] = {MET: "✓", FAILED: "✗", OPEN: "?"}
+_JUST = 1.25
 _HVO = {"off-everywhere": "HVO off everywhere", "off-where-split": "HVO off where split", "kept": "HVO kept"}
 
 
@@ -167,7 +168,8 @@ def bounds_of_flips(found: CapacityPlan) -> str:
 
 def cell(level: Level, standing: Standing, value: Estimate | None) -> str:
     """What a row says of a level."""
-    return f"{'-' if value is None else level.quantity.number(value)} {MARKS[standing]}"
+    just = " just" if standing == MET and level.clearance(value) < _JUST else ""
+    return f"{'-' if value is None else level.quantity.number(value)} {MARKS[standing]}{just}"
 
 
 def _cheaper_and_open(found: CapacityPlan, row: Row) -> bool:
@@ -195,6 +197,9 @@ def _none(found: CapacityPlan, all_levels: str) -> str:
 
 
 def _outcome(flip: Flip) -> str:
+    if not flip.decided and flip.cheaper_open is not None:
+        other = "nothing else known" if flip.best is None else f"else {choice_words(flip.best)}"
+        return f"not decided, {choice_words(flip.cheaper_open)} just meets the levels or just fails; {other}"
     may = f" (or {choice_words(flip.cheaper_open)}, undecided)" if flip.cheaper_open is not None else ""
     if flip.best is None:
         return f"none is known to meet the levels{may}"

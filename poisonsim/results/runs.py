@@ -19,7 +19,7 @@ from poisonsim.engine.store import SCHEMA, read_block, read_manifest, write_json
 from poisonsim.errors import PolicyError, RunFolderError, RunFolderNotice, ScenarioError
 from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.policy import Policy
-from poisonsim.results.claim import write_finished
+from poisonsim.results.claim import TABLES, write_finished
 from poisonsim.results.conditions import Width, check_trials
 from poisonsim.results.result import Result
 from poisonsim.results.run_folder import claimed_run, mend_summary, trials_held, whole_number
@@ -299,10 +299,14 @@ def open_run(folder: str | Path) -> Result:
         in_whole = folder.parent.name in ("points", "components")  # of a sweep, or of a fleet
         whole = folder.parent.parent if in_whole else folder
         more = " and more" if missing[_MOST_MISSING:] else ""
+        command = f"{manifest.get('command') or 'poisonsim.run(...)'} --out {whole}"
+        if not (folder / TABLES["run"]).exists():
+            raise RunFolderError(
+                f"{folder}: is not finished, its {trials:,} trials are not all there; go on with: {command}"
+            )
         raise RunFolderError(
             f"{folder}: blocks {', '.join(missing[:_MOST_MISSING])}{more} are missing or damaged; "
-            "run the same command again, it computes only those: "
-            f"{manifest.get('command') or 'poisonsim.run(...)'} --out {whole}"
+            f"run the same command again, it computes only those: {command}"
         )
     return Result(plan, merger.tally())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Literal, TypeAlias, get_args, get_origin
@@ -10,7 +11,7 @@ from typing import Literal, TypeAlias, get_args, get_origin
 import numpy as np
 
 from poisonsim import catalog
-from poisonsim.errors import ScenarioError, did_you_mean
+from poisonsim.errors import ScenarioError, ValueLeftOut, did_you_mean
 from poisonsim.faults.laws import load_laws
 from poisonsim.memory import backings
 from poisonsim.policy import Policy
@@ -144,17 +145,22 @@ def closed_values(scenario: Scenario, key: str) -> tuple[object, ...]:
     annotations = [cls.__pydantic_fields__[last].annotation for cls in SECTIONS[table] if last in keys_of(cls)]
     if choices := dict.fromkeys(choice for annotation in annotations for choice in _choices(annotation)):
         return tuple(choices)
-    taken: list[object] = []
-    refusals: list[ScenarioError] = []
+    taken, refused = _tried(scenario, key)
+    if refused and not taken:
+        raise ScenarioError([f"--over {problem}" for problem in next(iter(refused.values())).problems])
+    return tuple(taken)
+
+
+def _tried(scenario: Scenario, key: str) -> tuple[list[str], dict[str, ScenarioError]]:
+    """Values of a key that the scenario takes, and those that it refuses, with why."""
+    taken, refused = [], {}
     for value in _candidates(scenario, key):
         try:
             scenario.replace({key: value})
             taken.append(value)
         except ScenarioError as error:
-            refusals.append(error)
-    if refusals and not taken:
-        raise ScenarioError([f"--over {problem}" for problem in refusals[0].problems])
-    return tuple(taken)
+            refused[value] = error
+    return taken, refused
 
 
 def spelled(value: object) -> str:
@@ -233,6 +239,8 @@ def _own_values(scenario: Scenario, key: str, given: Iterable[object] | None) ->
         if is_parameter(key):
             raise ScenarioError(f"--over {key}: has no closed set of values; name them, as in {key}=0,4")
         if found := closed_values(scenario, key):
+            for value, error in _tried(scenario, key)[1].items():
+                warnings.warn(f"--over {key}: {value} is left out: {error.problems[0]}", ValueLeftOut, stacklevel=5)
             return found
         table, _, last = key.partition(".")
         now = scenario.to_dict()[table].get(last)

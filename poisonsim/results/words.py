@@ -142,7 +142,7 @@ def rate_notes(scenario: Scenario) -> list[str]:
         return [
             from_table,
             f"but not as they were there: {'; '.join(reasons)}",
-            f"intervals are from the number of trials; no data tell how well such rates hold; {more}",
+            f"intervals are from the number of trials alone, and not of these factors: run their ends too; {more}",
         ]
     n = table.n_ue_tickets
     low, high = gammaincinv(n, 0.025) / n - 1, gammaincinv(n + 1, 0.975) / n - 1
