@@ -28,20 +28,26 @@ _LEAST_SOURCE = 30
 
 
 @app.command(
-    "list", epilog=examples("poisonsim catalog list", "poisonsim catalog list --csv", "poisonsim catalog list --json")
+    "list", epilog=examples("poisonsim catalog list", "poisonsim catalog list cpus", "poisonsim catalog list --json")
 )
 @user_errors
 def list_command(
+    only: str = typer.Argument(None, metavar="[KIND]", help="Of this kind only, such as cpus.", show_default=False),
     as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout, nothing else there."),
     as_csv: bool = typer.Option(False, "--csv", help="Print CSV on stdout, nothing else there."),
 ) -> None:
-    """Every entry of the catalogue."""
+    """Every entry of the catalogue, or those of one kind."""
     from poisonsim import catalog
+    from poisonsim.errors import ScenarioError, did_you_mean, shown
 
     one_output({"--json": as_json, "--csv": as_csv})
+    if only is not None and only not in catalog.KINDS:
+        known = ", ".join(catalog.KINDS)
+        raise ScenarioError(f"{shown(only)} is no kind of entry; kinds: {known}{did_you_mean(only, catalog.KINDS)}")
     entries = [
         (kind, name, str(catalog.load(kind, name).get("title", "")))
         for kind in catalog.KINDS
+        if only in (None, kind)
         for name in catalog.names(kind)
     ]
     if as_json or as_csv:

@@ -191,6 +191,10 @@ def _print(found: Replay) -> None:
         ],
     )  # fmt: skip
     _print_rest(n - len(shown))
+    typer.echo(_filled(
+        "again: of pages that were bad already; outside: in memory that does not back the VM; beyond: past the end of "
+        "memory; CE pages: whose corrected errors passed the threshold; in the VM: uncorrected errors, as drawn"
+    ))  # fmt: skip
     typer.echo(f"\nall {n:,} together" if n > 1 else "")
     fleet = found.fleet()
     print_table(["policy", *_SHOWN], [[p, *_cells(fleet[fleet["policy"] == p])] for p in found.policies])

@@ -57,7 +57,8 @@ def verify_command(
     ),
     seed: int = typer.Option(1, "--seed", min=0, max=2**62, metavar="N", help="Of the self-check."),
     out: Path = typer.Option(
-        Path("reports/verification.html"), "--out", "-o", metavar="FILE", help="Page that the self-check writes."
+        None, "--out", "-o", metavar="FILE", show_default=False,
+        help="Page that the self-check writes. Default: reports/verification.html.",
     ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout, nothing else there."),
 ) -> None:  # fmt: skip
@@ -79,8 +80,16 @@ def verify_command(
         raise ScenarioError("--reserve: grows the pool of huge pages for --kernel; add that")
     if full and not everything:
         raise ScenarioError("--full: is of the self-check; add --all, or leave out what else is asked for")
+    if out is not None and not everything:
+        raise ScenarioError("--out: is the page of the self-check; add --all, or leave out what else is asked for")
+    if model:
+        from poisonsim.translation import load_cpu
+
+        for name in cpu:
+            load_cpu(name)  # before the first is simulated
     found: dict[str, Any] = {"schema": "poisonsim.verify/1"}
-    sections = _self_check(full, runs, seed, out, quiet=as_json) if everything else []
+    page = out or Path("reports/verification.html")
+    sections = _self_check(full, runs, seed, page, quiet=as_json) if everything else []
     if everything:
         found["self_check"] = [section.to_dict() for section in sections]
     checks = _kernel(reserve) if kernel else []

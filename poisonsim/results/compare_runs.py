@@ -99,11 +99,15 @@ def what_differs(a: Plan, b: Plan) -> str:
         >>> import poisonsim as ps
         >>> spares = (ps.load_scenario("seed-1t", overrides=[f"host.spares={n}"]) for n in (0, 4))
         >>> what_differs(*(ps.run(each, policies=["hgm2m"], trials=1).plan for each in spares))
-        'host.spares (0, 4)'
+        'host.spares 0 → 4'
     """
     one, other = {**_flat(a), "seed": a.seed}, {**_flat(b), "seed": b.seed}
     keys = [key for key in dict.fromkeys([*one, *other]) if key != "title" and one.get(key) != other.get(key)]
-    return ", ".join(f"{key} ({shown(one.get(key, 'not set'))}, {shown(other.get(key, 'not set'))})" for key in keys)
+    return ", ".join(f"{key} {_plain(one.get(key, 'not set'))} → {_plain(other.get(key, 'not set'))}" for key in keys)
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) and len(value) <= 60 else shown(value)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class _Phrase(NamedTuple):
     more: str = "more"
 
 
+_NEARLY_ONE = 0.05
 _PHRASES = {
     "guest_lost_bytes": _Phrase("loses", "guest memory"),
     "host_lost_bytes": _Phrase("loses", "host memory"),
@@ -165,7 +166,7 @@ def comparing_sentence(
     if in_points(known) and metric != "vm_lost":
         size = in_percent(_size(gap), unit="points")
         if size.none:
-            return f"{policy} and {to} have the same {metric} to 0.01 points{on}"
+            return f"{policy} and {to} have the same {_noun(metric)} to 0.01 points{on}"
         if metric == "slowdown":
             return f"{policy} is {mark}{size} {'slower' if gap.best > 0 else 'faster'} than {to}{on}"
         word = phrase.more if gap.best > 0 else phrase.less
@@ -177,8 +178,15 @@ def comparing_sentence(
         return f"{policy} {phrase.verb} no {phrase.noun}, which {to} does{then_on}"
     if ratio.low <= 1 <= ratio.high:
         return f"{policy} {phrase.verb} ~as {many} {phrase.noun} as {to}, {ratio} times{then_on}"
+    if known.unit == "bytes" and abs(ratio.best - 1) < _NEARLY_ONE:
+        size, word = in_bytes(_size(gap)), phrase.more if gap.best > 0 else phrase.less
+        return f"{policy} {phrase.verb} {mark}{size} {word} {phrase.noun} than {to}{on}"
     times = times_text(ratio, less=phrase.less, more=phrase.more)
     return f"{policy} {phrase.verb} {times} {phrase.noun} than {to}{on}"
+
+
+def _noun(metric: str) -> str:
+    return _PHRASES[metric].noun if metric in _PHRASES else metric
 
 
 def _size(gap: Estimate) -> Estimate:
