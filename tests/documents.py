@@ -28,7 +28,7 @@ from poisonsim.cli import app
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _NAMED = re.compile(r"# ([\w.-]+\.(?:toml|py))\n")
 _PROGRESS = re.compile(
-    r"^(?:[\d,]+(/| of at most )[\d,]+ trials, |compiling the simulation kernel; |[\d,]+ choices measured, now: ).*\n",
+    r"^(?:[\d,]+(/| of at most )[\d,]+ trials, |compiling the simulation kernel, |[\d,]+ choices measured, now: ).*\n",
     re.MULTILINE,
 )
 ANYTHING = "..."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from poisonsim.errors import RunFolderError, RunFolderNotice
 from poisonsim.results.claim import TABLES, write_finished
 
 
-class ListingFolder:
+class ListingFolder(ABC):
     """A folder with `KIND.json` that lists runs, their run folders and, once all are done, `KIND.csv`.
 
     Every file is written whole or not at all, and blocks that are there are read, not computed, so that what was
@@ -36,9 +37,9 @@ class ListingFolder:
         self.path = path
 
     @staticmethod
+    @abstractmethod
     def complete(manifest: Mapping[str, Any]) -> bool:
         """Whether `KIND.json` says all that it must beside the trials of each run, in the form that it must."""
-        raise NotImplementedError
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
         """Says what the folder will hold, unless that is finished there: then it goes on to speak of that."""
