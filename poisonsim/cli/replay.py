@@ -96,7 +96,7 @@ def replay_command(
         help="When the host was booted, UTC, for kernel logs that count from then. Default: not known.",
     ),
     anonymise: bool = typer.Option(
-        False, "--anonymise", help="Leave out names of hosts and files, digests, times and text of the logs."
+        False, "--anonymise", help="Leave out names of hosts and files, digests and text of the logs; shift all times."
     ),
     life: bool = typer.Option(
         False, "--life", help="Tell the life of each host's VM under the last policy, for one imputation."
@@ -136,7 +136,7 @@ def replay_command(
     if out is not None:
         from poisonsim.report import write_replay
 
-        write_replay(found, out, command=_command(logs, host, names), names=names)
+        write_replay(found, out, command=_command(logs, host, [since, boot, tz, str(out)], names), names=names)
     if as_json:
         print_json(found.to_dict())
     elif as_csv:
@@ -156,9 +156,13 @@ def replay_command(
         typer.echo(_filled(f"note: {notice}"), err=True)
 
 
-def _command(logs: list[str], hosts: list[str], names: bool) -> str:
-    """The command that was given; without `names`, with what stands for logs and hosts in their place."""
-    hidden = {} if names else {**dict.fromkeys(logs, "LOG"), **dict.fromkeys(hosts, "HOST")}
+def _command(logs: list[str], hosts: list[str], others: list[str | None], names: bool) -> str:
+    """The command that was given; without `names`, with what stands for logs, hosts, times and files in their place."""
+    words = {**dict.fromkeys(logs, "LOG"), **dict.fromkeys(hosts, "HOST")}
+    words |= {
+        of: word for of, word in zip(others, ("TIME", "TIME", "ZONE", "PAGE.html"), strict=True) if of is not None
+    }
+    hidden = {} if names else words
 
     def told(word: str) -> str:
         option, sign, value = word.rpartition("=")  # as in --host=web7
@@ -171,7 +175,7 @@ def _print(found: Replay) -> None:
     from poisonsim.units import format_bytes, format_years
 
     setting, report, n = found.setting, found.report, len(found.hosts)
-    since = f" from {setting.start}" if setting.start else ""
+    since = f" from {setting.start}{' (shifted)' if setting.anonymised else ''}"
     typer.echo(
         f"{n:,} host{'' if n == 1 else 's'}, {report.n_events:,} events of {report.n_records:,} records "
         f"({report.n_damaged:,} damaged), {format_years(setting.years)}{since}; "

@@ -8,7 +8,7 @@ UNKNOWN = -1
 
 FORMATS = (
     "rasdaemon", "kernel", "mcelog", "trace", "edac-sysfs", "counters", "ipmi-sel", "redfish", "csv", "parquet",
-    "smartmem",
+    "smartmem", "journal",
 )  # fmt: skip
 """Formats by the name that `--format` takes; an event's `source` is the place of its format here."""
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from poisonsim.logs.alike import distinct, pair
 from poisonsim.logs.clock import Clock
-from poisonsim.logs.codes import FORMATS
+from poisonsim.logs.codes import FORMATS, Kind
 from poisonsim.logs.events import I32, I64, Bools, EventBatch
 from poisonsim.logs.names import Names
 from poisonsim.logs.report import FileReport
@@ -20,6 +20,9 @@ from poisonsim.logs.source import Block
 
 SAME_EVENT_US = 10_000_000
 """Records of one address from two sources are one event if no more than this apart."""
+
+SAME_MOMENT_US = 2_000_000
+"""The same of records that name no address."""
 
 
 @dataclass
@@ -101,6 +104,29 @@ def same_event(a: EventBatch, b: EventBatch, *, window_us: int = SAME_EVENT_US) 
     in_b = pair(_key(a)[order_a], _micros(a)[order_a], _key(b)[order_b], _micros(b)[order_b], window_us)
     found[order_a[in_b >= 0]] = order_b[in_b[in_b >= 0]]
     return found
+
+
+def same_check(checks: EventBatch, events: EventBatch) -> I64:
+    """For each machine check the event that tells of the same error, int64[len(checks)]; -1 none.
+
+    By address where both have one, of several checks of one UE each; else, as memory controllers of AMD name no
+    address of the host, by kind and moment.
+    """
+    same = same_event(checks, events)
+    again = (same < 0) & (checks.kind == Kind.UE)  # one UE may make several banks report
+    same[again] = same_event(checks[again], events)
+    left, free = np.flatnonzero((same < 0) & (checks.address < 0)), np.ones(len(events), np.bool_)
+    free[same[same >= 0]] = False
+    free &= ~np.isnat(events.time) & np.isin(events.kind, (Kind.CE, Kind.UE))
+    left = left[~np.isnat(checks.time[left])]
+    others = np.flatnonzero(free)
+    left, others = (of[np.argsort(e.kind[of], kind="stable")] for of, e in ((left, checks), (others, events)))
+    in_others = pair(
+        checks.kind[left].astype(np.int64), _micros(checks)[left], events.kind[others].astype(np.int64),
+        _micros(events)[others], SAME_MOMENT_US,
+    )  # fmt: skip
+    same[left[in_others >= 0]] = others[in_others[in_others >= 0]]
+    return same
 
 
 def _key(events: EventBatch) -> I64:

@@ -15,7 +15,7 @@ from poisonsim.logs.codes import FoundBy, Kind, Outcome, Severity
 from poisonsim.logs.context import Context, named, same_event
 from poisonsim.logs.events import I64, PAGE_BITS, EventBatch
 from poisonsim.logs.fields import EDAC_FIELDS, Found, Table, merged
-from poisonsim.logs.kernel_blocks import BLOCK_FIELDS, firmware_reports, machine_checks
+from poisonsim.logs.kernel_blocks import BLOCK_FIELDS, amd_checks, firmware_reports, machine_checks, told_by_edac
 from poisonsim.logs.pages import PAGE_FIELDS, SIGBUS, failures, page_address
 from poisonsim.logs.scan import DECIMAL, DECIMAL_BEFORE, HEX, MALFORMED, NO_NUMBER, TWO_HEADS
 from poisonsim.logs.source import Block, blocks
@@ -43,17 +43,24 @@ _TAIL = 256 << 10
 def read_kernel(context: Context) -> Iterator[EventBatch]:
     """The events of a kernel log, block by block."""
     clock = context.clock()
-    for block in blocks(context.path, context.report, context.progress, _open_record):
-        found = Found.of(block, TABLE)
-        yield _events(found, context, clock)
-        found.settle(context)
+    for block in blocks(context.path, context.report, context.progress, open_record):
+        yield kernel_events(block, context, clock)
 
 
-def _open_record(block: Block) -> int:
+def kernel_events(block: Block, context: Context, clock: Clock) -> EventBatch:
+    """The events of some lines; counts the lines."""
+    found = Found.of(block, TABLE)
+    events = _events(found, context, clock)
+    found.settle(context)
+    return events
+
+
+def open_record(block: Block) -> int:
     """The line that starts the last record of several lines, which may go on beyond the block."""
     end = int(block.ends[-1])
     tail = block.text[max(0, end - _TAIL) : end].tobytes()
-    at = max(tail.rfind(b": Machine Check"), tail.rfind(b"APEI Generic Hardware Error Source"), tail.rfind(SIGBUS))
+    starts = (b": Machine Check", b"_STATUS[", b"APEI Generic Hardware Error Source", SIGBUS)
+    at = max(tail.rfind(start) for start in starts)
     if at < 0:
         return len(block.lines)
     return int(np.searchsorted(block.starts, end - len(tail) + at, "right")) - 1
@@ -67,9 +74,11 @@ def _events(found: Found, context: Context, clock: Clock) -> EventBatch:
     found = found.only(~double & ~spoilt)
     _when_and_where(found, context, clock)
     events, rows = _edac(found.only(found.has(b"EDAC MC")), context)
-    for head, of in ((_CHECK, machine_checks), (_FIRMWARE, firmware_reports)):
+    for head, of in ((_CHECK, machine_checks), (_CHECK, amd_checks), (_FIRMWARE, firmware_reports)):
         others, at = of(found.only(found.has(head)), context)
         same = same_event(others, events)
+        if of is amd_checks:
+            same = np.where(same < 0, told_by_edac(others, at, events, rows), same)
         again = (same < 0) & (others.kind == Kind.UE)  # one UE may make several banks report
         same[again] = same_event(others[again], events)
         merged(events, others, same, context)

@@ -10,25 +10,28 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from poisonsim.logs.codes import FoundBy, Kind, Severity
-from poisonsim.logs.context import SAME_EVENT_US, Context, same_event
+from poisonsim.logs.columns import NUMBER, TEXT, Columns
+from poisonsim.logs.context import SAME_EVENT_US, Context, same_check
 from poisonsim.logs.events import I64, PAGE_BITS, Bools, EventBatch, Times
 from poisonsim.logs.fields import EDAC_FIELDS, Found, Table, merged
 from poisonsim.logs.mce import AMD, decode
 from poisonsim.logs.pages import OUTCOME_WORDS, page_type_of
-from poisonsim.logs.sqlite import NUMBER, TEXT, WORD, Columns, Database, opened_database
+from poisonsim.logs.sqlite import Database, opened_database
 from poisonsim.logs.stamps import stamps
 
 _MOST_GRAIN_BITS = 47
+_UMC = b"Unified Memory Controller"
 _CELLS = Table((), EDAC_FIELDS)
 _MC = {
-    "timestamp": TEXT, "err_count": NUMBER, "err_type": WORD, "err_msg": WORD, "label": WORD, "mc": NUMBER,
+    "timestamp": TEXT, "err_count": NUMBER, "err_type": TEXT, "err_msg": TEXT, "label": TEXT, "mc": NUMBER,
     "top_layer": NUMBER, "middle_layer": NUMBER, "address": NUMBER, "grain": NUMBER, "driver_detail": TEXT,
 }  # fmt: skip
 _MCE = {
     "timestamp": TEXT, "status": NUMBER, "addr": NUMBER, "misc": NUMBER, "socketid": NUMBER, "cpuvendor": NUMBER,
+    "bank_name": TEXT,
 }  # fmt: skip
 _EXTLOG = {"timestamp": TEXT, "error_count": NUMBER, "severity": NUMBER, "address": NUMBER}
-_FAILURE = {"timestamp": TEXT, "pfn": TEXT, "page_type": WORD, "action_result": WORD}
+_FAILURE = {"timestamp": TEXT, "pfn": TEXT, "page_type": TEXT, "action_result": TEXT}
 _KINDS = {b"Corrected": Kind.CE, b"Uncorrected": Kind.UE, b"Deferred": Kind.UE, b"Fatal": Kind.UE, b"Info": Kind.NOTICE}
 
 
@@ -112,16 +115,13 @@ def _merged_by_time(streams: dict[str, _Stream], context: Context) -> Iterator[E
 
 
 def _merge(into: EventBatch, stream: _Stream, context: Context) -> None:
-    others = stream.pool
-    same = same_event(others, into)
-    again = (same < 0) & (others.kind == Kind.UE)  # one UE may make several banks report
-    same[again] = same_event(others[again], into)
-    merged(into, others, same, context)
+    same = same_check(stream.pool, into)
+    merged(into, stream.pool, same, context)
     stream.drop(same >= 0)
 
 
 def _times(rows: Columns, context: Context) -> Times:
-    block = rows.text("timestamp")
+    block = rows.texts["timestamp"]
     kinds, micros, _, _ = stamps(block.text, block.starts, block.ends)
     bad = kinds == 0
     rows.damaged(bad, "time that is none")
@@ -129,25 +129,28 @@ def _times(rows: Columns, context: Context) -> Times:
 
 
 def _corrected(rows: Columns, context: Context) -> EventBatch:
-    kind = rows.coded("err_type", lambda word: _KINDS.get(word, -1))
+    number, types = rows.words("err_type")
+    kind = np.array([_KINDS.get(word, -1) for word in types])[number]
+    fatal = np.array([word == b"Fatal" for word in types])[number]
     rows.damaged(kind < 0, "unknown type of error")
     messages = rows.coded("err_msg", _found_by)
-    fatal = rows.coded("err_type", lambda word: word == b"Fatal")
-    swapped = rows.coded("label", lambda word: b"csrow" in word) > 0
+    number, labels = rows.words("label")
+    label = np.array([context.labels.number(word) for word in labels])[number]
+    swapped = np.array([b"csrow" in word for word in labels])[number]
     top, middle = rows.numbers("top_layer"), rows.numbers("middle_layer")
-    cells = Found.of_block(rows.text("driver_detail"), _CELLS).cells()
+    cells = Found.of_block(rows.texts["driver_detail"], _CELLS).cells()
     cells["found_by"] = messages
     cells["channel"] = np.where(cells["channel"] >= 0, cells["channel"], np.where(swapped, middle, top))
     cells["slot"] = np.where(cells["slot"] >= 0, cells["slot"], np.where(swapped, top, middle))
     address, grain = rows.numbers("address", 0), rows.numbers("grain", 0)
     known = address > 0
     severity = np.where((kind == Kind.UE) & (messages == FoundBy.SCRUB), Severity.AO, Severity.UNKNOWN)
-    severity[fatal > 0] = Severity.FATAL
+    severity[fatal] = Severity.FATAL
     return rows.kept(context.batch(
         time=_times(rows, context), kind=kind, count=np.maximum(rows.numbers("err_count", 1), 1), severity=severity,
         address=np.where(known, address, -1),
         grain_bytes=np.where(known & (grain >= 0) & (grain <= _MOST_GRAIN_BITS), _power(grain), 0),
-        mc=rows.numbers("mc"), label=rows.coded("label", context.labels.number), **cells,
+        mc=rows.numbers("mc"), label=label, **cells,
     ))  # fmt: skip
 
 
@@ -164,9 +167,10 @@ def _power(bits: I64) -> I64:
 
 def _checks(rows: Columns, context: Context) -> EventBatch:
     amd = rows.numbers("cpuvendor") == AMD
-    checks = decode(rows.numbers("status", 0), rows.numbers("addr", 0), rows.numbers("misc", 0), amd)
-    if amd.any():
-        context.report.remark("machine checks of AMD processors hold no address of the host: left to mc_event")
+    umc = amd & (rows.coded("bank_name", lambda name: name.startswith(_UMC)) > 0) if amd.any() else amd
+    checks = decode(rows.numbers("status", 0), rows.numbers("addr", 0), rows.numbers("misc", 0), amd, umc)
+    if (amd & ~checks.is_memory).any():
+        context.report.remark("machine checks of AMD processors that name no memory controller: left to mc_event")
     events = context.batch(
         time=_times(rows, context), kind=checks.kind, count=checks.n_errors, severity=checks.severity,
         found_by=checks.found_by, address=checks.address, grain_bytes=checks.grain_bytes,

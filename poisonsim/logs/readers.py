@@ -8,6 +8,7 @@ from poisonsim.logs.context import Context
 from poisonsim.logs.counts import read_counters, read_edac_sysfs, read_redfish
 from poisonsim.logs.events import EventBatch
 from poisonsim.logs.ipmi import read_ipmi_sel
+from poisonsim.logs.journal import read_journal
 from poisonsim.logs.kernel import read_kernel
 from poisonsim.logs.mcelog import read_mcelog
 from poisonsim.logs.parquet import read_parquet
@@ -17,6 +18,7 @@ from poisonsim.logs.trace import read_trace
 
 READERS: dict[str, Callable[[Context], Iterator[EventBatch]]] = {
     "kernel": read_kernel,
+    "journal": read_journal,
     "rasdaemon": read_rasdaemon,
     "mcelog": read_mcelog,
     "trace": read_trace,

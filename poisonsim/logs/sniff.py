@@ -8,11 +8,13 @@ from pathlib import Path
 from poisonsim.errors import LogError
 from poisonsim.logs.codes import FORMATS
 from poisonsim.logs.names import printable
+from poisonsim.logs.table import WANTED
 
 _SURE = (
     (rb"\ASQLite format 3\0", "rasdaemon"),
     (rb"\APAR1", "parquet"),
     (rb"\A[^\n]*\bMciAddr\b", "smartmem"),
+    (rb'\A[\s\x1e]*\{[^\n]*"(?:__REALTIME_TIMESTAMP|__CURSOR|_TRANSPORT|_BOOT_ID)"\s*:', "journal"),
     (rb"\A(?:\xef\xbb\xbf)?\s*[\[{](?=[^\0]*(?:ECCErrorCount|MemoryMetrics))", "redfish"),
 )
 _LIKELY = (
@@ -30,6 +32,13 @@ _LOOKS = (
 )
 
 
+_TABLE = re.compile(
+    rb'(?:\xef\xbb\xbf)?[ "]*[A-Za-z_][\w .:/#()-]{0,60}"?(?:[,;\t]"?[\w .:/#()-]{1,60}"?)+\r?(?:\n|\Z)'
+)
+"""What the first line of a table looks like whose columns we do not know."""
+_PRETTY = rb'\A[\s\x1e]*\{\s*\n\s*"(?:__CURSOR|__REALTIME_TIMESTAMP|MESSAGE|_\w+)"\s*:'
+
+
 def sniff(start: bytes, path: Path) -> str:
     """The format of a file that starts like this, one of `FORMATS`.
 
@@ -43,6 +52,10 @@ def sniff(start: bytes, path: Path) -> str:
     for pattern, name in _SURE:
         if re.search(pattern, start):
             return name
+    if re.search(_PRETTY, start):
+        raise LogError(
+            f"{printable(str(path))}: is a journal with many lines an entry; write it with journalctl -o json"
+        )
     if _is_table(start):
         return "csv"
     scores = {name: len(re.findall(pattern, start, re.MULTILINE)) for pattern, name in _LIKELY}
@@ -56,6 +69,12 @@ def sniff(start: bytes, path: Path) -> str:
     if not start.strip(b"\0 \t\r\n"):
         raise LogError(
             f"{shown}: is empty; give a log, or name its format if it is empty by right: {', '.join(FORMATS)}"
+        )
+    if _TABLE.match(start):
+        raise LogError(
+            f"{shown}: line 1: names no column of a table of events ('{printable(start.splitlines()[0], 80)}'); if it "
+            f"is one, name the columns there: it takes {WANTED}; see `poisonsim help own-logs`; else name its format, "
+            f"one of {', '.join(FORMATS)}"
         )
     raise LogError(
         f"{shown}: begins like no log that is known ('{printable(start[:200], 40)}'); name its format, one of "

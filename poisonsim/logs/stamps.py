@@ -59,6 +59,15 @@ def _clock(text: Any, at: Any, end: Any) -> Any:
 
 
 @compiled
+def _minutes(text: Any, at: Any, end: Any) -> Any:
+    """As `_clock`, of `02:07` without seconds."""
+    h, m = _digits(text, at, end, 2), _digits(text, at + 3, end, 2)
+    if h < 0 or m < 0 or h > 23 or m > 59 or text[at + 2] != 58:
+        return -1, at
+    return (h * 60 + m) * 60_000_000, at + 5
+
+
+@compiled
 def _zone(text: Any, at: Any, end: Any) -> Any:
     """Minutes east of Greenwich of `Z`, `+0100`, ` +01:00`, ` UTC` at a place, and what follows; 9999 if unsaid."""
     if at < end and (text[at] == 90 or text[at] == 122):
@@ -126,10 +135,15 @@ def _stamp(text: Any, at: Any, end: Any) -> Any:
     if year >= 0 and at + 10 < end and text[at + 4] == text[at + 7] and (text[at + 4] == 45 or text[at + 4] == 47):
         month, day = _digits(text, at + 5, end, 2), _digits(text, at + 8, end, 2)
         micros, after = _clock(text, at + 11, end)
+        short = micros < 0
+        if short:
+            micros, after = _minutes(text, at + 11, end)
         if micros < 0 or not _valid_day(year, month, day):
             return NO_STAMP, 0, at
         micros += days_from_civil(year, month, day) * 86_400_000_000
         zone, after = _zone(text, after, end)
+        if short and after < end:  # `02:07 PM`
+            return NO_STAMP, 0, at
         if zone == 9999:
             return LOCAL, micros, after
         return ABSOLUTE, micros - zone * 60_000_000, after

@@ -1,8 +1,8 @@
 """Readers of tables with a row per event: our own CSV, and the CSV made from mcelog that the SmartMem data set uses.
 
 A CSV has a header that names columns of `EventBatch` in any order; only `kind` has to be there. Empty fields are
-unknown. Times are ISO 8601 or seconds since 1970, UTC where they name no zone; numbers are decimal or `0x…`; codes are
-words (`UE`, `AR`, `scrub`, `recovered`, `huge`). Columns of other names are passed over.
+unknown. Times are ISO 8601, with seconds or without, or seconds since 1970, UTC where they name no zone; numbers are
+decimal or `0x…`; codes are words (`UE`, `AR`, `scrub`, `recovered`, `huge`). Columns of other names are passed over.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ _SMARTMEM = {
     "serial_number": "label", "sn_name": "label",
 }  # fmt: skip
 _LINE_BYTES = 64
+WANTED = "kind, and as far as they are known time, host, address and found_by"
+"""The columns that a table must have, and those that say most beside them."""
 
 
 class _Header(NamedTuple):
@@ -128,10 +130,9 @@ def _header(line: bytes, context: Context, meaning: dict[str, str]) -> _Header:
 
 
 def _wanted(meaning: dict[str, str]) -> str:
-    """The columns that a table must have, and those that say most beside them."""
     if "mciaddr" in meaning:
         return "a type of error, a time and an address, as the SmartMem data name them"
-    return "kind, and as far as they are known time, host, address and found_by"
+    return WANTED
 
 
 class _Rows:
@@ -178,7 +179,8 @@ class _Rows:
         kinds, micros, _, _ = stamps(self.block.text, begin, stop)
         seconds, state = whole_numbers(self.block.text, begin, stop)
         plain = (state == 0) & (seconds >= 0) & (seconds < 1 << 36)
-        self.damaged((state != 1) & ~plain & (kinds < 3), "time that is none")
+        half_day = np.isin(self.block.text[np.maximum(stop - 1, 0)], (77, 109)) & (stop > begin)  # AM, PM
+        self.damaged((state != 1) & ~plain & ((kinds < 3) | half_day), "time that is none")
         times = self.context.clock().times(kinds, micros)
         times[plain] = (seconds[plain] * 1_000_000).view("M8[us]")
         return times

@@ -5,6 +5,7 @@ A machine's format carries less than an event knows; what it lacks (hosts in a d
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -119,25 +120,43 @@ def write_kernel(events: EventBatch, path: str | Path) -> None:
     """Writes events as a kernel log with ISO times, a UE of known severity with its machine check as well."""
 
     def lines(e: dict[str, Any]) -> Iterator[str]:
-        start = f"{e['time']}+00:00 {e['host'] or 'host'} kernel: "
-        page, offset = max(e["address"], 0) >> PAGE_BITS, max(e["address"], 0) & ((1 << PAGE_BITS) - 1)
-        if e["kind"] in (Kind.CE, Kind.UE):
-            if e["kind"] == Kind.UE and e["severity"] >= 0 and e["address"] > 0:
-                check = f"{start}mce: [Hardware Error]: "
-                yield f"{check}CPU 0: Machine Check: 0 Bank 13: {_status(e) & (2**64 - 1):016x}"
-                yield f"{check}TSC 0 ADDR {e['address']:x} MISC {_MISC:x}"
-            name = "UE" if e["kind"] == Kind.UE else "CE"
-            where = "".join(f"{word}:{e[word]} " for word in ("channel", "slot") if e[word] >= 0)
-            yield (
-                f"{start}EDAC MC{max(e['mc'], 0)}: {e['count']} {name} {_message(e)} on {_label(e)} ({where}"
-                f"page:0x{page:x} offset:0x{offset:x} grain:{e['grain_bytes']} - {_detail(e)})"
-            )
-        elif e["kind"] == Kind.POISON:
-            what = _PAGES.get(e["page_type"], "unknown page")
-            yield f"{start}Memory failure: 0x{page:x}: recovery action for {what}: {_outcome(e)}"
-        elif e["kind"] == Kind.SOFT_OFFLINE:
-            how = "page migration failed" if e["outcome"] == Outcome.FAILED else "invalidated"
-            yield f"{start}Soft offline: 0x{page:x}: {how}"
+        for line in _kernel_lines(e):
+            yield f"{e['time']}+00:00 {e['host'] or 'host'} kernel: {line}"
+
+    _write_lines(events, path, lines)
+
+
+def _kernel_lines(e: dict[str, Any]) -> Iterator[str]:
+    """What the kernel says of an event."""
+    page, offset = max(e["address"], 0) >> PAGE_BITS, max(e["address"], 0) & ((1 << PAGE_BITS) - 1)
+    if e["kind"] in (Kind.CE, Kind.UE):
+        if e["kind"] == Kind.UE and e["severity"] >= 0 and e["address"] > 0:
+            yield f"mce: [Hardware Error]: CPU 0: Machine Check: 0 Bank 13: {_status(e) & (2**64 - 1):016x}"
+            yield f"mce: [Hardware Error]: TSC 0 ADDR {e['address']:x} MISC {_MISC:x}"
+        name = "UE" if e["kind"] == Kind.UE else "CE"
+        where = "".join(f"{word}:{e[word]} " for word in ("channel", "slot") if e[word] >= 0)
+        yield (
+            f"EDAC MC{max(e['mc'], 0)}: {e['count']} {name} {_message(e)} on {_label(e)} ({where}"
+            f"page:0x{page:x} offset:0x{offset:x} grain:{e['grain_bytes']} - {_detail(e)})"
+        )
+    elif e["kind"] == Kind.POISON:
+        what = _PAGES.get(e["page_type"], "unknown page")
+        yield f"Memory failure: 0x{page:x}: recovery action for {what}: {_outcome(e)}"
+    elif e["kind"] == Kind.SOFT_OFFLINE:
+        how = "page migration failed" if e["outcome"] == Outcome.FAILED else "invalidated"
+        yield f"Soft offline: 0x{page:x}: {how}"
+
+
+def write_journal(events: EventBatch, path: str | Path) -> None:
+    """Writes events as a journal's entries in JSON, with the lines that `write_kernel` writes as their messages."""
+
+    def lines(e: dict[str, Any]) -> Iterator[str]:
+        micros = int(np.datetime64(e["time"], "us").astype(np.int64))
+        for line in _kernel_lines(e):
+            yield json.dumps({
+                "__REALTIME_TIMESTAMP": str(micros), "_HOSTNAME": e["host"] or "host", "_TRANSPORT": "kernel",
+                "SYSLOG_IDENTIFIER": "kernel", "MESSAGE": line,
+            })  # fmt: skip
 
     _write_lines(events, path, lines)
 
@@ -159,12 +178,19 @@ def write_mcelog(events: EventBatch, path: str | Path) -> None:
 
 
 def write_trace(events: EventBatch, path: str | Path) -> None:
-    """Writes the CEs, UEs and poisoned pages among events as text of tracepoints, in seconds since 1970."""
+    """Writes the CEs, UEs and poisoned pages among events as text of tracepoints, in seconds since 1970; a UE of
+    known severity with its machine check as well."""
 
     def lines(e: dict[str, Any]) -> Iterator[str]:
         seconds = np.datetime64(e["time"]).astype("M8[us]").astype(np.int64) / 1e6
         start = f"  kworker/0:1-88 [000] {seconds:.6f}: "
         if e["kind"] in (Kind.CE, Kind.UE):
+            if e["kind"] == Kind.UE and e["severity"] >= 0 and e["address"] > 0:
+                yield (
+                    f"{start}mce_record: CPU: 0, MCGc/s: f000c14/0, MC13: {_status(e) & (2**64 - 1):016x}, "
+                    f"IPID: {0:016x}, ADDR/MISC/SYND: {e['address']:016x}/{_MISC:016x}/{0:016x}, RIP: 00:<{0:016x}>, "
+                    f"TSC: 0, PROCESSOR: 0:50657, TIME: {int(seconds)}, SOCKET: {max(e['socket'], 0)}, APIC: 0"
+                )
             what = "Uncorrected" if e["kind"] == Kind.UE else "Corrected"
             yield (
                 f"{start}mc_event: {e['count']} {what} error{'s' if e['count'] > 1 else ''}: {_message(e)} "
@@ -181,7 +207,7 @@ def write_trace(events: EventBatch, path: str | Path) -> None:
 
 WRITERS: dict[str, Callable[[EventBatch, str | Path], None]] = {
     "csv": write_csv, "parquet": write_parquet, "rasdaemon": write_rasdaemon, "kernel": write_kernel,
-    "mcelog": write_mcelog, "trace": write_trace,
+    "journal": write_journal, "mcelog": write_mcelog, "trace": write_trace,
 }  # fmt: skip
 """By the name of the format."""
 

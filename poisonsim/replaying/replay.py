@@ -29,7 +29,7 @@ from poisonsim.policy import Policy
 from poisonsim.replaying.arguments import MONTHS_PER_YEAR, checked, months_of, replayed, threshold_of, watched
 from poisonsim.replaying.histories import US_PER_YEAR, histories_of
 from poisonsim.replaying.modes import modes_of_pages, modes_table, noted, shares_by_mode
-from poisonsim.replaying.words import Setting, host_table, nameless, notices_of, shuffled
+from poisonsim.replaying.words import Setting, host_table, iso_time, nameless, notices_of, shift_of, shuffled
 from poisonsim.results.life import Life, life_through
 from poisonsim.results.metrics import Metric
 from poisonsim.results.runs import policies_of, scenario_of
@@ -218,7 +218,8 @@ def replay(
         impute: Where errors without an address go, one of `IMPUTE`.
         imputations: How often to draw.
         hosts: Names of the hosts to replay; default all that the log names.
-        anonymise: Name hosts by number, files likewise, and no digest, time or text of the log.
+        anonymise: Name hosts by number, files likewise, no digest and no text of the log, and shift all times by one
+            span that only the logs themselves tell.
         seed: Of all that is drawn.
         **reading: `format`, `host`, `tz`, `year`, `boot`, `repeats` and `progress` of `poisonsim.logs.read`.
 
@@ -262,6 +263,7 @@ def replay(
         gathered, numbers = gathered.renumbered(order), np.argsort(order)
     modes = modes_of_pages(faults, cells, numbers, memory.page_bytes)
     start, months = watched(gathered.first, gathered.last, begin, asked)
+    shift = shift_of(reading_of, start, seed) if anonymise else None
     plan = make_plan(replayed(whole, months), chosen, seed, counts_ces=True)
     given, end = memory.given, start + int(months / MONTHS_PER_YEAR * US_PER_YEAR)
     placed = place(
@@ -288,11 +290,11 @@ def replay(
         reading_of.hosts[number] for number in gathered.hosts.tolist()
     ]  # fmt: skip
     setting = Setting(
-        start=None if anonymise else f"{np.datetime64(start, 'us').astype('M8[s]')}Z",
+        start=iso_time(start + (shift or 0)),
         years=plan.scenario.horizon.years, base_bytes=memory.base, vm_bytes=memory.vm_bytes, host_memory_bytes=given,
         ce_threshold=threshold.name, ces=threshold.ces, impute=impute, imputations=imputations, anonymised=anonymise,
     )  # fmt: skip
-    report = nameless(reading_of.report) if anonymise else reading_of.report
+    report = reading_of.report if shift is None else nameless(reading_of.report, shift)
     table = host_table(gathered, placed, drawn, names)
     notices = notices_of(table, setting, plan, gathered)
     return Replay(

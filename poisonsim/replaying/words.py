@@ -43,7 +43,7 @@ class Setting:
     """Where memory and time begin, and how what the log does not say was drawn.
 
     Attributes:
-        start: When time begins, UTC; None where times are left out.
+        start: When time begins, UTC; where `anonymised`, shifted as all times are (`shift_of`).
         years: How long the VMs are watched.
         base_bytes: First address that backs the VM; base page p of the VM is at `base_bytes` + p × its size.
         vm_bytes: Memory of the VM.
@@ -52,10 +52,10 @@ class Setting:
         ces: Corrected errors of a page that set it off.
         impute: Where errors without an address went.
         imputations: How often they were drawn.
-        anonymised: Whether names, times and digests are left out.
+        anonymised: Whether names and digests are left out, and all times are shifted by one unknown span.
     """
 
-    start: str | None
+    start: str
     years: float
     base_bytes: int
     vm_bytes: int
@@ -96,6 +96,11 @@ def notices_of(table: pd.DataFrame, setting: Setting, plan: Plan, gathered: Gath
     """What one should know of the result, a sentence each."""
     total = table.drop(columns="host").sum()
     said, vm_end = [], setting.base_bytes + setting.vm_bytes
+    if setting.anonymised:
+        said.append(
+            "anonymised: all times are shifted by one random span, so that the days are not those of the log, but the "
+            "time between them is; hosts and logs are numbers; digests, serials and text of the log are left out"
+        )
     where = (
         "the largest address seen, or with the VM"
         if setting.host_memory_bytes is None
@@ -156,8 +161,35 @@ def shuffled(reading: Reading, hosts: I64, seed: int) -> I64:
     return np.array(by_hash, np.int64)
 
 
-def nameless(report: ReadReport) -> ReadReport:
-    """The report without paths, digests, sizes, times and text of the logs.
+def shift_of(reading: Reading, start: int, seed: int) -> int:
+    """Microseconds to add to the times of an anonymised replay: whole seconds that put `start` between 1970 and 1999.
+
+    Where it then lies follows from a keyed hash of the logs, and tells nothing without them.
+
+    Args:
+        start: When time begins, microseconds since 1970.
+    """
+    digests = "".join(file.sha256 for file in reading.report.files)
+    drawn = hashlib.blake2b(f"{seed} times {digests}".encode(), digest_size=8).digest()
+    second = int.from_bytes(drawn, "big") % _SHIFTED_SECONDS
+    return (second - start // 1_000_000) * 1_000_000
+
+
+def iso_time(micros: int) -> str:
+    """A time in microseconds since 1970 as ISO 8601, to the second.
+
+    Examples:
+        >>> iso_time(1_700_000_000_999_999)
+        '2023-11-14T22:13:20Z'
+    """
+    return f"{np.datetime64(micros, 'us').astype('M8[s]')}Z"
+
+
+def nameless(report: ReadReport, shift_us: int | None = None) -> ReadReport:
+    """The report without paths, digests, sizes and text of the logs.
+
+    Args:
+        shift_us: What to add to its times; if not given, they are left out as well.
 
     Examples:
         >>> from poisonsim.logs.report import FileReport
@@ -170,11 +202,15 @@ def nameless(report: ReadReport) -> ReadReport:
     for k, file in enumerate(report.files, 1):
         damage = {what: Damage(of.n, list(of.lines)) for what, of in file.damage.items()}
         n_remarks = len(file.remarks)
+        first, last = (
+            _NO_TIME if shift_us is None else end + np.timedelta64(shift_us, "us") for end in (file.first, file.last)
+        )
         files.append(dataclasses.replace(
-            file, path=f"log-{k}", sha256="", n_bytes=0, damage=damage, first=_NO_TIME, last=_NO_TIME,
+            file, path=f"log-{k}", sha256="", n_bytes=0, damage=damage, first=first, last=last,
             remarks=[f"{n_remarks} more remarks of the reading, left out"] if n_remarks else [],
         ))  # fmt: skip
     return ReadReport(files)
 
 
+_SHIFTED_SECONDS = 30 * 365 * 86_400
 _NO_TIME = np.datetime64("NaT", "us")

@@ -116,7 +116,8 @@ def render_replay(found: Replay, *, command: str, names: bool = False) -> str:
 
 def _facts(found: Replay, names: bool) -> list[tuple[str, str]]:
     setting, report, scenario = found.setting, found.report, found.plan.scenario
-    since = f" from {setting.start}" if names and setting.start else ""
+    since = f" from {setting.start}" if names or setting.anonymised else ""
+    since += ", all times shifted by one unknown span" if setting.anonymised else ""
     read = f"{report.n_events:,} events of {report.n_records:,} records, {report.n_damaged:,} damaged"
     vm = f"{format_bytes(setting.vm_bytes)} on {scenario.vm.backing} pages, from address {setting.base_bytes:#x}"
     return [

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from poisonsim.engine.block import run_block
 from poisonsim.engine.heap import keep_freed_memory
 from poisonsim.engine.plan import make_plan
 from poisonsim.faults.history import draw_history
+from poisonsim.logs import EventBatch, Names, read, write
 from poisonsim.results.runs import run
 from poisonsim.scenario import RateFaults, Scenario, load_scenario
 
@@ -39,14 +41,14 @@ class Budget:
         return self.measured <= self.goal if self.at_most else self.measured >= self.goal
 
 
-def best_of(repeats: int, work: Callable[[], object]) -> float:
+def best_of(repeats: int, work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of the fastest of several runs, the first of which only warms up."""
     work()
     times = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started = clock()
         work()
-        times.append(time.perf_counter() - started)
+        times.append(clock() - started)
     return min(times)
 
 
@@ -155,9 +157,50 @@ def process_budgets(trials: int) -> list[Budget]:
     ]
 
 
+LOG_GOALS = {"rasdaemon": 0.5, "csv": 0.2, "kernel": 0.2, "journal": 0.2, "mcelog": 0.2, "trace": 0.2}
+"""Million records a second, on one core."""
+
+
+def logged(n: int) -> EventBatch:
+    """Errors of one host as a log of its DIMMs has them: corrected ones, and of a thousand two uncorrected."""
+    rng = np.random.default_rng(1)
+    kind = (rng.random(n) < 0.002).astype(np.int8)
+    cells = {name: rng.integers(0, high, n) for name, high in (
+        ("socket", 2), ("mc", 4), ("channel", 3), ("slot", 2), ("rank", 4), ("bank_group", 4), ("bank", 4),
+        ("row", 1 << 17), ("column", 1024), ("found_by", 2), ("label", 8),
+    )}  # fmt: skip
+    return EventBatch.of(
+        time=np.datetime64("2025-01-01", "us") + np.cumsum(rng.integers(0, 20, n)).astype("m8[s]"), kind=kind,
+        address=rng.integers(1, 1 << 34, n) << 6, grain_bytes=32, severity=np.where(kind == 1, 0, -1), **cells,
+        host=0, hosts=Names(["host17"]), labels=Names([f"CPU_SrcID#0_MC#{k}_Chan#1_DIMM#0" for k in range(8)]),
+    )  # fmt: skip
+
+
+def log_budgets(n: int, repeats: int) -> list[Budget]:
+    """Records per second of every format that logs of this length are written in."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, goal in LOG_GOALS.items():
+            path = Path(folder, name)
+            write(logged(n), path, format=name)
+
+            def records(path: Path = path) -> int:
+                reading = read(path, repeats="keep")
+                for _ in reading:
+                    pass
+                return reading.report.n_records
+
+            n_records = records()
+            seconds = best_of(repeats, records, clock=time.process_time)  # of one core, whoever has the others
+            what = f"reading {name}, {n_records:,} records"
+            found.append(Budget(what, n_records / seconds / 1e6, goal, "million records/s", at_most=False))
+    return found
+
+
 def measure(repeats: int = 5, trials: int = 1_000_000) -> list[Budget]:
     """Every budget."""
     engine = [*kernel_budgets(repeats), fleet_budget(repeats), rare_budget(), thread_budget(repeats)]
+    engine += log_budgets(100_000, repeats)
     return [*engine, *process_budgets(trials)]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import costs
 import pytest
-from budgets import Budget, fleet_budget, kernel_budgets, rare_budget, thread_budget
+from budgets import LOG_GOALS, Budget, fleet_budget, kernel_budgets, log_budgets, rare_budget, thread_budget
 
 
 def test_every_engine_budget_is_measured() -> None:
@@ -18,6 +18,21 @@ def test_every_engine_budget_is_measured() -> None:
     rows.append(rare_budget())
     assert len({row.what for row in rows}) == len(rows) == 7
     assert all(math.isfinite(row.measured) for row in rows)  # differences of noisy times may have either sign
+
+
+def test_the_rate_of_every_format_of_logs_is_measured() -> None:
+    rows = log_budgets(2_000, repeats=1)
+    assert len(rows) == len(LOG_GOALS) and all(row.measured > 0 for row in rows)
+
+
+@pytest.mark.long
+def test_logs_are_read_at_the_rates_that_they_should(capsys: pytest.CaptureFixture[str]) -> None:
+    """Prints the table, in seconds of a core; on a busy machine a core may do a third of what it does else."""
+    rows = log_budgets(100_000, repeats=3)
+    with capsys.disabled():
+        for row in rows:
+            print(f"\n{row.what:<44} {row.measured:6.3f} {row.unit} >= {row.goal:g}", end="")
+    assert all(row.measured > row.goal / 3 for row in rows)
 
 
 def test_a_budget_is_met_on_the_right_side_of_its_goal() -> None:

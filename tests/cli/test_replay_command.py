@@ -78,6 +78,22 @@ def test_modes_of_faults_are_told_where_the_log_names_cells(cli: Cli, log: Path)
     assert "By fault mode" in page and "Most of the loss: 50 % (50–50 %) from row" in page or "from row faults" in page
 
 
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"], ["--life"]])
+def test_no_output_of_an_anonymised_replay_tells_a_time_of_the_log(
+    cli: Cli, log: Path, monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    words = ["replay", str(log), *QUICK, "--anonymise", "--since", "2025-01-01", "--tz=Europe/Paris", *form]
+    monkeypatch.setattr(sys, "argv", ["poisonsim", *words, "--out", "2025.html"])
+    done = cli(*words, "--out", "2025.html")
+    page = Path("2025.html").read_text()
+    assert done.exit_code == 0
+    assert all("2025" not in text.replace("2025.html", "") for text in (done.stdout, done.stderr))
+    assert all(secret not in page for secret in ("2025", "Paris", "errors.csv", "SN777"))
+    assert "--since TIME --tz=ZONE" in page and "--out PAGE.html" in page
+    assert "times are shifted by one random span" in done.stderr and "times shifted by one unknown span" in page
+    assert bool(form) or "(shifted)" in done.stdout
+
+
 def test_names_are_text_never_markup(cli: Cli, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = log.rename(log.with_name("<i>&.csv"))
     monkeypatch.setattr(sys, "argv", ["poisonsim", "replay", str(named)])

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from poisonsim.errors import PoisonsimError
 from poisonsim.logs import EventBatch, FoundBy, Kind, Names, read_all, write
 
-FORMATS = ("kernel", "mcelog", "trace", "csv", "rasdaemon", "smartmem", "ipmi-sel", "edac-sysfs", "counters", "redfish")
+FORMATS = (
+    "kernel", "journal", "mcelog", "trace", "csv", "rasdaemon", "smartmem", "ipmi-sel", "edac-sysfs", "counters",
+    "redfish",
+)  # fmt: skip
 _TEXTS = {
     "smartmem": "LogTime,MciAddr,error_type_full_name,RowId,src\n1716120124,85750650880,CE.READ,51,sn_1\n" * 2,
     "ipmi-sel": " 1 | 03/02/2025 | 04:11:09 | Memory #0x87 | Correctable ECC | Asserted\n" * 3,
@@ -27,6 +30,16 @@ _FIRMWARE = "".join(
     for line in (
         "Hardware error from APEI Generic Hardware Error Source: 4", "event severity: recoverable",
         "section_type: memory error", "physical_address: 0x0000000000123440", "error_type: 3, multi-bit ECC",
+    )
+)  # fmt: skip
+_SCALABLE = "".join(
+    f"2024-01-01T00:00:06Z h kernel: {line}\n"
+    for line in (
+        "[Hardware Error]: Corrected error, no action required.",
+        "[Hardware Error]: CPU:1 (17:31:0) MC18_STATUS[Over|CE|MiscV|AddrV|-|-|SyndV|CECC|-|-|-]: 0xdc2040000000011b",
+        "[Hardware Error]: IPID: 0x0000009600350f00, Syndrome: 0x9fec08000a800a01",
+        "[Hardware Error]: Unified Memory Controller Ext. Error Code: 0, DRAM ECC error.",
+        "EDAC MC0: 1 CE on mc#0csrow#1channel#3 (csrow:1 channel:3 page:0x1 offset:0x0 grain:64 syndrome:0x8)",
     )
 )  # fmt: skip
 
@@ -44,14 +57,30 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
     made = {name: text.encode() for name, text in _TEXTS.items()}
     for name in set(FORMATS) - set(made):
         write(events, folder / name, format=name)
-        made[name] = (folder / name).read_bytes() + (_FIRMWARE.encode() if name == "kernel" else b"")
+        made[name] = (folder / name).read_bytes() + ((_FIRMWARE + _SCALABLE).encode() if name == "kernel" else b"")
     return made.__getitem__
 
 
 _PIECES = st.one_of(
     st.binary(min_size=1, max_size=8),
     st.sampled_from(
-        [b"\n", b"\0", b"\r\n", b'"', b",", b"\xff\xfe", b"9" * 30, b"EDAC MC0: 1 CE ", b"0x", b"-", b"{", b"|"]
+        [
+            b"\n",
+            b"\0",
+            b"\r\n",
+            b'"',
+            b",",
+            b"\xff\xfe",
+            b"9" * 30,
+            b"EDAC MC0: 1 CE ",
+            b"0x",
+            b"-",
+            b"{",
+            b"|",
+            b"\\u12",
+            b"[",
+            b"]: 0x",
+        ]
     ),
 )
 _CHANGES = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 40), st.one_of(st.just(b""), _PIECES)), max_size=5)

@@ -6,13 +6,16 @@ import bz2
 import gzip
 import json
 import lzma
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from poisonsim.errors import LogError
 from poisonsim.logs import EventBatch, FoundBy, Kind, Log, Names, Outcome, PageType, Severity, read_all, write
 from poisonsim.logs.write import WRITERS
 
@@ -264,6 +267,189 @@ def test_trace_lines(log: Callable[..., Log], start: str) -> None:
     assert (read.report.files[0].n_used, read.report.files[0].n_other) == (2, 1)
 
 
+CHECK = "[Hardware Error]: "
+SCALABLE = [
+    f"mce: {CHECK}Machine check events logged",
+    f"{CHECK}Corrected error, no action required.",
+    f"{CHECK}CPU:1 (17:31:0) MC18_STATUS[Over|CE|MiscV|AddrV|-|-|SyndV|CECC|-|-|-]: 0xdc2040000000011b",
+    f"{CHECK}Error Addr: 0x0000000313c7a020",
+    f"{CHECK}IPID: 0x0000009600350f00, Syndrome: 0x9fec08000a800a01",
+    f"{CHECK}Unified Memory Controller Ext. Error Code: 0, DRAM ECC error.",
+]
+LEVEL = f"{CHECK}cache level: L3/GEN, tx: GEN, mem-tx: RD"
+DEFERRED = [
+    f"{CHECK}Deferred error, no action required.",
+    f"{CHECK}CPU:0 (19:11:1) MC21_STATUS[-|-|-|AddrV|-|-|SyndV|UECC|Deferred|-|Scrub]: 0x942031000400011b",
+    f"{CHECK}Error Addr: 0x0000000006350a00",
+    f"{CHECK}PPIN: 0x02b69e294c148024",
+    f"{CHECK}IPID: 0x0000109600250f00, Syndrome: 0x9a4a00000b800000",
+    f"{CHECK}Unified Memory Controller Ext. Error Code: 0",
+]
+CONSUMED = [
+    f"{CHECK}Uncorrected, software restartable error.",
+    f"{CHECK}CPU:7 (19:11:1) MC0_STATUS[-|UE|MiscV|AddrV|-|-|-|UECC|-|Poison|-]: 0xbc002800000c0135",
+    f"{CHECK}Error Addr: 0x000000079d6c8440",
+    f"{CHECK}IPID: 0x000000b000000000",
+    f"{CHECK}Load Store Unit Ext. Error Code: 12, DC Data error type 1 and poison consumption.",
+]
+
+
+def seconds(lines: list[str]) -> str:
+    """Lines of a kernel log, a second apart."""
+    return "".join(f"[ {n + 1}.000000] {line}\n" for n, line in enumerate(lines))
+
+
+def test_scalable_machine_checks_of_amd_and_their_edac_line_are_one_event(log: Callable[..., Log]) -> None:
+    edac = "EDAC MC0: 1 CE on mc#0csrow#1channel#3 (csrow:1 channel:3 page:0x10b544 offset:0xfc0 grain:64 syndrome:0x8)"
+    read = log(seconds([*SCALABLE, edac, LEVEL, *SCALABLE, LEVEL]))
+    assert column(read, "kind") == ["CE", "CE"] and column(read, "address") == [0x10B544FC0, -1]
+    assert column(read, "channel") == [3, 3] and column(read, "slot") == [1, 1]
+    assert column(read, "found_by") == ["read", "read"]
+    [report] = read.report.files
+    assert (report.n_used, report.n_other, report.n_merged, report.n_damaged) == (13, 2, 1, 0)
+    assert [str(time)[11:19] for time in read.events.time] == ["00:00:07", "00:00:11"]
+
+
+def test_deferred_errors_of_amd_are_consumed_once(log: Callable[..., Log]) -> None:
+    edac = "EDAC MC0: 1 UE on mc#0csrow#0channel#2 (csrow:0 channel:2 page:0x79d6c8 offset:0x440 grain:64)"
+    failure = "Memory failure: 0x79d6c8: recovery action for dirty LRU page: Recovered"
+    seen = log(seconds([*DEFERRED, edac, LEVEL]))
+    assert [column(seen, name)[0] for name in ("kind", "severity", "found_by")] == ["UE", "AO", "scrub"]
+    read = log(seconds([*DEFERRED, edac, LEVEL, *CONSUMED, failure]))
+    assert column(read, "kind") == ["UE", "poison"] and column(read, "severity") == ["AR", ""]
+    assert column(read, "address") == [0x79D6C8440, 0x79D6C8000]
+    alone = log(seconds(CONSUMED))
+    assert column(alone, "kind") == ["UE"] and column(alone, "address") == [0x79D6C8440]
+
+
+def test_scalable_machine_checks_of_two_hosts_may_be_mixed(log: Callable[..., Log]) -> None:
+    edac = "EDAC MC0: 1 CE on mc#0csrow#1channel#3 (csrow:1 channel:3 page:0x{} offset:0x0 grain:64 syndrome:0x8)"
+    lines = [
+        f"2024-01-01T00:00:0{n}Z {host} kernel: {line}"
+        for n, pair in enumerate(zip([*SCALABLE, edac.format(7)], [*SCALABLE, edac.format(9)], strict=True))
+        for host, line in zip(("a", "b"), pair, strict=True)
+    ]
+    read = log("\n".join(lines) + "\n")
+    assert list(zip(column(read, "host"), column(read, "address"), strict=True)) == [("a", 0x7000), ("b", 0x9000)]
+    assert read.report.files[0].n_merged == 2
+
+
+def test_pieces_of_scalable_machine_checks_and_of_other_banks_are_told(log: Callable[..., Log]) -> None:
+    cache = [
+        line.replace("Unified Memory Controller", "L3 Cache").replace("0096", "01b0").replace(", DRAM ECC error", "")
+        for line in SCALABLE
+    ]
+    assert len(log(seconds(cache)).events) == 0 and log(seconds(cache)).report.n_damaged == 0
+    torn = log(seconds(SCALABLE[3:]))
+    assert torn.report.files[0].damage["piece of a machine check"].n == 3 and len(torn.events) == 0
+    cut = log(seconds(SCALABLE[:3]))
+    assert cut.report.files[0].damage["machine check cut short"].lines == [3] and len(cut.events) == 0
+    raw = [
+        "mce: [Hardware Error]: CPU 1: Machine Check: 0 Bank 18: dc2040000000011b",
+        "mce: [Hardware Error]: TSC 0 ADDR 313c7a020 SYND 9fec08000a800a01 IPID 9600350f00",
+        "mce: [Hardware Error]: PROCESSOR 2:a20f10 TIME 1740967675 SOCKET 0 APIC 2",
+    ]
+    read = log(seconds(raw))
+    assert column(read, "kind") == ["CE"] and column(read, "channel") == [3] and column(read, "address") == [-1]
+
+
+def entry(message: Any = EDAC, **fields: Any) -> str:
+    """A journal's entry as JSON."""
+    about = {"__REALTIME_TIMESTAMP": "1704844798250000", "_HOSTNAME": "n1", "_TRANSPORT": "kernel", "MESSAGE": message}
+    return json.dumps({name: value for name, value in (about | fields).items() if value != ""})
+
+
+def test_a_journal_is_read_whatever_form_its_messages_have(log: Callable[..., Log]) -> None:
+    label = "CPU_SrcID#1_MC#0_Chan#2_DIMM#1"
+    odd = EDAC.replace(label, 'é"\\/')
+    entries = [
+        entry(), entry(list(odd.encode())), entry(odd), entry([EDAC, "more"]),
+        entry(_TRANSPORT="syslog", SYSLOG_IDENTIFIER="kernel"), entry(_TRANSPORT="", _HOSTNAME="a b"),
+        "\x1e" + entry().replace(": ", ":").replace(":2 slot", ": 2 slot"),
+        entry(_TRANSPORT="syslog", SYSLOG_IDENTIFIER="rasdaemon"), entry("systemd: started"), entry(None), "",
+        entry(__REALTIME_TIMESTAMP=""),
+    ]  # fmt: skip
+    read = log("\n".join(entries) + "\n", repeats="keep")
+    [report] = read.report.files
+    assert (report.format, report.n_records, report.n_used, report.n_other) == ("journal", 12, 8, 4)
+    assert column(read, "address") == [0x1F00FFA40] * 8 and column(read, "row") == [0x1AB] * 8
+    assert column(read, "label") == [label, 'é"\\/', 'é"\\/', *[label] * 5]
+    assert column(read, "host") == ["n1"] * 5 + ["a_b", "n1", "host7"]
+    assert {str(time) for time in read.events.time[:7]} == {"2024-01-09T23:59:58.250000"}
+    assert np.isnat(read.events.time[7])
+
+
+def test_a_journal_keeps_its_machine_checks_whole(log: Callable[..., Log]) -> None:
+    edac = "EDAC MC0: 1 CE on mc#0csrow#1channel#3 (csrow:1 channel:3 page:0x7 offset:0x0 grain:64 syndrome:0x8)"
+    read = log("".join(entry(line) + "\n" for line in [*SCALABLE, edac, LEVEL]))
+    assert column(read, "address") == [0x7000] and read.report.files[0].n_merged == 1
+
+
+def test_what_is_no_entry_of_a_journal_is_told(log: Callable[..., Log]) -> None:
+    bad = [entry()[:-1], "[1]", entry() + "x", '{"MESSAGE" "x"}', '{"a":}', '{"a":1,}', "{", '{"a":"\\"}', '{"a":[1}']
+    read = log("\n".join([entry(), *bad]) + "\n")
+    assert read.report.files[0].damage["line that is no JSON object"].n == len(bad) and len(read.events) == 1
+    with pytest.raises(LogError, match="is a journal with many lines an entry; write it with journalctl -o json"):
+        log(json.dumps(json.loads(entry()), indent=8), "pretty.json")
+
+
+RECORD = "mce_record: CPU: 0, MCGc/s: f000c15/0, MC13: {status:016x}, "
+
+
+def test_machine_checks_of_a_trace_in_every_kernels_words(log: Callable[..., Log]) -> None:
+    start = " kworker/0:2-235     [000] .....   8412.55{}: "
+    old = "ADDR/MISC: {a:016x}/{m:016x}, RIP: 00:<0>, TSC: 1, PROCESSOR: 0:c06f1, TIME: 1, SOCKET: 1, APIC: 0"
+    middle = "IPID: 0, ADDR/MISC/SYND: {a:016x}/{m:016x}/0, RIP: 00:<0>, TSC: 1, PROCESSOR: 0:c06f1, TIME: 1, SOCKET: 1"
+    new = "IPID: 0, ADDR: {a:016x}, MISC: {m:016x}, SYND: 0, RIP: 00:<0>, TSC: 1, vendor: 0, CPUID: c06f1, socket: 1"
+    lines = [
+        start.format(n) + RECORD.format(status=0x8C00004000010091) + words.format(a=0x3000 + 64 * n, m=0x86)
+        for n, words in enumerate((old, middle, new))
+    ]
+    umc = (
+        "IPID: 0000009600350f00, ADDR: 313c7a020, MISC: 0, SYND: 9fec08000a800a01, vendor: 2, CPUID: a60f12, socket: 0"
+    )
+    lines += [
+        start.format(5) + RECORD.format(status=0xBD80000000100134) + middle.format(a=0xABC040, m=0x86),
+        start.format(6) + "mc_event: 1 Uncorrected error: memory read error on D (mc:1 location:2:0:-1 "
+        "address:0x00abc040 grain:32 syndrome:0x00000000 Row:0x11)",
+        start.format(7) + RECORD.format(status=0xDC2040000000011B) + umc,
+        start.format(8) + "mc_event: 1 Corrected error: on mc#0csrow#1channel#3 (mc:0 location:1:3:-1 "
+        "address:0x00005040 grain:64 syndrome:0x8)",
+        start.format(9) + RECORD.format(status=0xBE00000000800400) + old.format(a=0x5000, m=0),
+        start.format(9) + RECORD.format(status=0x8C00004000010091)[:60],
+    ]
+    read = log("\n".join(lines) + "\n", boot="2024-01-01")
+    assert column(read, "kind") == ["CE"] * 3 + ["UE", "CE"]
+    assert column(read, "address") == [0x3000, 0x3040, 0x3080, 0xABC040, 0x5040]
+    assert column(read, "severity") == [""] * 3 + ["AR", ""] and column(read, "socket") == [1, 1, 1, 1, 0]
+    assert column(read, "grain_bytes") == [64, 64, 64, 32, 64] and column(read, "row")[3] == 0x11
+    [report] = read.report.files
+    assert (report.n_used, report.n_other, report.n_merged) == (7, 1, 2)
+    assert report.damage["mce_record cut short"].lines == [9]
+
+
+def test_a_database_tells_of_errors_of_amd_once_with_or_without_edac(tmp_path: Path) -> None:
+    path = tmp_path / "ras-mc_event.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE mc_event (id INTEGER PRIMARY KEY, timestamp, err_type, label, address)")
+        connection.execute(
+            "CREATE TABLE mce_record (id INTEGER PRIMARY KEY, timestamp, status, addr, cpuvendor, bank_name)"
+        )
+        status = 0xDC2040000000011B - (1 << 64)
+        for second, name in ((1, "Unified Memory Controller (bank=21)"), (30, "Unified Memory Controller V2 (bank=2)"),
+                             (40, "L3 Cache (bank=7)")):  # fmt: skip
+            row = (f"2024-01-01 00:00:{second:02d} +0000", status, 0x313C7A020, 2, name)
+            connection.execute(
+                "INSERT INTO mce_record (timestamp, status, addr, cpuvendor, bank_name) VALUES (?, ?, ?, ?, ?)", row
+            )
+        connection.execute(
+            "INSERT INTO mc_event VALUES (1, '2024-01-01 00:00:02 +0000', 'Corrected', 'mc#0csrow#1channel#3', 20480)"
+        )
+    read = read_all(path)
+    assert column(read, "kind") == ["CE", "CE"] and column(read, "address") == [20480, -1]
+    assert (read.report.files[0].n_merged, read.report.files[0].n_other) == (1, 1)
+
+
 def test_edac_counters_that_no_dimm_has_are_a_row_of_their_own(log: Callable[..., Log]) -> None:
     mc = "/sys/devices/system/edac/mc/mc3/"
     lines = ["seconds_since_reset:3600", "ce_count:10", "ue_count:0", "csrow0/ce_count:9", "dimm0/dimm_ce_count:4",
@@ -327,6 +513,35 @@ def test_a_csv_needs_no_more_than_kinds(log: Callable[..., Log]) -> None:
     assert read.report.warnings()[0].endswith("columns that mean nothing here: note")
 
 
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [
+        ("2024-01-09 23:59", "2024-01-09T23:59:00"),
+        ("2024-01-09T23:59Z", "2024-01-09T23:59:00"),
+        ("2024-01-09 23:59+01:00", "2024-01-09T22:59:00"),
+        ("2024/01/09 23:59 UTC", "2024-01-09T23:59:00"),
+    ],
+)
+def test_times_of_a_csv_need_no_seconds(log: Callable[..., Log], written: str, read_as: str) -> None:
+    assert str(log(f"kind,time\nUE,{written}\n").events.time[0])[:19] == read_as
+
+
+@pytest.mark.parametrize("written", ["2024-01-09 23:5", "2024-01-09 23:59:", "2024-01-09 23:59.5", "2024-01-09 23:59 x",
+                                     "2024-01-09 23:599", "2024-01-09 24:00", "2024-02-30 23:59", "2024-01-09 11:59 PM",
+                                     "2024-01-09 11:59:00 PM"])  # fmt: skip
+def test_other_times_of_a_csv_are_none(log: Callable[..., Log], written: str) -> None:
+    read = log(f"kind,time\nUE,{written}\n")
+    assert read.report.files[0].damage["time that is none"].lines == [2] and len(read.events) == 0
+
+
+def test_a_table_of_strange_columns_is_told_what_it_takes(log: Callable[..., Log]) -> None:
+    for header in ("Date,Node,Type", '"Date","Node (name)"', "when;what;where", "a\tb"):
+        with pytest.raises(LogError, match="line 1: names no column of a table of events .*it takes kind, and as far"):
+            log(f"{header}\n2024-01-09,n1,CE\n")
+    with pytest.raises(LogError, match="begins like no log that is known"):
+        log("Dear all,\nthe server is down. Regards, Bob!\n")
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
 def test_packed_logs_are_unpacked(log: Callable[..., Log], pack: Callable[[bytes], bytes]) -> None:
     read = log(pack(f"Jan  9 23:59:58 n1 kernel: {EDAC}\n".encode()), "kern.log.1.packed", year=2024)
@@ -359,7 +574,21 @@ CARRIED = {
     "parquet": None,
     "kernel": None,
     "rasdaemon": None,
-    "trace": ("time", "kind", "count", "found_by", "address", "grain_bytes", "mc", "channel", "slot", "row", "column"),
+    "journal": None,
+    "trace": (
+        "time",
+        "kind",
+        "count",
+        "severity",
+        "found_by",
+        "address",
+        "grain_bytes",
+        "mc",
+        "channel",
+        "slot",
+        "row",
+        "column",
+    ),
     "mcelog": ("time", "kind", "count", "severity", "found_by", "address", "grain_bytes", "socket", "channel"),
 }
 
@@ -378,7 +607,7 @@ def test_events_written_and_read_again_are_the_same(tmp_path: Path, format: str)
     mine, again = events.to_frame(), log.events.to_frame()
     names = list(CARRIED[format] or [name for name in mine if name != "source"])
     assert mine[names].astype(str).to_dict("list") == again[names].astype(str).to_dict("list")
-    if format in ("kernel", "rasdaemon"):
+    if format in ("kernel", "journal", "rasdaemon", "trace"):
         assert log.report.files[0].n_merged >= (events.severity >= 0).sum()
 
 

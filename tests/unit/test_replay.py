@@ -249,6 +249,28 @@ def test_anonymised_output_tells_no_name_time_or_text_of_the_log(tmp_path: Path)
     assert "SN777" not in str(ps.replay(log, policies=["hgm2m"]).hosts)
 
 
+def test_anonymised_times_are_all_shifted_by_one_span(tmp_path: Path) -> None:
+    rows = ["time,host,kind,address", "2031-07-09T01:02:03Z,a,UE,0x0", "2031-07-10T04:02:03.5Z,a,UE,0x1000"]
+    log = tmp_path / "a.csv"
+    log.write_text("\n".join(rows))
+    real, found = (ps.replay(log, policies=["hgm2m"], anonymise=hide) for hide in (False, True))
+    shifts = {
+        np.datetime64(after.rstrip("Z"), "us") - np.datetime64(before.rstrip("Z"), "us")
+        for before, after in (
+            (real.setting.start, found.setting.start),
+            *((str(getattr(real.report.files[0], end)), str(getattr(found.report.files[0], end)))
+              for end in ("first", "last")),
+        )
+    }  # fmt: skip
+    [shift] = shifts
+    assert shift % np.timedelta64(1, "s") == np.timedelta64(0) != shift
+    assert "1970" <= found.setting.start[:4] <= "1999" and any("times are shifted" in text for text in found.notices)
+    assert not any("shifted" in text for text in real.notices)
+    assert [step.years for step in real.life("a").steps] == [step.years for step in found.life("host-1").steps]
+    log.write_text("\n".join([*rows, "2031-07-10T04:02:03Z,a,CE,0x1000"]))
+    assert ps.replay(log, policies=["hgm2m"], anonymise=True).setting.start != found.setting.start
+
+
 def test_anonymised_hosts_are_not_in_the_order_of_their_names(tmp_path: Path) -> None:
     log = log_of(tmp_path / "a.csv", *[ue(1, h * GIB, f"n{h}") for h in range(8)])
     pages = [ps.replay(log, policies=["hgm2m"], anonymise=True, imputations=1).life(f"host-{k}").steps[0].region
