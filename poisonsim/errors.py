@@ -79,9 +79,13 @@ def in_python(problem: str) -> str:
 
 def _one_line(problem: str) -> str:
     """`problem` without what would break its line or command a terminal, shortened where it quotes an input whole."""
-    if len(problem) > _LONGEST:
-        problem = f"{problem[: _LONGEST // 2]} ... {problem[-_LONGEST // 2 :]}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in problem)
+    return _shortened(
+        "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in _shortened(problem))
+    )
+
+
+def _shortened(problem: str) -> str:
+    return problem if len(problem) <= _LONGEST else f"{problem[: _LONGEST // 2]} ... {problem[-_LONGEST // 2 :]}"
 
 
 class ScenarioError(PoisonsimError):

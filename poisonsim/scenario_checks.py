@@ -153,7 +153,9 @@ def _word(cls: type[Any], details: ErrorDetails) -> Problem:
         hint = did_you_mean(str(details["input"]), allowed)
         return Problem(dotted, f"{value} is not one of {', '.join(allowed)}{hint}")
     if kind == "value_error":
-        message = str(context["error"]).replace(f"'{details['input']}'", value)  # shortened, and on one line
+        message, whole = str(context["error"]), details["input"]
+        if isinstance(whole, str):
+            message = message.replace(f"'{whole}'", value)  # shortened, and on one line
         return Problem(dotted, message)
     if kind == "missing":
         return Problem(dotted, f'missing; {TAGS[name]} = "{getattr(cls, TAGS[name])}" needs it')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from os.path import exists, isdir, isfile  # which are false, not an error, of a name too long for a file
 from pathlib import Path
@@ -177,7 +176,7 @@ def _read_overrides(overrides: Mapping[str, object] | Sequence[str]) -> tuple[di
 def toml_value(text: str) -> object:
     """The TOML value that `text` spells, or `text` itself where it spells none."""
     try:
-        tables = tomllib.loads(f"value = {text}")
+        tables = catalog.toml_tables(f"value = {text}")
     except (ValueError, RecursionError):
         return text
     return tables["value"] if len(tables) == 1 else text

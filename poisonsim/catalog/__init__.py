@@ -200,9 +200,37 @@ def read_toml(file: Traversable | Path, *, where: str) -> dict[str, Any]:
         raise ScenarioError(problem)
     text = text_of(file)
     try:
-        return tomllib.loads(text)
+        return toml_tables(text)
     except (ValueError, RecursionError) as error:  # ValueError also covers integers of thousands of digits
         raise ScenarioError(f"{where}: {_position(str(error), text)}") from None
+
+
+def toml_tables(text: str) -> dict[str, Any]:
+    """The tables of a TOML text, unless it is one that only takes time.
+
+    Raises:
+        ValueError: It is no TOML, or larger or deeper than any that means something.
+
+    Examples:
+        >>> toml_tables("a.b = 1")
+        {'a': {'b': 1}}
+        >>> toml_tables("a." * 1000 + "b = 1")
+        Traceback (most recent call last):
+        ...
+        ValueError: a key of more than 100 parts; write tables that the manual knows
+    """
+    if len(text) > _MOST_CHARACTERS:
+        raise ValueError(f"is longer than {_MOST_CHARACTERS:,} characters; no file of settings is")
+    if _LONG_NUMBER.search(text):
+        raise ValueError("an integer of more than 1,000 digits; write a smaller one")
+    if any(part.count(".") > 100 and not part.lstrip().startswith("#") for part in _PARTS.split(text)):
+        raise ValueError("a key of more than 100 parts; write tables that the manual knows")
+    return tomllib.loads(text)
+
+
+_MOST_CHARACTERS = 1 << 19
+_LONG_NUMBER = re.compile(r"0[xob][0-9a-fA-F_]{1000}")  # Python reads those of any length, but does not write them
+_PARTS = re.compile(r"[=,{\n]")
 
 
 def unreadable(path: Path, *, where: str) -> str:

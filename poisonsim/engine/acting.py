@@ -1,8 +1,10 @@
 """What the steps of a policy do to a region or to the whole VM: moves, restarts, collapses; parts of the kernel.
 
 What the kernel keeps of one VM, beside its state `s`: `v`, numbers of the VM; `regions` and `ledgers`, a row for each
-region, valid where its stamp is that of now; `touched`, the regions with valid rows; `poisons[e]`, whether event e
-poisoned a page anew; `gone[e]`, what became of its leaf: 0 nothing new, level + 1 a hole, -(level + 1) it was kept.
+region, valid where its stamp is that of now; `touched`, the regions with valid rows. Events that poisoned a page anew
+are linked: `earlier[e]` is the one before in its region and the one before with the same hash of its page, `latest` the
+last of each hash; those of a region stand from its `L_FROM` on. `gone[e]` is what became of such an event's leaf: 0
+nothing new, level + 1 a hole, -(level + 1) it was kept.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from poisonsim.engine.codes import (
     OFFLINE,
     REBOOT,
 )
-from poisonsim.engine.hashing import lucky, put
+from poisonsim.engine.hashing import bits_for, claim, lucky, put
 from poisonsim.engine.state import (
     DIRECT_MAP_PAGES,
     DISSOLVED_REGIONS,
@@ -61,17 +63,22 @@ from poisonsim.engine.state import (
 # numbers of the VM: the level above which its leaves have been split as a whole; regions split, and lost in one piece;
 # poisons acted on since the VM moved or restarted; the stamp of now; regions touched since then; pages with poison;
 # regions whose huge page has its whole vmemmap back, and whether at some time all got it; and of the host, bad base
-# pages, huge pages with any, pages found bad or taken out since it booted, and spare rows used; the trial's number
+# pages, huge pages with any, pages found bad or taken out since it booted, and spare rows used; the trial's number; the
+# stamp from which on a region's poisons are known, and the first event whose poison stands in all others; the first
+# event that no collapse has seen
 V_LEVEL, V_SPLIT, V_HOLES, V_HITS, V_STAMP, V_TOUCHED, V_POISONS, V_RESTORED, V_ALL_RESTORED = range(9)
-V_BAD, V_BAD_HUGE, V_SINCE_BOOT, V_ROWS, V_TRIAL = range(9, 14)
-N_VM_NUMBERS = 14
+V_BAD, V_BAD_HUGE, V_SINCE_BOOT, V_ROWS, V_TRIAL, V_KNOWN_FROM, V_FROM, V_COLLAPSED = range(9, 17)
+N_VM_NUMBERS = 17
 
 # columns of a region's row
 R_STAMP, R_SPLIT_TO, R_COPY, R_HITS, R_RESTORED = range(5)
 N_REGION_COLUMNS = 5
 
-# columns of its ledger, kept only for policies that do more than unmap; leaf counts follow
-L_POISONS, L_TABLES, L_LOST, L_VM_LEVEL, L_LEAVES = range(5)
+# columns of its ledger, kept only for policies that do more than unmap: its last poison, the first event whose poison
+# stands, and how many do, all of which outlives an evacuation; and what does not; leaf counts follow
+L_LAST, L_FROM, L_POISONS, L_LOST, L_TABLES, L_VM_LEVEL, L_LEAVES = range(7)
+
+_HOLE_OF = 8  # in a key, beside the level: not that the block is split, but that it is a hole
 
 
 @compiled
@@ -84,13 +91,22 @@ def sync(ledger, vm_level, shift, tables):
 
 
 @compiled
-def poisoned_in(page, poisons, first, end, level_shift, block):
-    """Pages of a block that events from `first` up to `end` poisoned."""
+def poisoned_in(page, earlier, ledger, level_shift, block):
+    """Poisoned pages of a block of the region whose `ledger` this is."""
     n = np.int64(0)
-    for before in range(first, end):
-        if poisons[before] and page[before] >> level_shift == block:
-            n += 1
+    e = ledger[L_LAST]
+    while e >= ledger[L_FROM]:
+        n += page[e] >> level_shift == block
+        e = np.int64(earlier[e, 0])
     return n
+
+
+@compiled
+def is_poisoned(page, e, earlier, last, ledger):
+    """Whether the page of event `e` is poisoned; `last` is the latest poison with the same hash of its page."""
+    while last >= ledger[L_FROM] and page[last] != page[e]:
+        last = np.int64(earlier[last, 1])
+    return last >= ledger[L_FROM]
 
 
 @inlined
@@ -170,27 +186,22 @@ def migrate(s, v, regions, ledgers, moved_at, region, now, suspect, shift, table
     return ledgers[region, L_POISONS] - ledgers[region, L_LOST]
 
 
-@compiled
-def forget(s, v, ledger, page, poisons, gone, first, end, region_shift, region):
-    """The guest has no memory of what it retired or lost in a region that is whole again."""
+@inlined
+def forget(s, v, ledger, end):
+    """The guest has no memory of what it retired or lost, before event `end`, in a region that is whole again."""
     s[GUEST_LOST_PAGES] -= ledger[L_LOST]
     v[V_POISONS] -= ledger[L_POISONS]
     ledger[L_LOST] = ledger[L_POISONS] = 0
-    for before in range(first, end):
-        if page[before] >> region_shift == region:
-            poisons[before] = False
-            gone[before] = 0
+    ledger[L_FROM] = end
 
 
 @compiled
-def offline(
-    s, v, regions, ledgers, moved_at, page, poisons, gone, first, end, region, now, shift, tables, geometry
-):  # fmt: skip
+def offline(s, v, regions, ledgers, moved_at, end, region, now, shift, tables, geometry):
     """The guest vacates a region of one leaf: a spare huge page is plugged in, or it stays away; pages newly lost."""
     if spares_of(s, geometry) > 0:
         s[STALL_NS] += geometry[G_STALL_MIGRATE_NS]
         renew(s, v, regions, ledgers, moved_at, region, now, 0, shift, tables, geometry)
-        forget(s, v, ledgers[region], page, poisons, gone, first, end, shift[0], region)
+        forget(s, v, ledgers[region], end)
         return np.int64(0)
     s[SPARES_EXHAUSTED] = 1
     s[STALL_NS] += geometry[G_STALL_UNMAP_NS] + geometry[G_STALL_COPY_NS]
@@ -230,7 +241,7 @@ def able(s, v, region, geometry):
 
 
 @compiled
-def reboot(s, v, regions, ledgers, touched, moved_at, poisons, gone, first, end, now, n_levels, geometry):
+def reboot(s, v, regions, ledgers, touched, moved_at, end, now, n_levels, geometry):
     """Boots the host: bad rows are repaired if there are spare ones for all, else huge pages with any are left out.
 
     The VM starts again on whole huge pages: those of regions that had a bad page are others, where none was repaired.
@@ -246,10 +257,10 @@ def reboot(s, v, regions, ledgers, touched, moved_at, poisons, gone, first, end,
             moved_at[touched[i]] = now
             row[R_COPY] += 1
         row[R_SPLIT_TO] = row[R_HITS] = row[R_RESTORED] = 0
-        ledger[:] = 0
+        ledger[L_FROM] = end
+        ledger[L_POISONS:] = 0
         ledger[L_LEAVES] = 1
-    poisons[first:end] = False
-    gone[first:end] = 0
+    v[V_KNOWN_FROM], v[V_FROM] = v[V_STAMP], end
     s[HOST_LOST_PAGES] = v[V_BAD]
     s[STRANDED_PAGES] = v[V_BAD_HUGE] * geometry[G_REGION_PAGES] - v[V_BAD]
     s[SPARES_USED] = s[DISSOLVED_REGIONS] = s[RESTORED_REGIONS] = v[V_BAD_HUGE]
@@ -279,9 +290,7 @@ def evacuate(s, v, n_levels, geometry):
 
 
 @compiled
-def restart(
-    s, v, regions, ledgers, touched, moved_at, page, poisons, gone, first, end, now, dearest, shift, tables, geometry
-):  # fmt: skip
+def restart(s, v, regions, ledgers, touched, moved_at, end, now, dearest, shift, tables, geometry):
     """Restarts the guest: while there are spares, every region with poison or a hole gets a fresh huge page.
 
     The guest forgets which pages it retired. Without a spare a region stays as it is; `dearest` is served first.
@@ -301,24 +310,27 @@ def restart(
                 continue
             s[STALL_NS] += geometry[G_STALL_CLEAR_NS]
             renew(s, v, regions, ledgers, moved_at, region, now, 0, shift, tables, geometry)
-        forget(s, v, ledger, page, poisons, gone, first, end, shift[0], region)
-    for before in range(first, end):  # of regions that nothing touched since the VM moved
-        if poisons[before] and regions[page[before] >> shift[0], R_STAMP] != v[V_STAMP]:
-            poisons[before] = False
-            gone[before] = 0
-            s[GUEST_LOST_PAGES] -= 1
-            v[V_POISONS] -= 1
+        forget(s, v, ledger, end)
+    if s[EVACUATIONS] > 0:  # of regions that nothing touched since the VM moved
+        untouched = v[V_POISONS]
+        for i in range(v[V_TOUCHED]):
+            untouched -= ledgers[touched[i], L_POISONS]
+        s[GUEST_LOST_PAGES] -= untouched
+        v[V_POISONS] -= untouched
+        v[V_KNOWN_FROM], v[V_FROM] = v[V_STAMP], end
     v[V_HITS] = 0
 
 
 @compiled
 def collapse(
-    s, v, regions, ledgers, touched, moved_at, keys, stamps, values, mask, page, years, gone, first, end, shift, tables,
-    geometry,
+    s, v, regions, ledgers, touched, moved_at, keys, stamps, values, mask, page, years, earlier, gone, end, shift,
+    tables, geometry,
 ):  # fmt: skip
     """Maps every region by the largest leaves that hold no hole and no poison; whether anything changed."""
     changed = False
     n_levels = len(shift)
+    seen = v[V_COLLAPSED] if v[V_LEVEL] == 0 else np.int64(-1)  # regions without a later poison are as they were left
+    v[V_COLLAPSED] = end
     if v[V_LEVEL] > 0:  # regions that nothing has touched become whole
         untouched = geometry[G_REGIONS] - v[V_TOUCHED]
         leaves = untouched << (shift[0] - shift[v[V_LEVEL]])
@@ -332,6 +344,8 @@ def collapse(
     for i in range(v[V_TOUCHED]):
         region = touched[i]
         ledger = ledgers[region]
+        if ledger[L_LAST] < seen:
+            continue
         sync(ledger, v[V_LEVEL], shift, tables)
         if regions[region, R_SPLIT_TO] == HOLE or (regions[region, R_SPLIT_TO] == 0 and v[V_LEVEL] == 0):
             ledger[L_VM_LEVEL] = 0
@@ -341,34 +355,27 @@ def collapse(
         split = False
         offset = moved_by(s, regions, region, geometry)
         new[0] = 1
-        for e in range(first, end):
-            if gone[e] == 0 or page[e] >> shift[0] != region or years[e] <= moved_at[region]:
-                continue
-            last = abs(gone[e]) - 1  # the level of the leaf that is a hole, or kept
-            for level in range(last):  # split every block above it that no earlier error has split
-                block = page[e] >> shift[level]
-                fresh = True
-                for before in range(first, e):
-                    if gone[before] != 0 and years[before] > moved_at[region]:
-                        fresh &= page[before] >> shift[level] != block or abs(gone[before]) - 1 <= level
-                if fresh:
+        block_mask = (np.int64(1) << bits_for(n_levels * ledger[L_POISONS])) - 1
+        blocks, counted = np.empty(block_mask + 1, np.int64), np.zeros(block_mask + 1, np.bool_)
+        e = ledger[L_LAST]
+        while e >= ledger[L_FROM] and years[e] > moved_at[region]:
+            last = abs(gone[e]) - 1  # the level of the leaf that is a hole, or kept; -1 for neither
+            for level in range(last):  # split every block above it, once
+                if claim(blocks, counted, block_mask, ((page[e] >> shift[level]) << 4) | level, True):
                     new[level] -= 1
                     new[level + 1] += np.int64(1) << (shift[level] - shift[level + 1])
                     pages += tables[level, level + 1]
                     split = True
-                    if level > 0:
+                    if level > 0 and e >= seen:  # an earlier collapse has put the others there
                         key = (((page[e] + offset) >> shift[level]) << 4) | level
                         put(keys, stamps, values, mask, key, v[V_STAMP], level + 1)
-            if gone[e] > 0:
-                fresh = True  # pages of a hole are counted once
-                for before in range(first, e):
-                    if gone[before] == gone[e] and years[before] > moved_at[region]:
-                        fresh &= page[before] >> shift[last] != page[e] >> shift[last]
-                if fresh:
-                    new[last] -= 1
-                    if 0 < last < n_levels - 1:
-                        key = (((page[e] + offset) >> shift[last]) << 4) | last
-                        put(keys, stamps, values, mask, key, v[V_STAMP], HOLE)
+            hole = ((page[e] >> shift[last]) << 4) | _HOLE_OF | last
+            if gone[e] > 0 and claim(blocks, counted, block_mask, hole, True):
+                new[last] -= 1
+                if 0 < last < n_levels - 1 and e >= seen:
+                    key = (((page[e] + offset) >> shift[last]) << 4) | last
+                    put(keys, stamps, values, mask, key, v[V_STAMP], HOLE)
+            e = np.int64(earlier[e, 0])
         same = True
         for k in range(n_levels):
             same &= ledger[L_LEAVES + k] == new[k]

@@ -54,7 +54,7 @@ def holds(x, operator, value):
     return x != value
 
 
-@compiled
+@inlined
 def matching(rows, first, last, counters, spares_left, able):
     """The first of some rules that matches.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
@@ -94,9 +95,15 @@ def _connect(client: type[Client], address: str) -> Client:
 
 def _check(client: Client, address: str) -> None:
     """Refuses a cluster without workers, and workers that would compute something else."""
+    ends, answers = time.monotonic() + _WORKERS_SECONDS, dict[str, Any]()
     try:
-        client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
-        answers: dict[str, Any] = client.run(environment, on_error="return")
+        while not answers:
+            client.wait_for_workers(1, timeout=max(ends - time.monotonic(), 0.1))
+            told = client.run(environment, on_error="return")
+            # a worker that died meanwhile, which Dask tells by what became of its connection, is none
+            answers = {worker: there for worker, there in told.items() if not isinstance(there, OSError)}
+            if not answers and time.monotonic() > ends:
+                raise TimeoutError
     except TimeoutError:
         raise WorkerError(
             f"the scheduler at {address} has no workers after {_WORKERS_SECONDS:.0f} s; start some with "

@@ -6,6 +6,8 @@ import numpy as np
 
 from poisonsim.compiled import inlined
 from poisonsim.engine.acting import (
+    L_FROM,
+    L_LAST,
     L_LEAVES,
     L_LOST,
     L_POISONS,
@@ -19,8 +21,10 @@ from poisonsim.engine.acting import (
     V_ALL_RESTORED,
     V_BAD,
     V_BAD_HUGE,
+    V_FROM,
     V_HITS,
     V_HOLES,
+    V_KNOWN_FROM,
     V_LEVEL,
     V_POISONS,
     V_RESTORED,
@@ -30,6 +34,7 @@ from poisonsim.engine.acting import (
     V_TOUCHED,
     able,
     evacuate,
+    is_poisoned,
     lose_whole,
     migrate,
     moved_by,
@@ -76,10 +81,9 @@ from poisonsim.engine.events import (
     LEVEL_BITS,
 )
 from poisonsim.engine.guest import FAULT_PARTS, years_to_death, years_to_panic
-from poisonsim.engine.hashing import claim, put, slot_of
+from poisonsim.engine.hashing import bucket_of, claim, put, slot_of
 from poisonsim.engine.state import (
     DIRECT_MAP_PAGES,
-    EVACUATIONS,
     FALLBACKS,
     GUEST_FAULTS,
     GUEST_LOST_PAGES,
@@ -96,14 +100,14 @@ from poisonsim.engine.state import (
 
 @inlined
 def deliver(
-    e, first, flag, events, vm, nodes, has_ledger, alone_from, laws, rules, decide, direct_map_pages, dies_at,
+    e, flag, events, vm, nodes, has_ledger, alone_from, laws, rules, decide, direct_map_pages, dies_at,
     vm_moved_at, fault,
 ):  # fmt: skip
-    """One event of the trial whose events begin at `first`; what is known of the VM is kept up to date.
+    """One event; what is known of the VM is kept up to date.
 
     Args:
         flag: That of the event, from `index_events`.
-        events: page, years, born, day, fate, ar as `simulate` takes them; poisons and gone: see `acting`.
+        events: page, years, born, day, fate, ar as `simulate` takes them; earlier, latest and gone: see `acting`.
         vm: s, v, regions, ledgers, touched, moved_at: see `acting`.
         nodes: keys, stamps, values, mask of the table of leaves that were split or lost.
         has_ledger: Whether the policy does more than unmap, so that ledgers are kept.
@@ -119,7 +123,7 @@ def deliver(
         The acts as digits to the base 256; leaf level found; whether more than the number of errors is another than
         before; and direct_map_pages, dies_at, vm_moved_at anew.
     """
-    page, years, born, day, fate, ar, poisons, gone = events
+    page, years, born, day, fate, ar, earlier, latest, gone = events
     s, v, regions, ledgers, touched, moved_at = vm
     keys, stamps, values, mask = nodes
     shift, tables, stall_split, guest, geometry = laws
@@ -131,35 +135,36 @@ def deliver(
     news = fell_back = False
     region = page[e] >> shift[0]
     if regions[region, R_STAMP] != v[V_STAMP]:
+        if has_ledger:
+            if regions[region, R_STAMP] < v[V_KNOWN_FROM]:
+                ledgers[region, L_LAST], ledgers[region, L_FROM], ledgers[region, L_POISONS] = -1, v[V_FROM], 0
+            ledgers[region, L_TABLES:] = 0
+            ledgers[region, L_LOST] = ledgers[region, L_POISONS]  # poison of an earlier host is retired and lost
+            ledgers[region, L_LEAVES] = 1
+            moved_at[region] = vm_moved_at
+            touched[v[V_TOUCHED]] = region
+            v[V_TOUCHED] += 1
         regions[region, R_STAMP] = v[V_STAMP]
         regions[region, R_SPLIT_TO] = 0
         regions[region, R_COPY] = 0
         regions[region, R_HITS] = 0
         regions[region, R_RESTORED] = v[V_ALL_RESTORED]
-        if has_ledger:
-            ledgers[region, :] = 0
-            ledgers[region, L_LEAVES] = 1
-            moved_at[region] = vm_moved_at
-            touched[v[V_TOUCHED]] = region
-            v[V_TOUCHED] += 1
-            if s[EVACUATIONS] > 0:  # what was poisoned on an earlier host is retired and lost
-                ledgers[region, L_POISONS] = poisoned_in(page, poisons, first, e, shift[0], region)
-                ledgers[region, L_LOST] = ledgers[region, L_POISONS]
     known_to = alone_from if flag & ALONE_IN_GROUP else base  # of leaves from here on nothing can be known
+    bucket = bucket_of(page[e], mask)
     if has_ledger:
         if born[e] <= moved_at[region]:  # in DRAM that backs the region no more
             felt = False
         elif not felt and (moved_at[region] >= 0 or s[REBOOTS] > 0 or corrected):  # whether it has poison now
-            felt = True
-            for before in range(first, e):
-                felt &= not poisons[before] or page[before] != page[e]
-        poisons[e] = felt and not corrected
-        gone[e] = 0
-        v[V_POISONS] += poisons[e]
+            felt = not is_poisoned(page, e, earlier, np.int64(latest[bucket]), ledgers[region])
     if felt:
         if has_ledger:
-            ledgers[region, L_POISONS] += not corrected
-            sync(ledgers[region], v[V_LEVEL], shift, tables)
+            if not corrected:
+                v[V_POISONS] += 1
+                ledgers[region, L_POISONS] += 1
+                earlier[e, 0], earlier[e, 1], gone[e] = ledgers[region, L_LAST], latest[bucket], 0
+                ledgers[region, L_LAST] = latest[bucket] = e
+            if ledgers[region, L_VM_LEVEL] < v[V_LEVEL]:
+                sync(ledgers[region], v[V_LEVEL], shift, tables)
 
         # walk down to the leaf that maps this page
         here = page[e] + moved_by(s, regions, region, geometry)
@@ -296,31 +301,26 @@ def deliver(
                         put(keys, stamps, values, mask, ((here >> shift[level]) << 4) | level, stamp, HOLE)
                     # pages kept, or retired before a migration, are lost already
                     if has_ledger and level < base:
-                        lost -= poisoned_in(page, poisons, first, e, shift[level], page[e] >> shift[level])
+                        others = poisoned_in(page, earlier, ledgers[region], shift[level], page[e] >> shift[level])
+                        lost -= others - (not corrected)
             elif act == MIGRATE:
                 news = True
                 suspect = np.int64(corrected)  # the page itself is taken out of use
                 v[V_SINCE_BOOT] += suspect
                 lost = migrate(s, v, regions, ledgers, moved_at, region, years[e], suspect, shift, tables, geometry)
             elif act == OFFLINE:
-                lost = offline(
-                    s, v, regions, ledgers, moved_at, page, poisons, gone, first, e + 1, region, years[e], shift,
-                    tables, geometry,
-                )  # fmt: skip
+                lost = offline(s, v, regions, ledgers, moved_at, e + 1, region, years[e], shift, tables, geometry)
             elif act == EVACUATE:
                 news = True
                 evacuate(s, v, len(shift), geometry)
                 vm_moved_at, direct_map_pages, lost = years[e], np.int64(0), np.int64(0)
             elif act == RESTART:
-                restart(
-                    s, v, regions, ledgers, touched, moved_at, page, poisons, gone, first, e + 1, years[e], region,
-                    shift, tables, geometry,
-                )  # fmt: skip
+                restart(s, v, regions, ledgers, touched, moved_at, e + 1, years[e], region, shift, tables, geometry)
                 dies_at, lost = np.inf, np.int64(0)
             if has_ledger and not corrected:
                 gone[e] = -(level + 1) if act == KEEP else lost_level + 1
-                if act == OFFLINE:  # a hole, or whole again
-                    gone[e] = 1 if lost > 0 else 0
+                if act == OFFLINE:  # a hole, unless it is whole again and all is forgotten
+                    gone[e] = 1
             s[GUEST_LOST_PAGES] += lost
             if has_ledger:
                 ledgers[region, L_LOST] += lost
@@ -328,7 +328,6 @@ def deliver(
                 break
             if act == RESTART:  # the guest starts again without the page
                 s[GUEST_FAULTS] += FAULT_PARTS
-                gone[e] = 0
                 break
             s[GUEST_FAULTS] += guest.kept_faults if act == KEEP else guest.faults[lost_level]
             if fate[e] < guest.p_dies[lost_level]:

@@ -8,9 +8,15 @@ from poisonsim.compiled import compiled, inlined
 
 
 @inlined
+def bucket_of(key, mask):
+    """Where a search for `key` begins; unsigned, which is sooner looked up."""
+    return uint64((key * int64(-7046029254386353131) >> int64(20)) & mask)
+
+
+@inlined
 def slot_of(keys, stamps, mask, key, stamp):
-    """Index of `key` in the table, or of the free place where it belongs; unsigned, which is sooner looked up."""
-    i = uint64((key * int64(-7046029254386353131) >> int64(20)) & mask)
+    """Index of `key` in the table, or of the free place where it belongs."""
+    i = bucket_of(key, mask)
     while stamps[i] == stamp and keys[i] != key:
         i = uint64((int64(i) + 1) & mask)
     return i

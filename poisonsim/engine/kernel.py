@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from poisonsim.compiled import bare
-from poisonsim.engine.acting import V_STAMP, V_TRIAL
+from poisonsim.engine.acting import V_FROM, V_KNOWN_FROM, V_STAMP, V_TRIAL
 from poisonsim.engine.codes import G_END_AT_LOSS, G_GROUP_SHIFT, NO_ROOM
 from poisonsim.engine.deliver import deliver
 from poisonsim.engine.events import CORRECTED, LEVEL_BITS
@@ -71,7 +71,7 @@ def simulate(
     record_start, record_grid, record_state = records
     n_records = 0
     n_traced = 0
-    s, v, regions, ledgers, touched, moved_at, poisons, gone, keys, stamps, values = kept.vm
+    s, v, regions, ledgers, touched, moved_at, earlier, latest, gone, keys, stamps, values = kept.vm
     counters, asked, ages, clock, marks = kept.now
     has_ledger = len(ledgers) > 0
     keys_per_event = n_levels - 2 + 2 * has_ledger
@@ -93,7 +93,8 @@ def simulate(
         mask = (np.int64(1) << bits_for(keys_per_event * (last - first))) - 1
         stamp = v[V_STAMP] + 1
         v[:] = 0
-        v[V_STAMP] = stamp
+        v[V_STAMP] = v[V_KNOWN_FROM] = stamp
+        v[V_FROM] = first
         v[V_TRIAL] = trial[t]
         vm_moved_at = -1.0  # years
         today = np.int64(0)
@@ -109,7 +110,7 @@ def simulate(
                     clock[DIES_AT], clock[MOVED_AT] = dies_at, vm_moved_at
                     today = pass_time(
                         rows, first_timed, asked, ages, counters, today, clock, s, v, regions, ledgers, touched,
-                        moved_at, keys, stamps, values, mask, page, years, poisons, gone, first, e, last, shift, tables,
+                        moved_at, keys, stamps, values, mask, page, years, earlier, gone, e, last, shift, tables,
                         geometry, steps_per_year, last_step, errors, regions_hit, salt, record_start[t], states, hashes,
                         index, n_strata, record_grid, record_state, trace, marks,
                     )  # fmt: skip
@@ -128,7 +129,7 @@ def simulate(
             errors += not corrected
             regions_hit += flag & LEVEL_BITS == 0
             acts, found_level, more, direct_map_pages, dies_at, vm_moved_at = deliver(
-                e, first, flag, (page, years, born, day, fate, ar, poisons, gone),
+                e, flag, (page, years, born, day, fate, ar, earlier, latest, gone),
                 (s, v, regions, ledgers, touched, moved_at), (keys, stamps, values, mask), has_ledger, alone_from,
                 (shift, tables, stall_split, guest, geometry), (rows, row_start, params, step_down, counters),
                 decide, direct_map_pages, dies_at, vm_moved_at, fault,

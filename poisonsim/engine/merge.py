@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poisonsim.engine.block import Block
-from poisonsim.engine.rows import Rows, with_room
+from poisonsim.engine.rows import Extendable, Rows
 
 I64 = NDArray[np.int64]
 
@@ -19,30 +19,19 @@ class _Table:
     """Distinct integer rows with counts that add up over blocks."""
 
     def __init__(self) -> None:
-        self._rows: Rows | None = None
-        self._counts = np.zeros(0, np.int64)
-        self._lent = False
+        self._rows, self._counts = Rows(1), Extendable()
 
     def add(self, rows: I64, counts: I64) -> I64:
         """Adds counts to each of some distinct rows; returns where the rows are in this table."""
-        if self._rows is None:
-            self._rows = Rows(rows.shape[1])
-            self._counts = np.zeros((0, *counts.shape[1:]), np.int64)
-        if self._lent:
-            self._counts, self._lent = self._counts.copy(), False
-        before = len(self._rows)
+        if not len(self._rows):
+            self._rows, self._counts = Rows(rows.shape[1]), Extendable(*counts.shape[1:])
         places = self._rows.add(rows)
-        self._counts = with_room(self._counts, len(self._rows))
-        self._counts[before : len(self._rows)] = 0
-        self._counts[places] += counts
+        self._counts.to_write(len(self._rows))[places] += counts
         return places
 
-    def shown(self, keep: bool) -> tuple[I64, I64]:
-        """Rows and counts; good until more is added or, with `keep`, for ever."""
-        if self._rows is None:
-            return np.zeros(0, np.int64), self._counts
-        self._lent |= keep
-        return self._rows.lend() if keep else self._rows.all, self._counts[: len(self._rows)]
+    def shown(self) -> tuple[I64, I64]:
+        """Rows and counts, which stay as they are."""
+        return self._rows.all, self._counts.all
 
 
 @dataclass(frozen=True)
@@ -84,15 +73,8 @@ class Merger:
             table.add(np.column_stack([places[p][joint[:, p]] for p in range(len(places))]), times)
 
     def tally(self) -> Tally:
-        """Everything added so far."""
-        return self._tally(keep=True)
-
-    def so_far(self) -> Tally:
-        """As `tally`, without a copy when more is added, which then shows in it."""
-        return self._tally(keep=False)
-
-    def _tally(self, keep: bool) -> Tally:
-        states, joint = ([table.shown(keep) for table in tables] for tables in (self._states, self._joint))
+        """Everything added so far; when more is added while somebody holds it, that goes to a copy."""
+        states, joint = ([table.shown() for table in tables] for tables in (self._states, self._joint))
         return Tally(
             self.n_trials,
             tuple(rows for rows, _ in states),

@@ -68,14 +68,14 @@ class Kept(NamedTuple):
     """What is known of one VM, the same room for one after the other.
 
     Attributes:
-        vm: s, v, regions, ledgers, touched, moved_at, poisons, gone: see `acting`; keys, stamps, values: a table of the
-            nodes (leaves that were split or lost), and of chunks and groups of the direct map. Of regions, ledgers and
-            nodes that is valid whose stamp is that of now.
+        vm: s, v, regions, ledgers, touched, moved_at, earlier, latest, gone: see `acting`; keys, stamps, values: a
+            table of the nodes (leaves that were split or lost), and of chunks and groups of the direct map. Of regions,
+            ledgers and nodes that is valid whose stamp is that of now.
         now: counters int64[9]; asked, ages bool[n_timed]: timed rules that were tried since the last change, and those
             that look at the age; clock float64[N_CLOCK] and marks int64[4]: see `pass_time`.
     """
 
-    vm: tuple[I64, I64, I32, I64, I64, NDArray[np.float64], NDArray[np.bool_], NDArray[np.int8], I64, I32, I32]
+    vm: tuple[I64, I64, I32, I64, I64, NDArray[np.float64], I32, I32, NDArray[np.int8], I64, I32, I32]
     now: tuple[I64, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64], I64]
 
     @classmethod
@@ -93,7 +93,8 @@ class Kept(NamedTuple):
             (
                 np.empty(n_columns, np.int64), v, np.full((n_regions, N_REGION_COLUMNS), -1, np.int32),
                 np.empty((n_kept, L_LEAVES + n_levels), np.int64), np.empty(n_kept, np.int64), np.empty(n_kept),
-                np.empty(n_events, np.bool_), np.empty(n_events, np.int8),
+                np.empty((n_events, 2), np.int32), np.full(size if ledger else 0, -1, np.int32),
+                np.empty(n_events, np.int8),
                 np.empty(size, np.int64), np.full(size, -1, np.int32), np.empty(size, np.int32),
             ),
             (

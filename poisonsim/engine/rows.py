@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 I64 = NDArray[np.int64]
 
-_FEWEST = 256
+
+class Extendable:
+    """Rows of integers that grow where they are, unless somebody holds some that were handed out: those never change.
+
+    Args:
+        shape: Of a row.
+
+    Examples:
+        >>> table = Extendable(2)
+        >>> table.to_write(1)[:] = 7
+        >>> held = table.all
+        >>> table.to_write(2)[:] = 8
+        >>> held.tolist(), table.all.tolist()
+        ([[7, 7]], [[8, 8], [8, 8]])
+    """
+
+    def __init__(self, *shape: int) -> None:
+        self._shape, self._data = shape, bytearray()
+
+    @property
+    def all(self) -> I64:
+        """All rows, int64[n, *shape]; as long as anybody holds them, or a view of them, they stay as they are."""
+        return np.frombuffer(self._data, np.int64).reshape(-1, *self._shape)
+
+    def to_write(self, n: int) -> I64:
+        """The same rows, and zeros to make them at least `n`, to be written to at once and then let go."""
+        more = bytes(max(8 * n * math.prod(self._shape) - len(self._data), 0))
+        try:
+            self._data.append(0)  # refused while anybody holds a view of it
+            self._data.pop()
+            self._data += more
+        except BufferError:
+            self._data = self._data + more
+        return self.all
 
 
 class Rows:
@@ -22,10 +57,9 @@ class Rows:
     """
 
     def __init__(self, n_columns: int) -> None:
-        self._rows = np.empty((_FEWEST, n_columns), np.int64)
+        self._rows = Extendable(n_columns)
         self._place: dict[int, int] = {}
         self._key = 0
-        self._lent = False
 
     @classmethod
     def of(cls, rows: I64) -> Rows:
@@ -39,24 +73,20 @@ class Rows:
 
     @property
     def all(self) -> I64:
-        """All rows, int64[n, n_columns]; a view, good until more are added."""
-        return self._rows[: len(self)]
+        """All rows, int64[n, n_columns], which stay as they are."""
+        return self._rows.all
 
     def add(self, rows: I64) -> I64:
         """Adds what is new of int64[n, n_columns]; the number of each."""
-        if self._lent:
-            self._rows, self._lent = self._rows.copy(), False
         before, place = len(self), self._place
         hashes = _hashed(rows, self._key).tolist()
         places = np.fromiter((place.setdefault(h, len(place)) for h in hashes), np.int64, len(hashes))
-        self._rows = with_room(self._rows, len(place))
-        new = places >= before
-        self._rows[places[new]] = rows[new]
-        if np.array_equal(self._rows[places], rows):
+        new, known = places >= before, self._rows.to_write(len(place))
+        known[places[new]] = rows[new]
+        if np.array_equal(known[places], rows):
             return places
-        known = self._rows[:before].copy()  # two rows share a hash
-        self._place, self._key = {}, self._key + 1
-        self.add(known)
+        self._rows, self._place, self._key = Extendable(rows.shape[1]), {}, self._key + 1  # two rows share a hash
+        self.add(known[:before])
         return self.add(rows)
 
     def find(self, rows: I64) -> I64:
@@ -66,22 +96,9 @@ class Rows:
             KeyError: There is no such row.
         """
         places = np.fromiter((self._place[h] for h in _hashed(rows, self._key).tolist()), np.int64, len(rows))
-        if not np.array_equal(self._rows[places], rows):
+        if not np.array_equal(self.all[places], rows):
             raise KeyError("no such row")
         return places
-
-    def lend(self) -> I64:
-        """As `all`, but it stays good: what is added later goes elsewhere."""
-        self._lent = True
-        return self.all
-
-
-def with_room(array: I64, n: int) -> I64:
-    """`array` with at least `n` rows, the further ones of no value; views of it are not good any more."""
-    if n > len(array):
-        room = max(n, len(array) + len(array) // 4)
-        array.resize((room, *array.shape[1:]), refcheck=False)  # which moves memory rather than copying it
-    return array
 
 
 def _hashed(rows: I64, key: int) -> NDArray[np.uint64]:

@@ -37,7 +37,7 @@ def simulate_plan(
         executor: Any executor to use instead; it is not shut down. One that is not of threads gets the plan as text,
             and some blocks at a time; see `poisonsim.engine.remote`.
         progress: Called after each block, or some, with trials done, trials wanted, and a function that gives the tally
-            so far, which is good until the call returns.
+            so far, which may be kept, and then takes memory of its own.
         stop: Called after each block with the number of blocks added up, which are the first ones in order, and a
             function that gives their tally; true ends the run there. Blocks that were computed ahead are dropped, so
             that neither the result nor the folder depends on how many threads there were.
@@ -59,7 +59,7 @@ def simulate_plan(
         for n_blocks, part in enumerate(_in_order(plan, trials, executor or own, folder, ahead=stop is None), 1):
             merger.add(part)
             if progress is not None:
-                progress(merger.n_trials, trials, merger.so_far)
+                progress(merger.n_trials, trials, merger.tally)
             if stop is not None and stop(n_blocks, merger.tally):
                 break
     finally:

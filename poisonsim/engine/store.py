@@ -218,6 +218,9 @@ _DAMAGE = (
 """What reading a file that is no block raises."""
 
 
+_UNPACKED_BYTES, _MOST_RATIO = 32 << 20, 200  # what a block may take in memory, or times its file if that is more
+
+
 class _Unusable(Exception):
     """What is wrong with a block's file."""
 
@@ -251,6 +254,10 @@ def _parsed(source: Path | IO[bytes], run_id: str, index: int) -> Block:
     """The block in a file."""
     try:
         with np.load(source, allow_pickle=False) as file:
+            sizes = [(part.file_size, part.compress_size) for part in file.zip.infolist()]
+            whole, in_file = sum(size for size, _ in sizes), sum(size for _, size in sizes)
+            if whole > max(_UNPACKED_BYTES, _MOST_RATIO * in_file):
+                raise _Unusable(f"would be {whole >> 20:,} MiB in memory, more than any block of its size")
             arrays = {name: file[name] for name in file.files}
         owner, number, n_trials, digest = json.loads(str(arrays.pop("about")))
         if digest != _digest(arrays, [owner, number, n_trials]):

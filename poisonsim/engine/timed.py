@@ -68,7 +68,7 @@ def next_tick(rows, first_timed, asked, ages, today):
 @compiled
 def try_timed(
     rows, first_timed, asked, ages, counters, today, s, v, regions, ledgers, touched, moved_at, keys, stamps, values,
-    mask, page, years, poisons, gone, first, end, shift, tables, geometry,
+    mask, page, years, earlier, gone, end, shift, tables, geometry,
 ):  # fmt: skip
     """Tries the timed rules that are due today, in their order, before the event `end`.
 
@@ -107,20 +107,17 @@ def try_timed(
             continue
         if act == COLLAPSE:
             acted = collapse(
-                s, v, regions, ledgers, touched, moved_at, keys, stamps, values, mask, page, years, gone, first, end,
+                s, v, regions, ledgers, touched, moved_at, keys, stamps, values, mask, page, years, earlier, gone, end,
                 shift, tables, geometry,
             )  # fmt: skip
         elif act == EVACUATE:
             evacuate(s, v, len(shift), geometry)
             acted = moved = True
         elif act == RESTART:
-            restart(
-                s, v, regions, ledgers, touched, moved_at, page, poisons, gone, first, end, now, -1, shift, tables,
-                geometry,
-            )  # fmt: skip
+            restart(s, v, regions, ledgers, touched, moved_at, end, now, -1, shift, tables, geometry)
             acted = calmed = True
         elif act == REBOOT:
-            reboot(s, v, regions, ledgers, touched, moved_at, poisons, gone, first, end, now, len(shift), geometry)
+            reboot(s, v, regions, ledgers, touched, moved_at, end, now, len(shift), geometry)
             acted = calmed = True
         if acted:
             acts = acts * 256 + 16 * act
@@ -137,7 +134,7 @@ N_CLOCK = 2
 @compiled
 def pass_time(
     rows, first_timed, asked, ages, counters, today, clock, s, v, regions, ledgers, touched, moved_at, keys, stamps,
-    values, mask, page, years, poisons, gone, first, end, last, shift, tables, geometry, steps_per_year, last_step,
+    values, mask, page, years, earlier, gone, end, last, shift, tables, geometry, steps_per_year, last_step,
     errors, regions_hit, salt, first_record, states, hashes, index, n_strata, record_grid, record_state, trace, marks,
 ):  # fmt: skip
     """Deaths and timed rules that are due before the event `end`, or before the end of the trial if `end` is `last`.
@@ -174,10 +171,7 @@ def pass_time(
                 s[SPARES_EXHAUSTED] = 1
                 s[FALLBACKS] += 1
             elif restarts:
-                restart(
-                    s, v, regions, ledgers, touched, moved_at, page, poisons, gone, first, end, now, -1, shift, tables,
-                    geometry,
-                )  # fmt: skip
+                restart(s, v, regions, ledgers, touched, moved_at, end, now, -1, shift, tables, geometry)
                 acts, level = np.int64(16 * RESTART), RESTARTED
                 asked[:] = False
                 today = max(today, np.int64(now * DAYS_PER_YEAR))
@@ -186,7 +180,7 @@ def pass_time(
             fallbacks = s[FALLBACKS]
             acts, moved, calmed = try_timed(
                 rows, first_timed, asked, ages, counters, today, s, v, regions, ledgers, touched, moved_at, keys,
-                stamps, values, mask, page, years, poisons, gone, first, end, shift, tables, geometry,
+                stamps, values, mask, page, years, earlier, gone, end, shift, tables, geometry,
             )  # fmt: skip
             if acts == 0 and s[FALLBACKS] == fallbacks:
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,8 +68,8 @@ def read_inventory(path: str | Path) -> Inventory:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise ScenarioError(f"{where}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    rows = csv.reader(text.splitlines())
-    header = [name.strip().lower() for name in next(rows, [])]
+    rows = _rows(text, where)
+    header = [name.strip().lower() for name in next(rows, (0, []))[1]]
     if "host" not in header or len(set(header)) < len(header):
         raise ScenarioError(f"{where}: line 1: needs a column host, and each once; allowed: {', '.join(COLUMNS)}")
     if unknown := [name for name in header if name not in COLUMNS]:
@@ -78,8 +78,8 @@ def read_inventory(path: str | Path) -> Inventory:
     number: dict[str, int] = {}
     values: dict[str, list[int]] = {name: [] for name in COLUMNS[1:]}
     problems: list[str] = []
-    for row in rows:
-        at = f"{where}: line {rows.line_num}"
+    for line, row in rows:
+        at = f"{where}: line {line}"
         if not any(cell.strip() for cell in row):
             continue
         if len(row) != len(header):
@@ -103,6 +103,16 @@ def read_inventory(path: str | Path) -> Inventory:
         more = [f"{where}: and {len(problems) - _MOST_TOLD:,} more problems"] if len(problems) > _MOST_TOLD else []
         raise ScenarioError([*problems[:_MOST_TOLD], *more])
     return Inventory(where, number, {name: np.array(column, np.int64) for name, column in values.items()})
+
+
+def _rows(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a CSV file, and the line each ends in."""
+    rows = csv.reader(text.splitlines())
+    try:
+        for row in rows:
+            yield rows.line_num, row
+    except csv.Error as error:
+        raise ScenarioError(f"{where}: line {rows.line_num}: is no CSV ({error}); write a row for each host") from None
 
 
 def _value(column: str, text: str) -> int:

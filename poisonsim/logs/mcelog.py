@@ -54,6 +54,8 @@ def _last_start(block: Block) -> int:
 
 def _records(block: Block) -> Block:
     """The block with a record, not a line, between each start and end."""
+    if not len(block.lines):  # the only line was too long
+        return block
     first = _record_starts(block).rows
     if not len(first) or first[0] > 0:
         first = np.concatenate([[0], first])  # what precedes the first start

@@ -20,7 +20,7 @@ _SURE = (
 _LIKELY = (
     (rb"/edac/mc/mc\d+/[^:\n]+:", "edac-sysfs"),
     (rb"HardwareCorrupted:|/memory_failure/(?:total|ignored|failed|delayed|recovered):", "counters"),
-    (rb"(?i)^\s*[0-9a-f]+ \| [^|\n]+\| [^|\n]+\| [^|\n]+\|", "ipmi-sel"),
+    (rb"(?i)^[ \t]*[0-9a-f]+ \| [^|\n]+\| [^|\n]+\| [^|\n]+\|", "ipmi-sel"),
     (rb"^(?:Hardware event\. This is not a software error|HARDWARE ERROR\. This is \*NOT\*|MCE \d+\s*$)", "mcelog"),
     (rb"\b(?:mc_event: \d+ \w+ error|memory_failure_event: pfn|\] +\S* *\d+\.\d+: (?:ras:)?mc[e_]\w+:)", "trace"),
     (rb"EDAC MC\d|Memory failure: 0x|\[Hardware Error\]|[Ss]oft[ _]offline: 0x", "kernel"),

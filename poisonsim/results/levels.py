@@ -27,6 +27,7 @@ EXAMPLE = (
     "--require 'capacity_cost_bytes <= 0.5% of memory'"
 )
 _TURNED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
+_LONGEST = 1000  # characters of a level
 _POLICY = re.compile(r"\s*([^()<>]*[^()<>\s])\s*:")
 
 
@@ -116,6 +117,8 @@ def parse_levels(texts: Sequence[str], metrics: tuple[Metric, ...]) -> tuple[Lev
     found: list[Level] = []
     for text in texts:
         try:
+            if len(text) > _LONGEST:
+                raise MetricError(f"{shown(text)}: has {len(text):,} characters; write a level such as {EXAMPLE}")
             if policy := _POLICY.match(text):
                 raise MetricError(
                     f"{shown(text)}: a service level holds for every policy; drop '{policy[1]}:', and name policies "

@@ -44,10 +44,8 @@ _SCALABLE = "".join(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
-    """A small sound log of each format."""
-    folder = tmp_path_factory.mktemp("sound")
+def sound_logs(folder: Path) -> dict[str, bytes]:
+    """A small sound log of each format; some are written to a folder."""
     events = EventBatch.of(
         time=np.datetime64("2024-01-01", "us") + np.arange(6).astype("m8[h]"), kind=[0, 1, 2, 3, 1, 0], count=1,
         severity=[-1, 1, -1, -1, 0, -1], found_by=[FoundBy.READ] * 6, page_type=[-1, -1, 1, -1, -1, -1],
@@ -58,7 +56,13 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
     for name in set(FORMATS) - set(made):
         write(events, folder / name, format=name)
         made[name] = (folder / name).read_bytes() + ((_FIRMWARE + _SCALABLE).encode() if name == "kernel" else b"")
-    return made.__getitem__
+    return made
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
+    """A small sound log of each format."""
+    return sound_logs(tmp_path_factory.mktemp("sound")).__getitem__
 
 
 _PIECES = st.one_of(

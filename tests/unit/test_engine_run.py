@@ -458,6 +458,15 @@ def test_progress_ends_where_the_run_does(trials: int) -> None:
     assert seen == [(n, trials, n), (2 * n, trials, 2 * n), (trials, trials, trials)]
 
 
+def test_a_tally_that_a_callback_keeps_stays_as_it_was(trials: int) -> None:
+    kept: list[Tally] = []
+    run = functools.partial(ps.run, SCENARIO, policies=["hgm2m", "unmap1g"], seed=9, threads=2)
+    whole = run(trials=trials, progress=lambda done, wanted, tally: kept.append(tally()))
+    assert len(kept) == 3 and same_tally(kept[-1], whole.tally)
+    for tally in kept:
+        assert same_tally(tally, run(trials=tally.n_trials).tally)
+
+
 def test_default_trials_let_enough_vms_be_hit() -> None:
     assert default_trials(Scenario()) == 20_000
     assert default_trials(Scenario(faults=RateFaults(ue_per_tib_year=0.0))) == 20_000  # nothing to wait for

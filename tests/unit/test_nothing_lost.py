@@ -69,8 +69,8 @@ def refuse_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("runs", "others"), [(20, 1), pytest.param(100, 6, marks=pytest.mark.long)])
 def test_kills_lose_nothing(runs: int, others: int) -> None:
-    """Runs with a report, runs that stop by themselves, sweeps and plans, killed at random and gone on with."""
-    jobs = {"run": runs, "until": others, "sweep": others, "plan": others}
+    """Runs with a report, runs that stop by themselves, sweeps, plans and fleets, killed at random and gone on with."""
+    jobs = {"run": runs, "until": others, "sweep": others, "plan": others, "fleet": others}
     done = subprocess.run(
         [sys.executable, KILLS, *(f"{job}={n}" for job, n in jobs.items())], capture_output=True, text=True
     )
@@ -80,6 +80,16 @@ def test_kills_lose_nothing(runs: int, others: int) -> None:
     in_stages = [int(n) for n in re.findall(r"(\d+) (?=before|among|in)", lines[0])]
     assert len(in_stages) == 4 and sum(in_stages) == runs, lines[0]
     assert min(in_stages) > 0 or runs < 100, lines[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.long)])
+def test_kills_of_workers_lose_nothing(kills: int) -> None:
+    """Processes of a Dask cluster, and now and then the run that they work for."""
+    done = subprocess.run([sys.executable, KILLS, f"cluster={kills}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith(f"{kills} kills of cluster, "), done.stdout
+    assert kills < 100 or re.search(r"([6-9]\d) of workers, ", done.stdout), done.stdout
 
 
 def test_threads_and_a_broken_run_give_one_sha256(tmp_path: Path, hashes: Hashes) -> None:
