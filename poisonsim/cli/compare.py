@@ -142,44 +142,17 @@ def _names(comparison: Comparison, runs: Sequence[Path]) -> tuple[str, str]:
 
 
 def _print_comparison(comparison: Comparison, runs: Sequence[Path], metrics: Sequence[str], year: float | None) -> None:
-    from poisonsim.results.metric_words import TITLES, comparing_sentence, difference_text, in_points, times_text
-    from poisonsim.results.metric_words import value_text as shown
-    from poisonsim.results.metrics import known_metric
+    from poisonsim.results.compare_words import compared
 
     names = _names(comparison, runs)
-    at = comparison.years[-1] if year is None else year
-    typer.echo(textwrap.fill(_heading(comparison, names, at), width=WIDTH, subsequent_indent="  ") + "\n")
-    rows, same, sentences = [], [], []
-    for name in metrics:
-        known = known_metric(name, comparison.metrics)
-        ratio, gap = comparison.ratio(name, at), difference_text(known, comparison.difference(name, at))
-        mine, theirs = comparison.means(name, at)
-        plain = in_points(known) or ratio is None or ratio.best <= 0 or ratio.low <= 1 <= ratio.high
-        times = "" if plain or ratio is None else times_text(ratio)
-        rows.append([TITLES.get(name, name), shown(known, mine), shown(known, theirs), gap, times])
-        if gap == "the same":
-            same.append(TITLES.get(name, name))
-        else:
-            sentences.append(comparing_sentence(comparison, name, at, names=names))
-    print_table(["mean", *names, "difference", "ratio"], rows)
-    if any(row[3].startswith("~") for row in rows):
+    told = compared(comparison, metrics, year, names=names)
+    typer.echo(textwrap.fill(told.heading, width=WIDTH, subsequent_indent="  ") + "\n")
+    print_table(["mean", *names, "difference", "ratio"], [list(row) for row in told.rows])
+    if told.unclear:
         typer.echo("~ the interval spans zero: there may be no difference")
-    if same:
-        sentences.append(f"the same in every VM: {', '.join(same)}")
     typer.echo("")
-    for sentence in sentences:
+    for sentence in told.sentences:
         typer.echo(textwrap.fill(sentence, width=WIDTH, subsequent_indent="  ", break_on_hyphens=False))
-
-
-def _heading(comparison: Comparison, names: tuple[str, str], year: float) -> str:
-    """What is compared, and how far the errors are the same."""
-    when = f"{names[0]} against {names[1]}, in year {year:g}"
-    if comparison.paired:
-        return f"{when}: the same errors, paired over {comparison.n_trials:,} trials, with 95 % intervals"
-    return (
-        f"{when}: not paired, since {comparison.unpaired_because}; intervals (95 %) are those of independent means, "
-        "which are wider"
-    )
 
 
 def _print_data(

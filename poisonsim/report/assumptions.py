@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -58,6 +58,74 @@ class Setting:
     key: str
     value: str
     quality: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Numbers from one part of the catalogue, the assumed ones first."""
+
+    title: str
+    rows: tuple[InUse, ...]
+
+    @property
+    def n_assumed(self) -> int:
+        """How many of them are assumed."""
+        return sum(row.assumed for row in self.rows)
+
+
+def groups_of(scenarios: Mapping[str, Scenario]) -> list[Group]:
+    """Every value that runs of these scenarios rest on, each once, by where it is from.
+
+    Keys of a scenario that stand behind no number of the catalogue are among its numbers, as chosen.
+
+    Args:
+        scenarios: By name; the name of a single one is not told.
+
+    Examples:
+        >>> groups = groups_of({"": load_scenario("seed-1t")})
+        >>> [group.title for group in groups]
+        ['Scenario', 'CPU sapphire-rapids', 'Run-time model', 'Costs linux']
+        >>> [(row.value, row.quality) for row in groups[0].rows if row.key in ("vm.memory", "host.hvo")]
+        [('1 TiB', 'assumed'), ('true', 'chosen')]
+    """
+    found: dict[str, dict[str, InUse]] = {}
+    for name, scenario in scenarios.items():
+        own = found.setdefault(f"scenario of {name}" if len(scenarios) > 1 else "scenario", {})
+        for row in numbers_in_use(scenario):
+            group = own if row.where == "scenario" else found.setdefault(row.where, {})
+            group.setdefault(row.key, replace(row, value=_readable(row.key, row.value)))
+        for setting in settings(scenario):
+            value = _readable(setting.key, setting.value)
+            own.setdefault(setting.key, InUse("scenario", setting.key, value, "", "chosen"))
+    return [
+        Group(title[0].upper() + title[1:], tuple(sorted(rows.values(), key=lambda row: not row.assumed)))
+        for title, rows in found.items()
+    ]
+
+
+_SHARES = ("host.kernel_reads", "vm.unrecoverable", "vm.unretired", "vm.unmovable")
+_TIMES = (("min", 60 * 10**9), ("s", 10**9), ("ms", 10**6), ("µs", 10**3), ("ns", 1))
+
+
+def _readable(key: str, value: str) -> str:
+    """A value in the unit that keeps it readable.
+
+    Examples:
+        >>> _readable("", "900,000,000,000 ns"), _readable("", "14,500 ns"), _readable("", "110,100,480 bytes")
+        ('15 min', '14.5 µs', '105 MiB')
+        >>> _readable("host.kernel_reads", "1e-05"), _readable("", "8 entries")
+        ('0.001 %', '8 entries')
+    """
+    if key in _SHARES:
+        return f"{100 * float(value):.6g} %"
+    number, _, unit = value.rpartition(" ")
+    if unit not in ("ns", "bytes") or not number.replace(",", "").isdecimal():
+        return value
+    n = int(number.replace(",", ""))
+    if unit == "bytes":
+        return format_bytes(n)
+    name, scale = next((each for each in _TIMES if n >= each[1]), _TIMES[-1])
+    return f"{n / scale:.6g} {name}"
 
 
 def numbers_in_use(scenario: Scenario) -> list[InUse]:

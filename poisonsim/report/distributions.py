@@ -114,14 +114,15 @@ def differences(result: Result, looks: Sequence[Style], pen: Pen) -> Picture:
         words.append(f"{policy} in {as_probability(d.share(d.values < 0))}")
     finding = f"Share of VMs whose host pays less than under {reference}: {listed(words)}."
     caption = (
-        f"Host memory that a policy costs after {result.years[-1]:g} years, less what {reference} costs on the very "
+        f"Host memory that a policy costs after {result.years[-1]:g} years, minus what {reference} costs on the very "
         "same errors: the share of VMs with at most that difference. Left of 0 the policy costs less. "
         f"{100 * _BEYOND:g} % of VMs at either end may be beyond the edges."
     )
+    x_title = f"Host memory, minus that of {reference}, {name}"
     return pen.picture(
         "differences", "Paired differences", finding, caption, finding,
         lambda frame: lines(
-            series, frame, Axis(f"Host memory less that of {reference}, {name}", x, x.ticks(5 if frame.narrow else 9)),
+            series, frame, Axis(x_title, x, x.ticks(5 if frame.narrow else 9)),
             Axis("Share of VMs with at most that, %", y, y.ticks(6)),
         ),
     )  # fmt: skip

@@ -12,13 +12,13 @@ from poisonsim.report.canvas import INK, Canvas, group, line_style, text_width
 from poisonsim.report.labels import LABEL_HEIGHT, Box, Frame, along, place_label, spread_apart, write_titles
 from poisonsim.report.scales import Linear, LogBytes, Scale, Ticks, fixed_ticks
 from poisonsim.report.style import Style
+from poisonsim.results.metric_words import SAME_SLOWDOWN
 
 F64 = NDArray[np.float64]
 
 _MARKER_SIZE = 9.0
-
-SAME_SLOWDOWN = 0.05
-"""Points of run time within which two policies are as fast as each other."""
+_NEAR = 10.0
+"""Points of TLB reach from 100 % within which an axis from 0 would show next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def trade(marks: Sequence[Mark], frame: Frame) -> Canvas:
         ]
     labels: list[Box] = []
     for i, (mark, centre) in enumerate(zip(marks, centres, strict=True)):
-        place_label(canvas, i, mark.label, mark.style, centre, taken, labels, must=not frame.narrow)
+        others = [at for at in centres if at != centre]
+        place_label(canvas, i, mark.label, mark.style, centre, taken, labels, must=not frame.narrow, others=others)
     return canvas
 
 
@@ -149,10 +150,16 @@ def curves(series: Sequence[Curve], frame: Frame, title: str, scale: Scale, y_ti
 
 
 def reach_scale(series: Sequence[Curve]) -> tuple[Linear, Ticks]:
-    """Axis for shares in per cent, from 0 to 100 or what is reached above it."""
-    scale = Linear.holding([v for c in series for v in (c.p95, c.p50, c.mean)], least_high=100)
+    """Axis for shares in per cent, from 0 to 100 or what is reached above it; where all are near 100, just these."""
+    values = np.array([v for c in series for v in (c.p05, c.p95, c.p50, c.mean)])
+    low, high = (float(pick([100.0, pick(values[np.isfinite(values)], initial=100.0)])) for pick in (np.min, np.max))
+    if low > 100 - _NEAR and high < 100 + _NEAR:
+        margin = max(0.15 * (high - low), 0.05)
+        near = Linear((low - margin, high + margin))
+        return near, near.ticks(6)
+    scale = Linear.holding(values, least_high=100)
     above = [tick for tick in scale.ticks(6).positions if tick > 110]
-    return scale, fixed_ticks([0, 25, 50, 75, 90, 100, *above] if not above or above[0] < 500 else [0, 100, *above])
+    return scale, fixed_ticks([0, 25, 50, 75, 100, *above] if not above or above[0] < 500 else [0, 100, *above])
 
 
 def bytes_scale(series: Sequence[Curve]) -> tuple[LogBytes, Ticks]:

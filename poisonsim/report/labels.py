@@ -23,6 +23,7 @@ _DIRECTIONS = [
     for degrees, align in (
         (0, 0), (40, 0), (-40, 0), (180, 1), (140, 1), (-140, 1), (90, 0.5), (-90, 0.5),
         (90, 0), (90, 1), (-90, 0), (-90, 1), (65, 0), (115, 1), (-65, 0), (-115, 1), (20, 0), (160, 1),
+        (90, 0.25), (-90, 0.25), (90, 0.75), (-90, 0.75),
     )
 ]  # fmt: skip
 
@@ -95,13 +96,22 @@ def place_label(
     labels: list[Box],
     *,
     must: bool,
+    others: Sequence[Point] = (),
 ) -> None:
-    """Writes a label where it covers nothing, as near to its mark as that allows; adds to what is taken."""
+    """Writes a label where it covers nothing, as near to its mark as that allows; adds to what is taken.
+
+    Args:
+        others: Centres of other marks. If there is room the label is nearer to its own than to any of these, else it
+            has a line to its own that passes none of them.
+    """
     inside = (canvas.box[0], canvas.box[1], canvas.size[0] - 4, canvas.box[3] + 8)
     places = list(_places_around(centre, text_width(label), 200 if must else 44))
     free = [box for box in places if _within(box, inside) and _clear([box], taken)]
-    neat = (box for box in free if _clear(along(_leader(centre, box)), labels))
-    box = next(neat, None) or (next(iter(free or places)) if must else None)
+    marks = [(x - 8, y - 8, x + 8, y + 8) for x, y in others]
+    told = [box for box in free if _clear(along(_leader(centre, box)), [*labels, *marks])]
+    own = (box for box in told if all(_gap(box, centre) + 4 < _gap(box, at) for at in others))
+    led = (box for box in told if _leader(centre, box))
+    box = next(own, None) or next(led, None) or (next(iter(free or places)) if must else None)
     if box is None:
         return
     labels.append(box)
@@ -115,9 +125,18 @@ def place_label(
 
 def _leader(centre: Point, box: Box) -> list[Point]:
     """Ends of the line from a mark to a label too far off to be read as its own; none where it is near."""
-    (x, y), (low_x, low_y, high_x, high_y) = centre, box
-    near = min(max(x, low_x), high_x), min(max(y, low_y), high_y)
-    return [centre, near] if np.hypot(near[0] - x, near[1] - y) > 16 else []
+    return [centre, _nearest(box, centre)] if _gap(box, centre) > 16 else []
+
+
+def _nearest(box: Box, point: Point) -> Point:
+    """The point of a box that is nearest to a point."""
+    return min(max(point[0], box[0]), box[2]), min(max(point[1], box[1]), box[3])
+
+
+def _gap(box: Box, point: Point) -> float:
+    """Distance from a point to a box."""
+    x, y = _nearest(box, point)
+    return float(np.hypot(x - point[0], y - point[1]))
 
 
 def _places_around(centre: Point, width: float, reach: float) -> Iterator[Box]:

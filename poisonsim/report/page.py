@@ -11,19 +11,20 @@ from pathlib import Path
 from textwrap import shorten
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from poisonsim.engine.store import write_whole
 from poisonsim.errors import PoisonsimWarning, PolicyError, ScenarioError
 from poisonsim.faults.words import in_words
 from poisonsim.policy import CompiledPolicy, find_policy
 from poisonsim.policy.drawing import state_ladder
-from poisonsim.report.assumptions import NOT_MODELLED, cpu_notes, numbers_in_use, settings, software
+from poisonsim.report.assumptions import NOT_MODELLED, cpu_notes, groups_of, settings, software
 from poisonsim.report.canvas import fixed_settings
 from poisonsim.report.lives import MOST_CELLS, grid_png, kinds_of, lives, tones_of
 from poisonsim.report.plots import pictures
 from poisonsim.report.style import MARKER_PATHS, TONES, Style, styles
 from poisonsim.report.tables import FLEET, fleet_tables, how_sure, of_vms_hit, paired_tables
-from poisonsim.report.verdict import HEADINGS, glance, rows_of
+from poisonsim.report.verdict import HEADINGS, faster, glance, rows_of
 from poisonsim.results.cost_words import hvo_sentence, loss_sentence, reach_sentence
 from poisonsim.results.hits import rarely_hit, share_hit
 from poisonsim.results.result import Result
@@ -88,7 +89,7 @@ def render(result: Result, *, command: str) -> tuple[str, dict[str, bytes]]:
         views = lives(result)
         if views:
             images["life.png"] = grid_png(views[0], plan.ladder.sizes, subtitle, provenance)
-    numbers = numbers_in_use(plan.scenario)
+    groups = groups_of({"": plan.scenario})
     template = environment().get_template("report.html")
     html = template.render(
         title=title,
@@ -98,6 +99,7 @@ def render(result: Result, *, command: str) -> tuple[str, dict[str, bytes]]:
         headings=list(HEADINGS.values()),
         horizon=_years(plan.scenario.horizon.years),
         rows=rows_of(result, at_horizon),
+        faster=any(faster(result.mean(policy, "slowdown")) for policy in result.policies),
         definitions={metric.name: metric.definition for metric in result.metrics},
         notices=notices,
         pictures={picture.name: picture for picture in drawn},
@@ -118,9 +120,8 @@ def render(result: Result, *, command: str) -> tuple[str, dict[str, bytes]]:
         paired=paired_tables(result),
         sure=how_sure(result),
         fault_words=_fault_words(plan.scenario),
-        n_assumed=sum(row.assumed for row in numbers),
-        numbers=numbers,
-        settings=settings(plan.scenario),
+        n_assumed=sum(group.n_assumed for group in groups),
+        groups=groups,
         cpu_notes=cpu_notes(plan.scenario),
         not_modelled=NOT_MODELLED,
         command=command,
@@ -147,13 +148,16 @@ def title_of(scenario: Scenario) -> str:
     Examples:
         >>> from poisonsim.scenario import load_scenario
         >>> title_of(load_scenario("seed-1t", overrides=["vm.memory=2048GiB", "host.hvo=false"]))
-        '1 TiB VM, 100 uniform errors in 5 years, but vm.memory = 2 TiB, host.hvo = false'
+        '2 TiB VM, 100 uniform errors in 5 years, but host.hvo = false'
     """
     title = " ".join(scenario.title.split())
     own, with_other, names = title.rpartition(OTHER)
     keys, values = names.split(", "), {row.key: row.value for row in settings(scenario)}
     if with_other and values.keys() >= set(keys):
-        title = f"{own}, but {', '.join(f'{key} = {values[key]}' for key in keys)}"
+        if "vm.memory" in keys and (size := re.match(r"\d+ [KMGT]iB(?= VM\b)", own)):
+            own = own.replace(size[0], values["vm.memory"], 1)
+            keys.remove("vm.memory")
+        title = own + (f", but {', '.join(f'{key} = {values[key]}' for key in keys)}" if keys else "")
     return title or f"Memory errors in a {format_bytes(scenario.vm.memory_bytes)} VM"
 
 
@@ -185,23 +189,67 @@ def _errors(scenario: Scenario) -> str:
             return f"field table {faults['table']}"
 
 
-def unbroken(text: str) -> str:
+def unbroken(text: str, cell: bool = False) -> str:
     """`text` with its numbers held together with their units and intervals at the end of a line.
 
+    Args:
+        cell: It stands in a table, where there may be no room for a number and its interval in one line.
+
     Examples:
-        >>> ascii(unbroken("79 GiB less"))
-        "'79\\\\xa0GiB less'"
+        >>> ascii(unbroken("79 (78-80) GiB less")), ascii(unbroken("79 (78-80) GiB less", cell=True))
+        ("'79\\\\xa0(78-80)\\\\xa0GiB less'", "'79 (78-80)\\\\xa0GiB less'")
     """
-    text = re.sub(r"(?<=[\d)]) (?=%|[KMGT]?i?B\b|points\b|\([\d−])", "\N{NO-BREAK SPACE}", text)
+    interval = "" if cell else r"|\([\d−]"
+    text = re.sub(rf"(?<=[\d)]) (?=%|[KMGT]?i?B\b|points\b{interval})", "\N{NO-BREAK SPACE}", text)
     return text.replace("–", "\N{WORD JOINER}–\N{WORD JOINER}")
+
+
+def command_text(text: str) -> Markup:
+    """A command whose options are not broken at the end of a line, as HTML.
+
+    Examples:
+        >>> print(command_text("run <x> --seed 7"))
+        run &lt;x&gt; <span class="whole">--seed</span> 7
+    """
+    words = (
+        Markup('<span class="whole">{}</span>').format(word) if word.startswith("-") else escape(word)
+        for word in text.split(" ")
+    )
+    return Markup(" ").join(words)
+
+
+def name_text(text: str) -> Markup:
+    """The name of a policy as HTML: a line breaks before its parameters, if it must.
+
+    Examples:
+        >>> print(name_text("migrate1g:spares=8"))
+        migrate1g:<wbr>spares=8
+    """
+    return Markup(":<wbr>").join(map(escape, text.split(":")))
 
 
 def _fault_words(scenario: Scenario) -> list[str]:
     """The fault model in sentences, then where its rates are from; empty where a file that it names is gone."""
     try:
-        return [*in_words(scenario), " ".join(rate_notes(scenario))]
+        return [*in_words(scenario), as_sentences(rate_notes(scenario))]
     except ScenarioError:
         return []
+
+
+def as_sentences(lines: Sequence[str]) -> str:
+    """Lines of a note as sentences; those that go on with "but" or "and" stay in the sentence before.
+
+    Examples:
+        >>> as_sentences(["rates: DDR4", "but not all", "intervals are wide,", "and more"]), as_sentences([])
+        ('Rates: DDR4, but not all. Intervals are wide, and more.', '')
+    """
+    text = ""
+    for line in lines:
+        if line.startswith(("but ", "and ")):
+            text = f"{text.rstrip(',.')}, {line}"
+        else:
+            text += f"{'. ' if text else ''}{line[0].upper()}{line[1:]}"
+    return f"{text}." if text else ""
 
 
 def _years(years: float) -> str:
@@ -257,5 +305,5 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters["unbroken"] = unbroken
+    found.filters |= {"unbroken": unbroken, "command": command_text, "policy_name": name_text}
     return found

@@ -11,7 +11,6 @@ import pandas as pd
 from poisonsim.memory import ARCHITECTURES, process_table_bytes, stage2_metadata_bytes, stage2_table_bytes
 from poisonsim.report.distributions import convergence, differences, tail
 from poisonsim.report.figures import (
-    SAME_SLOWDOWN,
     Curve,
     Mark,
     Spread,
@@ -24,8 +23,10 @@ from poisonsim.report.figures import (
 from poisonsim.report.modes import by_mode
 from poisonsim.report.picture import Pen, Picture, listed
 from poisonsim.report.style import Style
+from poisonsim.report.verdict import lost_vms
 from poisonsim.results.cost_words import REACH_GAINED
 from poisonsim.results.hits import rarely_hit, series_when_hit, share_hit
+from poisonsim.results.metric_words import SAME_SLOWDOWN
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Distribution, Estimate
 from poisonsim.results.words import as_probability, minus
@@ -77,11 +78,8 @@ def trade_picture(
     else:
         finding = f"The choice is between {listed(best)}; every other policy is beaten by one of these."
     lost = {label: at_horizon.loc[(label, "vm_lost")] for label in result.policies}
-    if len({float(row["mean"]) for row in lost.values()}) > 1:
-        most, fewest = (pick(lost, key=lambda label: float(lost[label]["mean"])) for pick in (max, min))
-        named = dict.fromkeys([*best, most, fewest] if len(best) == 1 else [most])
-        parts = [f"{label} loses {_share_lost(lost[label])}{' of them' * (not i)}" for i, label in enumerate(named)]
-        finding += f" Lost VMs are not in this picture: {listed(parts)}."
+    shares = {label: (float(row["mean"]), _share_lost(row)) for label, row in lost.items()}
+    finding += lost_vms(shares, "of all VMs" if few else "")
     alternative = "Host memory and slowdown at the median: " + "; ".join(
         f"{m.label} {format_bytes(m.cost_bytes.p50)}, {minus(f'{m.slowdown_pct.p50:.3g}')} per cent" for m in marks
     )
@@ -128,8 +126,10 @@ def _reach(result: Result, looks: Sequence[Style], pen: Pen, few: bool) -> Pictu
     caption += _in_pieces(result)
     if max(float(np.nanmax([c.mean, c.p50])) for c in series) > 100.05:
         caption += f" It can rise above 100 %: {REACH_GAINED}."
-    alternative = "TLB reach left at the horizon: " + "; ".join(f"{c.label} {c.end}" for c in series)
     scale, ticks = reach_scale(series)
+    if scale.limits[0] > 0:
+        caption += " The axis shows a small part of the whole and does not begin at 0."
+    alternative = "TLB reach left at the horizon: " + "; ".join(f"{c.label} {c.end}" for c in series)
     title = "TLB reach of VMs hit, % of that without errors" if few else "TLB reach, % of that without errors"
     return pen.picture(
         "reach", "TLB reach over the years", _reach_in_words(result, table), caption, alternative,
@@ -223,7 +223,7 @@ def _lines(result: Result, few: bool) -> str:
         hit = as_probability(share_hit(result))
         return (
             f"Of the {hit} of VMs that are hit, since the others see nothing: line, the median of those hit by then; "
-            "band, 5 % to 95 % of them; dotted, their mean."
+            "band, 5 % to 95 % of them; dotted, their mean. Lines and bands begin where enough VMs are hit for them."
         )
     if not result.reports(0.5):
         return "Dotted: the mean; there are too few trials for a median."

@@ -19,11 +19,11 @@ from poisonsim.report.figures import Mark, Spread, trade, undominated
 from poisonsim.report.lives import MOST_CELLS, MOST_STEPS, LifeView, kinds_of, tones_of, view_of
 from poisonsim.report.modes import modes_picture
 from poisonsim.report.page import colours_of, environment, policy_text
-from poisonsim.report.picture import Pen, Picture, listed
+from poisonsim.report.picture import Pen, Picture
 from poisonsim.report.style import TONES, Style, styles
-from poisonsim.report.verdict import HEADINGS, shown
+from poisonsim.report.verdict import HEADINGS, choice, lost_vms, shown
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import in_bytes, in_number
+from poisonsim.results.words import in_bytes
 from poisonsim.units import format_bytes, format_years
 
 _BY_MODE = (
@@ -89,7 +89,7 @@ def render_replay(found: Replay, *, command: str, names: bool = False) -> str:
         policies=[policy_text(str(p), *own) for p, own in enumerate(zip(found.plan.policies, looks, strict=True))],
         headings=list(HEADINGS.values()),
         rows=[_cells(fleet, policy, n) for policy in found.policies],
-        sentences=[_sentence(found, policy) for policy in found.policies],
+        sentences=[_sentence(found, fleet, policy) for policy in found.policies],
         drawn=setting.imputations,
         picture=picture,
         by_mode=by_mode,
@@ -132,8 +132,9 @@ def _estimate(row: Any) -> Estimate:
 
 def _written(metric: str, value: Estimate, n: int = 1) -> str:
     """A metric as the verdict of a run shows it; of VMs lost their number, of `n`."""
-    if metric == "vm_lost":
-        return f"{in_number(value)} of {n:,}" if n > 1 else str(in_number(value))
+    if metric == "vm_lost":  # low and high are whole VMs, of single draws
+        spread = "" if value.low == value.high else f" ({value.low:,.6g}–{value.high:,.6g})"
+        return f"{value.best:,.3g}{spread}{f' of {n:,}' if n > 1 else ''}"
     return str(shown(metric, value))
 
 
@@ -141,7 +142,23 @@ def _cells(fleet: pd.DataFrame, policy: str, n: int) -> list[str]:
     return [_written(metric, _estimate(fleet.loc[(policy, metric)]), n) for metric in HEADINGS]
 
 
-def _sentence(found: Replay, policy: str) -> str:
+def _vms_lost(value: Estimate, n: int) -> str:
+    """How many of `n` VMs are lost, as the beginning of a sentence.
+
+    Examples:
+        >>> _vms_lost(Estimate(1.0, 1.5, 2.0, "1"), 3), _vms_lost(Estimate(0.0, 0.0, 0.0, "1"), 3)
+        ('1.5 (1–2) of 3 VMs are lost', 'No VM is lost')
+        >>> _vms_lost(Estimate(0.0, 0.25, 1.0, "1"), 1), _vms_lost(Estimate(1.0, 1.0, 1.0, "1"), 1)
+        ('The VM is lost in 25 % of the draws', 'The VM is lost')
+    """
+    if value.high == 0:
+        return "No VM is lost" if n > 1 else "The VM is not lost"
+    if n > 1:
+        return f"{_written('vm_lost', value, n)} VMs {'is' if value.low == value.high == 1 else 'are'} lost"
+    return "The VM is lost" + ("" if value.low == 1 else f" in {100 * value.best:.3g} % of the draws")
+
+
+def _sentence(found: Replay, fleet: pd.DataFrame, policy: str) -> str:
     """What a policy does, beside the first of the replay on the same draws."""
     to, places = found.policies[0], [m.name for m in found.metrics]
     lost, cost = (
@@ -151,7 +168,8 @@ def _sentence(found: Replay, policy: str) -> str:
     mine = found.values[found.policies.index(policy)].sum(axis=0)
     mostly = mine[:, places.index("vmemmap_bytes")].sum() > cost[0].sum() / 2
     said = (
-        f"Guests lose {_over(lost[0])} of memory, and the hosts give {_over(cost[0])} for it"
+        f"{_vms_lost(_estimate(fleet.loc[(policy, 'vm_lost')]), len(found.hosts))}; guests lose {_over(lost[0])} of "
+        f"memory, and the hosts give {_over(cost[0])} for it"
         f"{', most of that vmemmap (HVO given up)' if mostly else ''}"
     )
     if policy == to:
@@ -173,14 +191,10 @@ def _trade(found: Replay, fleet: pd.DataFrame, looks: tuple[Style, ...], pen: Pe
         pct = Spread(round(100 * (slow.best - 1), 6), round(100 * (slow.high - 1), 6))
         marks.append(Mark(label, style, Spread(cost.best, cost.high), pct))
     best = [marks[i].label for i in undominated(marks)]
-    finding = f"The choice is between {listed(best)}." if len(best) > 1 else f"{best[0]} costs least and slows least."
-    if len(marks) == 1:
-        finding = "One policy only: name a second one to see a trade."
+    finding = choice(best, len(marks))
     lost = {label: _estimate(fleet.loc[(label, "vm_lost")]) for label in found.policies}
-    worst = max(lost, key=lambda label: lost[label].best)
-    if lost[worst].best > min(of.best for of in lost.values()):
-        vms = _written("vm_lost", lost[worst], len(found.hosts))
-        finding += f" Lost VMs are not in this picture: {worst} loses {vms}."
+    n = len(found.hosts)
+    finding += lost_vms({label: (of.best, _written("vm_lost", of, n)) for label, of in lost.items()})
     draws = f"{found.setting.imputations:,} draw{'' if found.setting.imputations == 1 else 's'}"
     caption = (
         "Memory of all hosts together, and the mean slowdown of their VMs, at the end of the log. Marker: mean of "

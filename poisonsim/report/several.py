@@ -6,16 +6,19 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from poisonsim.engine.store import write_whole
-from poisonsim.errors import PoisonsimWarning
+from poisonsim.errors import MetricError, PoisonsimWarning
 from poisonsim.report.assumptions import settings
 from poisonsim.report.canvas import fixed_settings
 from poisonsim.report.page import PolicyText, colours_of, environment, facts_of, policy_text, title_of
-from poisonsim.report.picture import Pen, Picture
+from poisonsim.report.picture import Pen, Picture, listed
 from poisonsim.report.plots import trade_picture
 from poisonsim.report.style import Style, styles
 from poisonsim.report.verdict import HEADINGS, Row, rows_of
+from poisonsim.results.compare_runs import compare
+from poisonsim.results.compare_words import Compared, compared
 from poisonsim.results.hits import rarely_hit
 from poisonsim.results.result import Result
 
@@ -60,6 +63,7 @@ def render_comparison(runs: Sequence[tuple[str, Result, str]]) -> str:
         >>> "faults.errors" in html, "horizon.years" in html
         (True, False)
     """
+    named = [name for name, _, _ in runs]
     labels = list(dict.fromkeys(label for _, result, _ in runs for label in result.policies))
     looks = dict(zip(labels, styles(labels), strict=True))
     with fixed_settings():
@@ -71,13 +75,41 @@ def render_comparison(runs: Sequence[tuple[str, Result, str]]) -> str:
         environment()
         .get_template("several.html")
         .render(
-            title=f"{len(runs)} runs compared",
+            title=f"{listed(named) if len(runs) < 4 else f'{len(runs)} runs'} compared",
+            comparisons=_comparisons(runs),
             runs=shown,
             colours=colours_of(list(looks.values())),
             headings=list(HEADINGS.values()),
             differing=[(key, row) for key, row in rows if len(set(row)) > 1],
         )
     )
+
+
+class PairText(NamedTuple):
+    """A run against the first one: names, what both saw, a comparison for each policy, or why there is none."""
+
+    title: str
+    pairs: list[tuple[tuple[str, str], Compared]]
+    why_none: str
+
+
+def _comparisons(runs: Sequence[tuple[str, Result, str]]) -> list[PairText]:
+    """Each run against the first one, by the policies that both have; those with most differences come first."""
+    (base_name, base, _), *others = runs
+    found = []
+    for name, result, _ in others:
+        common = [label for label in result.policies if label in base.policies]
+        pairs, why_none = [], "" if common else "These runs have no policy in common."
+        try:
+            compared_ = [compare(result, base, policy=label) for label in common]
+        except MetricError as error:
+            compared_, why_none = [], f"{error}."
+        for each in compared_:
+            names = f"{each.policy} of {name}", f"{each.to} of {base_name}"
+            pairs.append((names, compared(each, names=names)))
+        pairs.sort(key=lambda pair: pair[1].n_same)
+        found.append(PairText(f"{name} against {base_name}", pairs, why_none))
+    return found
 
 
 def _run(place: int, name: str, result: Result, command: str, every_look: dict[str, Style]) -> RunText:

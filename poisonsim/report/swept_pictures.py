@@ -17,13 +17,13 @@ from poisonsim.report.picture import Pen, Picture, listed
 from poisonsim.report.scales import Linear, LogBytes, Ticks
 from poisonsim.report.style import Style
 from poisonsim.report.verdict import HEADINGS
-from poisonsim.results.metric_words import in_points, value_text
+from poisonsim.results.metric_words import SAME_SLOWDOWN, in_points, value_shown, value_text
 from poisonsim.results.metrics import Metric, known_metric
 from poisonsim.results.statistics import Estimate
 from poisonsim.results.sweep import Sweep, SweepPoint
-from poisonsim.results.sweep_findings import clearly_best, crossovers, number_at
+from poisonsim.results.sweep_findings import clearly_best, crossovers
 from poisonsim.results.sweep_grid import settings_text, spelled
-from poisonsim.results.sweep_words import overtakings
+from poisonsim.results.sweep_words import best_where, in_order, overtakings
 
 _MOST_PICTURES = 12
 _UNCLEAR = "not clear"
@@ -81,22 +81,12 @@ def _slices(found: Sweep, moving: Sequence[str]) -> Iterator[tuple[Mapping[str, 
         yield held, replace(found, over={key: found.over[key] for key in kept}, points=tuple(points))
 
 
-def _in_order(found: Sweep, key: str) -> list[tuple[str, float | None]]:
-    """Values of a key, spelled and as numbers; by size where all are numbers."""
-    numbers: dict[str, float | None] = {}
-    for point in found.points:
-        numbers.setdefault(spelled(point.settings[key]), number_at(point, key))
-    if None in numbers.values():
-        return [(text, None) for text in numbers]
-    return sorted(numbers.items(), key=lambda item: item[1] or 0.0)
-
-
 def _map(
     found: Sweep, metric: str, year: float | None, looks: Sequence[Style], pen: Pen, name: str, at: str
 ) -> Picture:  # fmt: skip
     """The map of two keys: the first goes up, the second to the right."""
     up, right = found.over
-    rows, columns = _in_order(found, up), _in_order(found, right)
+    rows, columns = in_order(found, up), in_order(found, right)
     if rows[0][1] is None:
         rows = rows[::-1]  # values that are no numbers are read from above
     cells = {}
@@ -104,16 +94,17 @@ def _map(
         best = clearly_best(result, metric, year)
         words = _UNCLEAR
         if best:
-            mean = result.mean(best[0], metric, year).best
-            words = value_text(known_metric(metric, result.metrics), Estimate(mean, mean, mean, ""))
+            mean = value_shown(known_metric(metric, result.metrics), result.mean(best[0], metric, year))
+            words = f"{mean.value} {mean.unit}".rstrip()
         where = spelled(settings[up]), spelled(settings[right])
         cells[where] = Cell(tuple(result.policies.index(label) for label in best), words)
     grid = [[cells[row, column] for column, _ in columns] for row, _ in rows]
     heading = f"Best policy by {in_sentence(metric)}{at}"
     caption = (
         f"The policy with the best mean {when_in(found, year)}, and that mean; its interval is in the table of every "
-        "point. Solid lines: there one policy overtakes another. A cell in strips: those policies are alike there, the "
-        "same or, of a share, the same to 0.01 points. "
+        "point. Solid lines: on their two sides not the same policies are best. "
+        f"A cell in strips, or “{ALL_ALIKE}”: those are alike there, the same or, of a share, the same to 0.01 "
+        f"points, of slowdown to {SAME_SLOWDOWN:g}. "
         f"“{_UNCLEAR}” or ~, beyond a dashed line: the 95 % interval of the paired difference includes zero."
     )
     alternative = f"{heading}: " + "; ".join(
@@ -139,15 +130,18 @@ def _overtaking(found: Sweep, metric: str, year: float | None) -> str:
     """Where policies change places, in sentences."""
     if len(found.policies) == 1:
         return ""
-    told = overtakings(found, [metric], year)
-    return " ".join(f"{line}." for line in told) or "No policy clearly overtakes another along a key of numbers."
+    if told := overtakings(found, [metric], year):
+        return " ".join(f"{line}." for line in told)
+    where = best_where(found, metric, year) if registered(found, metric).better != "-" else ""
+    best = f" Best: {where}." if where else ""
+    return f"No policy clearly overtakes another along a key of numbers.{best}"
 
 
 def _chart(found: Sweep, metric: str, year: float | None, looks: Sequence[Style], pen: Pen, name: str) -> Picture:
     """One key: the mean of each policy over its values, and where one overtakes another."""
     (key,) = found.over
-    known, texts = registered(found, metric), [text for text, _ in _in_order(found, key)]
-    places, joined, logarithmic = _places(_in_order(found, key))
+    known, texts = registered(found, metric), [text for text, _ in in_order(found, key)]
+    places, joined, logarithmic = _places(in_order(found, key))
     first, last = min(places.values()), max(places.values())
     margin = (last - first) * (0.03 if joined else 0.4 / (len(places) - 1))
     x = Linear((first - margin, last + margin))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from poisonsim.report.picture import listed
 from poisonsim.results.cost_words import cost_sentence, largest_part
+from poisonsim.results.metric_words import SAME_SLOWDOWN
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
 from poisonsim.results.words import (
@@ -47,7 +48,8 @@ class Cell:
         raw: The mean exactly as in `summary.csv`.
         p99, raw_p99: The value that 1 % of VMs exceed; empty and None where too few trials lie beyond it.
         band: What the mean becomes with the lowest and the highest published walk cost; slowdown only.
-        least: Whether no policy of the run does better, as far as the paired differences tell.
+        least: Whether no policy of the run does better, as far as the paired differences tell; of slowdowns those
+            below 0 do not count, since they are of VMs that have less memory left to touch.
     """
 
     metric: str
@@ -91,7 +93,12 @@ def rows_of(result: Result, at_horizon: pd.DataFrame) -> list[Row]:
     estimates = {
         policy: {name: _mean(at_horizon.loc[(policy, name)]) for name in DECIDING} for policy in result.policies
     }
-    least = {name: _least(result, name, {p: means[name] for p, means in estimates.items()}) for name in DECIDING}
+    least = {}
+    for name in DECIDING:
+        means = {p: own[name] for p, own in estimates.items()}
+        if name == "slowdown":
+            means = {p: mean for p, mean in means.items() if not faster(mean)}
+        least[name] = _least(result, name, means) if means else set()
     rows = []
     for policy in result.policies:
         cells = tuple(_cell(policy, name, at_horizon, policy in least[name]) for name in DECIDING)
@@ -141,6 +148,43 @@ def _cost(at_horizon: pd.DataFrame, policy: str) -> float:
     return float(at_horizon.loc[(policy, "capacity_cost_bytes"), "mean"])
 
 
+def choice(best: Sequence[str], n: int) -> str:
+    """Between which of `n` policies the choice is, where no other beats `best` in both host memory and slowdown.
+
+    Examples:
+        >>> choice(["unmap1g"], 3)
+        'unmap1g costs the hosts least, and none slows VMs less by more than 0.05 points.'
+        >>> choice(["unmap1g", "hgm2m"], 3), choice(["hgm2m"], 1)
+        ('The choice is between unmap1g and hgm2m.', 'One policy only: name a second one to see a trade.')
+    """
+    if n == 1:
+        return "One policy only: name a second one to see a trade."
+    if len(best) > 1:
+        return f"The choice is between {listed(best)}."
+    return f"{best[0]} costs the hosts least, and none slows VMs less by more than {SAME_SLOWDOWN:g} points."
+
+
+def lost_vms(lost: Mapping[str, tuple[float, str]], whose: str = "") -> str:
+    """That VMs lost are not in a picture, and how many each policy loses that loses any; empty where none does.
+
+    Args:
+        lost: Of each policy how much, and the same in words.
+        whose: What the words are of, where the picture is of something else.
+
+    Examples:
+        >>> lost_vms({"hgm2m": (0.5, "50 %"), "unmap1g": (1.0, "100 %"), "hgm4k": (0.5, "50 %"), "mine": (0.0, "0 %")})
+        ' VMs lost are not in this picture: unmap1g 100 %; hgm2m and hgm4k 50 %.'
+    """
+    told: dict[str, list[str]] = {}
+    for policy, (size, words) in sorted(lost.items(), key=lambda item: -item[1][0]):
+        if size > 0:
+            told.setdefault(words, []).append(policy)
+    if not told:
+        return ""
+    of = f" ({whose})" if whose else ""
+    return f" VMs lost are not in this picture{of}: {'; '.join(f'{listed(p)} {words}' for words, p in told.items())}."
+
+
 def shown(metric: str, estimate: Estimate) -> Shown:
     """An estimate of one of the deciding metrics as text; a slowdown as what it adds to the run time."""
     if metric == "slowdown":
@@ -148,6 +192,16 @@ def shown(metric: str, estimate: Estimate) -> Shown:
     if metric == "vm_lost":
         return as_probability(estimate)
     return in_bytes(estimate) if metric.endswith("_bytes") else in_percent(estimate)
+
+
+def faster(slowdown: Estimate) -> bool:
+    """Whether a VM runs faster than without errors, as far as its digits show.
+
+    Examples:
+        >>> faster(Estimate(0.9997, 0.9998, 0.9999, "1")), faster(Estimate(0.99999, 0.99999, 0.99999, "1"))
+        (True, False)
+    """
+    return slowdown.best < 1 and not shown("slowdown", slowdown).none
 
 
 def _cell(policy: str, metric: str, at_horizon: pd.DataFrame, least: bool) -> Cell:

@@ -71,6 +71,11 @@ class FleetPart:
         if problems:
             raise ScenarioError([f"{self.name}: {problem}" for problem in problems])
 
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of all its VMs together."""
+        return self.vms * self.scenario.vm.memory_bytes
+
 
 def read_fleet(path: str | Path, *, years: float | str | None = None) -> tuple[str, tuple[FleetPart, ...]]:
     """Title and components of the fleet that a TOML file describes.

@@ -48,6 +48,11 @@ class FleetRun:
         return sum(part.vms for part in self.parts)
 
     @property
+    def memory_bytes(self) -> int:
+        """Memory of all VMs together."""
+        return sum(part.memory_bytes for part in self.parts)
+
+    @property
     def policies(self) -> tuple[str, ...]:
         """Labels of the policies, in the order they were asked for."""
         return self.results[0].policies

@@ -15,6 +15,7 @@ THRESHOLDS = ("guest_lost_bytes >= 1GiB", "slowdown > 1.01", "vm_lost >= 1")
 """From where on a VM is to be drained, where nothing else is asked."""
 
 _MOST_YEARS = 5
+_LEAST_PERCENT = 0.001
 
 
 class TotalRow(NamedTuple):
@@ -24,12 +25,14 @@ class TotalRow(NamedTuple):
         component: Its name, or `fleet`.
         policy: Place of the policy in the run.
         cells: As `TOTALS` says.
+        shares: Of each cell the share of the memory of these VMs, in words; empty where it is no memory.
     """
 
     component: str
     vms: int
     policy: int
     cells: tuple[str, ...]
+    shares: tuple[str, ...]
 
 
 TOTALS = ("VMs lost", "VMs lost a year", "guest memory lost", "host memory cost")
@@ -53,13 +56,23 @@ def total_rows(found: FleetRun) -> list[TotalRow]:
                 scaled(result.mean(policy, metric), part.vms)
                 for metric in ("vm_lost", "guest_lost_bytes", "capacity_cost_bytes")
             )
-            rows.append(TotalRow(part.name, part.vms, p, _cells(found, lost, guest, host)))
+            shares = _shares(guest, host, part.memory_bytes)
+            rows.append(TotalRow(part.name, part.vms, p, _cells(found, lost, guest, host), shares))
     for p, policy in enumerate(found.policies):
         lost, guest, host = (
             found.total(policy, metric) for metric in ("vm_lost", "guest_lost_bytes", "capacity_cost_bytes")
         )
-        rows.append(TotalRow(WHOLE, found.vms, p, _cells(found, lost, guest, host)))
+        shares = _shares(guest, host, found.memory_bytes)
+        rows.append(TotalRow(WHOLE, found.vms, p, _cells(found, lost, guest, host), shares))
     return rows
+
+
+def _shares(guest: Estimate, host: Estimate, memory_bytes: int) -> tuple[str, ...]:
+    shares = [100 * found.best / memory_bytes for found in (guest, host)]
+    words = (
+        f"{share:.3g} %" if share >= _LEAST_PERCENT or share == 0 else f"under {_LEAST_PERCENT} %" for share in shares
+    )
+    return ("", "", *(f"{of} of memory" for of in words))
 
 
 def _cells(found: FleetRun, lost: Estimate, guest: Estimate, host: Estimate) -> tuple[str, ...]:

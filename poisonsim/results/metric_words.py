@@ -7,7 +7,10 @@ from typing import NamedTuple
 from poisonsim.results.compare import Comparison
 from poisonsim.results.metrics import Metric, known_metric
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import as_probability, in_bytes, in_number, in_percent
+from poisonsim.results.words import Shown, as_probability, in_bytes, in_number, in_percent
+
+SAME_SLOWDOWN = 0.05
+"""Points of run time within which two policies are as fast as each other."""
 
 TITLES = {
     "guest_lost_bytes": "guest lost", "capacity_cost_bytes": "host cost", "slowdown": "slower", "vm_lost": "VMs lost",
@@ -55,7 +58,7 @@ def in_points(metric: Metric) -> bool:
 
 
 def value_text(metric: Metric, value: Estimate) -> str:
-    """An estimate of a metric's level, in the form that `run` prints.
+    """An estimate of a metric's level, in the form that `run` prints; `value_shown` has its parts.
 
     Examples:
         >>> from poisonsim.results.metrics import metrics_for
@@ -63,13 +66,18 @@ def value_text(metric: Metric, value: Estimate) -> str:
         >>> value_text(slowdown, Estimate(1.0035, 1.0036, 1.0037, "1"))
         '0.36 (0.35–0.37) %'
     """
+    return str(value_shown(metric, value))
+
+
+def value_shown(metric: Metric, value: Estimate) -> Shown:
+    """The parts of what `value_text` says: the value, with as many digits as its interval bears, interval and unit."""
     if metric.kind == "flag":
-        return str(as_probability(value))
+        return as_probability(value)
     if metric.unit == "bytes":
-        return str(in_bytes(value))
+        return in_bytes(value)
     if metric.name.startswith("slowdown"):
-        return str(in_percent(Estimate(value.low - 1, value.best - 1, value.high - 1, "1")))
-    return str(in_percent(value)) if in_points(metric) else str(in_number(value))
+        return in_percent(Estimate(value.low - 1, value.best - 1, value.high - 1, "1"))
+    return in_percent(value) if in_points(metric) else in_number(value)
 
 
 def alike(metric: Metric, gap: Estimate) -> bool:
@@ -87,6 +95,39 @@ def alike(metric: Metric, gap: Estimate) -> bool:
     if gap.low == gap.best == gap.high == 0:
         return True
     return in_points(metric) and in_percent(gap).none and not in_percent(gap).interval
+
+
+def tied(metric: Metric, gap: Estimate) -> bool:
+    """Whether two means are alike, or slowdowns less than `SAME_SLOWDOWN` apart at both ends of the interval.
+
+    Examples:
+        >>> from poisonsim.results.metrics import metrics_for
+        >>> slowdown = known_metric("slowdown", metrics_for(("1G", "4K")))
+        >>> tied(slowdown, Estimate(1e-4, 2e-4, 3e-4, "1")), tied(slowdown, Estimate(1e-4, 4e-4, 7e-4, "1"))
+        (True, False)
+    """
+    same = SAME_SLOWDOWN / 100
+    return alike(metric, gap) or (metric.name.startswith("slowdown") and -same < gap.low <= gap.high < same)
+
+
+def clear_sign(metric: Metric, gap: Estimate) -> int:
+    """-1 where a difference of means is clearly below zero, 1 where it is above; 0 where it is neither.
+
+    Of slowdowns less than `SAME_SLOWDOWN` is never clear.
+
+    Examples:
+        >>> from poisonsim.results.metrics import metrics_for
+        >>> slowdown, lost = (known_metric(n, metrics_for(("1G", "4K"))) for n in ("slowdown", "guest_lost_bytes"))
+        >>> clear_sign(lost, Estimate(1, 2, 3, "bytes")), clear_sign(lost, Estimate(-1, 2, 3, "bytes"))
+        (1, 0)
+        >>> clear_sign(slowdown, Estimate(-0.002, -0.001, -0.0001, "1"))
+        -1
+        >>> clear_sign(slowdown, Estimate(-0.002, -0.0004, -0.0001, "1"))
+        0
+    """
+    if alike(metric, gap) or (metric.name.startswith("slowdown") and abs(gap.best) < SAME_SLOWDOWN / 100):
+        return 0
+    return (gap.low > 0) - (gap.high < 0)
 
 
 def difference_text(metric: Metric, gap: Estimate) -> str:

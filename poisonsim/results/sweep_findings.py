@@ -7,7 +7,7 @@ from itertools import combinations
 
 from poisonsim.engine.state import ERRORS
 from poisonsim.faults.arrivals import arrivals_of
-from poisonsim.results.metric_words import alike
+from poisonsim.results.metric_words import clear_sign, tied
 from poisonsim.results.metrics import known_metric
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import TAIL_TRIALS
@@ -45,8 +45,8 @@ class Crossover:
 def crossovers(found: Sweep, metric: str, year: float | None = None) -> tuple[Crossover, ...]:
     """Where policies change places by the mean of a metric, along each key whose values are numbers.
 
-    Only clear differences count, paired trial by trial, at 95 % each, and of shares those of 0.01 points and more;
-    where some in between are not clear, the stretch is that much longer.
+    Only clear differences count, paired trial by trial, at 95 % each, and of shares those of 0.01 points and more,
+    of slowdowns those of 0.05; where some in between are not clear, the stretch is that much longer.
 
     Raises:
         MetricError: No such metric, or a year at which policies are not compared.
@@ -78,8 +78,9 @@ def crossovers(found: Sweep, metric: str, year: float | None = None) -> tuple[Cr
 def clearly_best(result: Result, metric: str, year: float | None = None) -> tuple[str, ...]:
     """Policies whose mean of a metric is better than that of all others, paired trial by trial, at 95 % each.
 
-    Those that never differ, or in shares by less than 0.01 points, are best together. None where a difference is not
-    clear, fewer than 10 trials saw a UE, or no value of the metric is better than another.
+    Those that never differ, or in shares by less than 0.01 points, in slowdown by less than 0.05, are best together.
+    None where a difference is not clear, fewer than 10 trials saw a UE, or no value of the metric is better than
+    another.
 
     Examples:
         >>> import poisonsim as ps
@@ -97,9 +98,9 @@ def clearly_best(result: Result, metric: str, year: float | None = None) -> tupl
     together = {best}
     for other in set(result.policies) - together:
         gap = result.compare(other, to=best).differences(metric, year).mean()
-        if alike(known, gap):
+        if tied(known, gap):
             together.add(other)
-        elif (gap.low if sign > 0 else -gap.high) <= 0:
+        elif clear_sign(known, gap) != sign:
             return ()
     return tuple(policy for policy in result.policies if policy in together)
 
@@ -117,7 +118,7 @@ def _signs(result: Result, metric: str, year: float | None) -> dict[tuple[int, i
     few, known = _too_few(result), known_metric(metric, result.metrics)
     for i, j in combinations(range(len(result.policies)), 2):
         gap = result.compare(result.policies[i], to=result.policies[j]).difference(metric, year)
-        found[i, j] = 0 if few or alike(known, gap) else (gap.low > 0) - (gap.high < 0)
+        found[i, j] = 0 if few else clear_sign(known, gap)
     return found
 
 

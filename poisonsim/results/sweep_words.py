@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import combinations, combinations_with_replacement, product
 from math import prod
 
+import numpy as np
+
 from poisonsim.results.sweep import SAME_ERRORS_KEYS, Sweep
-from poisonsim.results.sweep_findings import clearly_best, crossovers
+from poisonsim.results.sweep_findings import clearly_best, crossovers, number_at
 from poisonsim.results.sweep_grid import Settings, is_parameter, settings_text, spelled
 from poisonsim.units import format_bytes
 
 _MOST_NAMED = 3
 _MOST_TOLD = 12
+_MOST_BOXES = 20_000  # parts of a grid that are tried
+_MOST_SUBSETS = 6  # values of a key that are no numbers, any of which make a group
 
 
 def in_common(found: Sweep) -> str:
@@ -39,7 +44,15 @@ def errors_shared(found: Sweep) -> list[str]:
 
 
 def best_where(found: Sweep, metric: str, year: float | None) -> str:
-    """Which policies have the best mean at which points, where that is clear."""
+    """Which policies have the best mean at which points, where that is clear.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> over = {"faults.errors": [1, 10, 30], "host.spares": [0, 4]}
+        >>> found = ps.sweep("seed-1t-distinct", over=over, policies=["unmap1g", "migrate1g"], trials=100)
+        >>> print(best_where(found, "capacity_cost_bytes", None))
+        all alike at faults.errors from 10 on and at host.spares=0; unmap1g at faults.errors=1 with host.spares=4
+    """
     where: dict[tuple[str, ...], list[int]] = {}
     for i, (_, result) in enumerate(found.points):
         names = dict(zip(result.policies, found.policies, strict=True))
@@ -60,16 +73,55 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def _points(found: Sweep, at: list[int]) -> str:
-    """Points in words: all, a part of the grid, or the first few by name."""
+    """Points in words: all, or ranges of the keys, the widest first."""
     if len(at) == len(found.points):
         return "at every point" if len(at) > 1 else "there"
-    used = {key: list(dict.fromkeys(spelled(found.points[i].settings[key]) for i in at)) for key in found.over}
-    if prod(len(values) for values in used.values()) == len(at):
-        parts = [f"{key}={'|'.join(values)}" for key, values in used.items() if len(values) < len(found.over[key])]
-        return f"at {' '.join(parts)}"
-    named = ", ".join(settings_text(found.points[i].settings) for i in at[:_MOST_NAMED])
-    more = len(at) - _MOST_NAMED
-    return f"at {named}{f' and {more} more' if more > 0 else ''}"
+    steps = {key: in_order(found, key) for key, values in found.over.items() if len(values) > 1}
+    ranges = [list(_ranges(key, values)) for key, values in steps.items()]
+    places = {key: {text: place for place, (text, _) in enumerate(values)} for key, values in steps.items()}
+    if prod(map(len, ranges)) > _MOST_BOXES:
+        named = tuple(settings_text(found.points[i].settings) for i in at[:_MOST_NAMED])
+        return f"at {_listed((*named, *([f'{len(at) - _MOST_NAMED} more'] if len(at) > _MOST_NAMED else [])))}"
+    wanted = np.zeros([len(values) for values in steps.values()], bool)
+    for i in at:
+        wanted[tuple(place[spelled(found.points[i].settings[key])] for key, place in places.items())] = True
+    told: list[str] = []
+    left = wanted.copy()
+    boxes = [box for box in product(*ranges) if wanted[np.ix_(*(one for one, _ in box))].all()]
+    while left.any() and len(told) < _MOST_NAMED:
+        cells = [np.ix_(*(one for one, _ in box)) for box in boxes]
+        best = max(range(len(boxes)), key=lambda b: (left[cells[b]].sum(), wanted[cells[b]].size))
+        left[cells[best]] = False
+        first, *others = filter(None, (words for _, words in boxes[best]))
+        told.append(f"at {first}{' with ' if others else ''}{' and '.join(others)}")
+    more = int(left.sum())
+    return _listed((*told, *([f"at {more} more point{'s' if more > 1 else ''}"] if more else [])))
+
+
+def in_order(found: Sweep, key: str) -> list[tuple[str, float | None]]:
+    """Values of a key, spelled and as numbers; by size where all are numbers."""
+    numbers: dict[str, float | None] = {}
+    for point in found.points:
+        numbers.setdefault(spelled(point.settings[key]), number_at(point, key))
+    if None in numbers.values():
+        return [(text, None) for text in numbers]
+    return sorted(numbers.items(), key=lambda item: item[1] or 0.0)
+
+
+def _ranges(key: str, values: Sequence[tuple[str, float | None]]) -> Iterator[tuple[list[int], str]]:
+    """Ranges of a key that can be said in words: places of its values, and the words; none for all of them."""
+    n, numbers = len(values), values[0][1] is not None
+    if not numbers and n <= _MOST_SUBSETS:
+        for size in range(n, 0, -1):
+            for some in combinations(range(n), size):
+                yield list(some), "" if size == n else f"{key}={'|'.join(values[i][0] for i in some)}"
+        return
+    for first, last in combinations_with_replacement(range(n), 2):
+        low, high = values[first][0], values[last][0]
+        words = "" if (first, last) == (0, n - 1) else f"{key}={low}" if first == last else f"{key}={low} to {high}"
+        if numbers and first < last and words:
+            words = f"{key} up to {high}" if first == 0 else f"{key} from {low} on" if last == n - 1 else words
+        yield list(range(first, last + 1)), words
 
 
 def overtakings(found: Sweep, metrics: Sequence[str], year: float | None) -> list[str]:

@@ -86,6 +86,8 @@ def test_the_page_has_totals_and_links_to_the_components(cli: Cli) -> None:
     assert title not in html and "&lt;b&gt;Two&lt;/b&gt; kinds" in html
     assert not re.search(r"https?://", html)
     assert len(re.findall(r'data-component="fleet"', html)) == 1
+    assert "<dt>Memory of all VMs</dt><dd>1000 TiB</dd>" in html and "% of memory</small>" in html.replace("\xa0", " ")
+    assert 'id="trade"' in html and "Scenario of seed-1t: " in html and "Not modelled yet" in html
     told = "poisonsim fleet hosts.toml --policy hgm2m --years 1 --trials 100"
     fleet_id = json.loads(Path("a/fleet.json").read_text())["fleet_id"]
     assert render_fleet(ps.open_fleet("a"), thresholds=THRESHOLDS, command=told, fleet_id=fleet_id) == html

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -60,8 +62,13 @@ def test_a_page_that_may_be_sent_around(cli: Cli, log: Path, monkeypatch: pytest
     assert done.exit_code == 0 and done.stdout.endswith("page  page.html\n")
     page = Path("page.html").read_text()
     assert all(secret not in page for secret in ("a<b>", "a&lt;b&gt;", "SN777", "errors.csv", "2025", "SHA-256"))
-    assert "poisonsim replay LOG -p unmap1g -p hgm2m --imputations 2 --host HOST --host=HOST" in page
+    assert "poisonsim replay LOG -p unmap1g -p hgm2m --imputations 2 --host HOST --host=HOST" in re.sub(
+        "<[^>]+>", "", page
+    )
     assert "host 1 under hgm2m" in page and "SPLIT_TO 2M, SPLIT_TO 4K, UNMAP" in page
+    told = html.unescape(page).replace("\N{NO-BREAK SPACE}", " ")
+    assert told.count("2 of 2 VMs are lost; guests lose 2 GiB of memory") == 1
+    assert "VMs lost are not in this picture: unmap1g 2 of 2" in told
     assert "1 record damaged" in page and "src=" not in page and 'href="http' not in page
 
 

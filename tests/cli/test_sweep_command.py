@@ -76,23 +76,22 @@ def test_the_cheapest_policy_depends_on_hvo_at_field_rates(cli: Cli) -> None:
     )
 
 
-def test_a_grid_has_a_row_per_point_and_policy(cli: Cli) -> None:
+def test_a_grid_has_a_row_per_point_and_policy_but_for_what_a_key_does_not_change(cli: Cli) -> None:
     grid = ("--over", "host.spares=0,2", "--over", "faults.errors=10,20")
     result = cli("sweep", *grid, "-p", "unmap1g", "-p", "migrate1g", "-m", "spares_used", "-m", "errors", *QUICK)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     header = next(i for i, line in enumerate(lines) if line.startswith("host.spares"))
-    assert [line.split() for line in lines[header : header + 9]] == [
+    assert [line.split() for line in lines[header : header + 7]] == [
         ["host.spares", "faults.errors", "policy", "spares_used", "errors"],
         ["0", "10", "unmap1g", "0", "10"],
         ["migrate1g", "0", "10"],
         ["20", "unmap1g", "0", "20"],
         ["migrate1g", "0", "20"],
-        ["2", "10", "unmap1g", "0", "10"],
-        ["migrate1g", "2", "10"],
-        ["20", "unmap1g", "0", "20"],
-        ["migrate1g", "2", "20"],
+        ["2", "10", "migrate1g", "2", "10"],
+        ["20", "migrate1g", "2", "20"],
     ]
+    assert "the same at every host.spares, as far as shown, and listed at the first only: unmap1g" in result.stdout
     assert "points that differ in host.spares only see the same errors" in result.stdout
     text = result.stdout.replace("\n  ", " ")
     assert "loses the least guest memory: all alike at host.spares=0; migrate1g at host.spares=2" in text
@@ -392,7 +391,9 @@ def test_the_page_is_of_the_metrics_and_the_year_asked_for(cli: Cli) -> None:
     assert result.exit_code == 0 and "open          out/sweep.html\n" in result.stdout
     assert sorted(path.name for path in Path("out").glob("*.png")) == ["sweep-vmemmap_bytes.png"]
     page = Path("out/sweep.html").read_text()
-    assert "--trials 1000 --metric vmemmap_bytes --year 2</code>" in page and "Means in year 2" in page
+    assert (
+        "--trials 1000 --metric vmemmap_bytes --year 2\n" in re.sub("<[^>]+>", "", page) and "Means in year 2" in page
+    )
     few = cli(*command[:-4], "--trials", 10, "--out", "out")
     assert "holds this sweep with more trials and keeps it" in few.stderr
     assert Path("out/sweep.html").read_text() == page

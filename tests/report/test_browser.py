@@ -200,7 +200,7 @@ def test_every_control_and_scrolled_part_can_be_reached_by_keyboard(page: Any, f
     page.goto(field_file.as_uri())
     wanted = page.evaluate(
         """[...document.querySelectorAll("button, select, summary, .scroll, .cells, a")]
-            .filter(part => part.offsetParent !== null).length"""
+            .filter(part => part.checkVisibility()).length"""
     )
     reached = set()
     for _ in range(3 * wanted):
@@ -309,6 +309,49 @@ def test_pages_without_a_script_can_be_read_in_both_themes_and_widths(
     assert other.locator("h2", has_text="<b>before</b>").count() == 1 and said == []
     assert other.evaluate(LOW_CONTRAST) == []
     context.close()
+
+
+CUT = """[...document.querySelectorAll(".scroll")].filter(part => part.scrollWidth > part.clientWidth + 1)
+    .map(part => part.getAttribute("aria-label"))"""
+OUTSIDE = """[...document.querySelectorAll("td, tbody th")].filter(cell => cell.getClientRects().length)
+    .filter(cell => cell.getBoundingClientRect().right > innerWidth || cell.scrollWidth > cell.clientWidth + 1)
+    .map(cell => cell.textContent)"""
+BROKEN = """[...document.querySelectorAll(".whole")].filter(word => word.getClientRects().length > 1)
+    .map(word => word.textContent)"""
+
+
+@pytest.mark.parametrize("which", ["field_file", "file", "fleet_file", "several_file"])
+def test_a_narrow_window_shows_every_cell_below_its_heading(
+    browser: Any, which: str, request: pytest.FixtureRequest
+) -> None:
+    context = browser.new_context(offline=True, viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    page.goto(request.getfixturevalue(which).as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+    assert page.evaluate(CUT) == [] and page.evaluate(OUTSIDE) == [] and page.evaluate(BROKEN) == []
+    bare = page.evaluate(
+        """[...document.querySelectorAll("table.stack td")]
+            .filter(cell => cell.textContent && !cell.dataset.head).map(cell => cell.textContent)"""
+    )
+    assert bare == []
+    page.evaluate("document.body.style.overflowWrap = 'normal'")  # nothing but names and sources is broken in a word
+    cells = page.evaluate(OUTSIDE.replace("td, tbody th", "table.stack td:not(.source, .value)"))
+    assert cells == []
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert page.evaluate(BROKEN) == []
+    assert page.evaluate("getComputedStyle(document.querySelector('table.stack thead')).display") != "none"
+    context.close()
+
+
+def test_values_leave_sources_the_room_they_need(page: Any, field_file: Path) -> None:
+    page.goto(field_file.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+    assert [name for name in page.evaluate(CUT) if name != "One VM's life"] == []
+    shares = page.evaluate(
+        """[...document.querySelectorAll("table.sources")].map(table =>
+            table.querySelector(".source").offsetWidth / table.offsetWidth)"""
+    )
+    assert len(shares) > 5 and min(shares) > 0.35
 
 
 HIDDEN_SCROLLS = """[...document.querySelectorAll(".scroll")].filter(part => part.scrollWidth > part.clientWidth)

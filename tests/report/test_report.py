@@ -22,13 +22,15 @@ from poisonsim.policy import BACKING, KEEP, UNMAP, Policy, on
 from poisonsim.report import render, render_comparison, write_comparison, write_report
 from poisonsim.report.assumptions import numbers_in_use, settings
 from poisonsim.report.canvas import fixed_settings
-from poisonsim.report.figures import Mark, Spread, trade
+from poisonsim.report.figures import Curve, Mark, Spread, reach_scale, trade
 from poisonsim.report.labels import Frame, spread_apart
+from poisonsim.report.page import command_text, name_text
 from poisonsim.report.scales import Linear, LogBytes
 from poisonsim.report.style import MARKER_PATHS, SHIPPED, styles
+from poisonsim.results.compare_words import METRICS
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import Gap
+from poisonsim.results.words import Gap, minus
 
 COMMAND = 'poisonsim run seed-1t --policy hgm2m --trials 2000 --seed 7 --set title="a & <b>"'
 POLICIES = ["unmap1g", "hgm4k", "hgm2m", "migrate1g"]
@@ -40,7 +42,7 @@ FIGURES = ["convergence", "differences", "reach", "stage2", "tables", "tail", "t
 PNGS = sorted(f"{name}.png" for name in [*FIGURES, "life"])
 DECIDING = ("vm_lost", "guest_lost_bytes", "capacity_cost_bytes", "slowdown", "tlb_reach_loss")
 Rendered = tuple[str, dict[str, bytes]]
-VOID = {"meta", "link", "br", "path", "line", "use"}
+VOID = {"meta", "link", "br", "path", "line", "use", "wbr"}
 
 
 class Lazy(Policy):
@@ -360,6 +362,9 @@ def test_several_runs_make_one_page(tmp_path: Path) -> None:
     ids = [attrs["id"] for attrs in page.having("id")]
     assert len(ids) == len(set(ids)) and {"what-differs", "verdict", "trade-0", "trade-1"} <= set(ids)
     assert "faults.errors" in page.text and "vm.memory" not in page.text
+    assert "few and many compared" in page.text
+    assert "not paired, since faults.errors is 20 in one and 5 in the other" in page.text
+    assert page.text.index("unmap1g of many loses") < page.text.index("What differs")
     cells = page.having("data-value")
     assert len(cells) == (3 + 2) * 5
     for cell in cells:
@@ -392,4 +397,106 @@ def test_where_slowdown_is_a_tie_the_trade_says_so_and_what_the_winner_loses() -
     trade = Page(render(hit, command="c")[0]).text.split("Memory cost against slowdown")[1]
     told = trade.replace("\N{NO-BREAK SPACE}", " ").replace("\N{WORD JOINER}", "")
     assert "costs the host least; in slowdown where it is hit none differs by more than 0.05 points." in told
-    assert "Lost VMs are not in this picture: unmap1g loses " in told
+    shares = dict(
+        re.findall(r"(\w+) ([\d.]+) \([\d.–]+\) %", told.split("VMs lost are not in this picture (of all VMs): ")[1])
+    )
+    for policy in hit.policies:
+        assert float(shares[policy]) == pytest.approx(100 * hit.mean(policy, "vm_lost").best, rel=0.1)
+
+
+def test_no_slowdown_is_called_best_that_is_below_zero_for_want_of_memory(result: Result, rendered: Rendered) -> None:
+    assert result.mean("unmap1g", "slowdown").best < 1
+    bold = {
+        (c["data-policy"], c["data-metric"])
+        for c in Page(rendered[0]).having("data-value")
+        if "least" in c.get("class", "")
+    }
+    assert ("unmap1g", "slowdown") not in bold and ("hgm2m", "guest_lost_bytes") in bold
+    assert "a slowdown below 0 never is" in Page(rendered[0]).text
+    hgm = ps.run("seed-1t", policies=["hgm2m", "hgm4k"], trials=100, seed=7)
+    assert "a slowdown below 0 never is" not in Page(render(hgm, command="c")[0]).text
+
+
+def test_every_value_stands_once_with_its_unit_in_parts_that_are_folded(rendered: Rendered) -> None:
+    part = rendered[0].split('id="numbers"')[1].split("</section>")[0]
+    assert part.count("<details>") == part.count("<table") == 4 and not re.search("<details[^>]* open", part)
+    keys = [
+        (title, key)
+        for title, table in re.findall(r"<summary>(.*?):.*?(<table.*?</table>)", part, re.DOTALL)
+        for key in re.findall(r"<code>([^<]+)</code>", table)
+    ]
+    assert len(keys) == len(set(keys))
+    scenario = ps.load_scenario("seed-1t")
+    assert {s.key for s in settings(scenario)} <= {key for title, key in keys if title == "Scenario"}
+    assert {row.key for row in numbers_in_use(scenario)} <= {key for _, key in keys}
+    for told in ("2 min", "15 min", "105 MiB", "0.001 %"):
+        assert f">{told}</td>" in part
+    assert " ns</td>" not in part and " bytes</td>" not in part
+
+
+def test_notes_on_rates_are_sentences() -> None:
+    hit = ps.run("cloud-1t-ddr4", policies=["hgm2m"], trials=5_000, seed=1)
+    told = Page(render(hit, command="c")[0]).text.split("The faults")[1].split("Assumptions")[0]
+    assert "server-months. Intervals are from the number of trials" in told and told.rstrip().endswith(".")
+
+
+@pytest.mark.parametrize("height", [400, 320])
+def test_labels_in_the_trade_are_nearest_to_their_own_marks_or_have_a_line(height: int) -> None:
+    """Two marks close together near the edge, of which the first has the longer name."""
+    names = ["unmap1g", "early-bail:patience=2", "hgm2m"]
+    costs = [1 << 30, 20 << 30, 16 << 30]
+    marks = [
+        Mark(name, look, Spread(cost, None), Spread(0.002 * (i > 0), None))
+        for i, (name, look, cost) in enumerate(zip(names, styles(names), costs, strict=True))
+    ]
+    with fixed_settings():
+        canvas = trade(marks, Frame(860 if height == 400 else 360, height, narrow=height == 320))
+        boxes = {t.get_text(): t.get_window_extent() for t in canvas.figure.texts if t.get_text() in names}
+        lined = {line.get_gid() for line in canvas.figure.lines}
+    at = [canvas.place(np.log2(cost), m.slowdown_pct.p50) for cost, m in zip(costs, marks, strict=True)]
+    assert {"early-bail:patience=2", "hgm2m"} <= boxes.keys()
+    for i, name in enumerate(names):
+        if name in boxes and f"series-{i}" not in lined:
+            far = [np.hypot(*(max(a - x, 0, x - b) for a, b, x in _sides(boxes[name], place))) for place in at]
+            assert int(np.argmin(far)) == i
+
+
+def _sides(box: Any, place: tuple[float, float]) -> list[tuple[float, float, float]]:
+    return [(box.x0, box.x1, place[0]), (box.y0, box.y1, place[1])]
+
+
+def test_reach_that_hardly_moves_is_drawn_on_a_scale_that_shows_it() -> None:
+    years, near = np.array([0.0, 5.0]), np.array([100.0, 100.2])
+    curve = lambda values: Curve("hgm2m", styles(["hgm2m"])[0], "", years, values, values, values, values)  # noqa: E731
+    scale, ticks = reach_scale([curve(near)])
+    assert 99.5 < scale.limits[0] < 100 < 100.2 < scale.limits[1] < 100.5 and len(ticks.positions) >= 3
+    scale, ticks = reach_scale([curve(near), curve(near / 2)])
+    assert scale.limits[0] == 0 and ticks.texts == ("0", "25", "50", "75", "100")
+
+
+def test_two_runs_on_the_same_errors_begin_with_their_paired_differences() -> None:
+    runs = []
+    for spares in (0, 4):
+        scenario = ps.load_scenario("seed-1t-distinct", overrides=[f"host.spares={spares}"])
+        runs.append((f"s{spares}", ps.run(scenario, policies=["hgm2m", "migrate1g"], trials=200, seed=1), "c"))
+    page = Page(render_comparison(runs))
+    told = page.text.split("The differences")[1].split("What differs")[0]
+    gap = ps.compare(runs[1][1], runs[0][1], policy="migrate1g").difference("guest_lost_bytes")
+    assert "migrate1g of s4 against migrate1g of s0, in year 5: the same errors, paired over 200 trials" in told
+    assert f"{minus(f'{gap.best / 2**30:.4g}')}" in told.replace("\N{WORD JOINER}", "")
+    assert told.index("migrate1g of s4 against") < told.index("hgm2m of s4 against")  # what differs comes first
+    assert "hgm2m of s4 against hgm2m of s0" not in [a["aria-label"] for a in page.having("aria-label")]
+    other = ps.run("seed-1t-distinct", policies=["unmap1g"], trials=50, seed=1)
+    none = Page(render_comparison([*runs, ("u", other, "c")])).text
+    assert "These runs have no policy in common." in none
+
+
+def test_commands_are_not_broken_in_their_options_nor_names_in_their_words() -> None:
+    assert str(command_text("run --seed 7 '<a>'")) == 'run <span class="whole">--seed</span> 7 &#39;&lt;a&gt;&#39;'
+    assert str(name_text("<b>:n=1")) == "&lt;b&gt;:<wbr>n=1"
+
+
+def test_cli_and_page_compare_by_the_same_metrics() -> None:
+    from poisonsim.cli.compare import METRICS as OF_CLI
+
+    assert tuple(OF_CLI) == METRICS

@@ -15,7 +15,10 @@ from PIL import Image
 import poisonsim as ps
 from poisonsim.policy import BACKING, UNMAP, Policy, on
 from poisonsim.report import remove_sweep_page, render_sweep, write_sweep
+from poisonsim.results.metric_words import value_shown
+from poisonsim.results.metrics import known_metric
 from poisonsim.results.sweep import SweepPoint
+from poisonsim.results.sweep_words import best_where
 
 METRICS = ["guest_lost_bytes", "capacity_cost_bytes"]
 COMMAND = "poisonsim sweep '</pre><img src=x onerror=alert(2)>'"
@@ -162,7 +165,7 @@ def test_one_policy_over_one_key_is_drawn() -> None:
 
 
 def test_the_page_names_what_is_swept_and_says_alike_where_no_difference_shows() -> None:
-    found = sweep({"vm.memory": ["1TiB", "2TiB"], "faults.errors": [1, 10]}, ["unmap1g", "hgm2m"])
+    found = sweep({"vm.memory": ["1TiB", "2TiB"], "faults.errors": [1, 100]}, ["unmap1g", "hgm2m"])
     html, _ = rendered(found, ["slowdown"])
     assert "<h1>Sweep over vm.memory and faults.errors</h1>" in html
     svg = figures(html)["sweep-slowdown", "wide"]
@@ -201,3 +204,43 @@ def test_tables_have_every_point_with_its_interval(grid: ps.Sweep) -> None:
     assert len(rows) == 4 and all(len(re.findall(r"<td", row)) == 2 + 3 for row in rows)
     mean = grid.points[0].result.mean("hgm2m", "vm_lost", 2)
     assert f"{100 * mean.low:.2g}" in rows[0] and "Means in year 2" in html
+
+
+def test_what_the_report_calls_no_difference_is_none_in_text_and_map() -> None:
+    """Slowdowns that differ in every trial, but by less than 0.05 points."""
+    found = sweep({"faults.errors": [1, 2], "host.spares": [0, 4]}, ["unmap1g", "hgm2m"])
+    gaps = [result.compare("hgm2m", to="unmap1g").difference("slowdown") for _, result in found.points]
+    assert any(gap.low > 0 and gap.best < 5e-4 for gap in gaps)
+    html, _ = rendered(found, ["slowdown"])
+    assert "Best by slowdown: all alike at every point" in html
+    svg = figures(html)["sweep-slowdown", "wide"]
+    assert texts_of(svg).count("all alike") == 4 and "stroke-width: 2.4" not in svg
+
+
+def test_where_a_policy_is_best_is_told_in_ranges(grid: ps.Sweep) -> None:
+    few, many = grid.points[2].result, grid.points[0].result  # unmap1g and its twin are best with few errors
+    over = {"mine:a": (0, 1, 2, 3), "mine:b": (0, 2, 4)}
+    points = [
+        SweepPoint({"mine:a": a, "mine:b": b}, few if a <= 1 or (a == 2 and b >= 2) else many)
+        for a in over["mine:a"]
+        for b in over["mine:b"]
+    ]
+    told = best_where(dataclasses.replace(grid, over=over, points=tuple(points)), "capacity_cost_bytes", None)
+    assert told == (
+        "unmap1g and <script>alert(1)</script> at mine:a up to 1 and at mine:a up to 2 with mine:b from 2 on; "
+        "hgm2m at mine:a=3 and at mine:a from 2 on with mine:b=0"
+    )
+
+
+def test_a_map_has_no_more_digits_than_its_interval_bears_and_one_caption() -> None:
+    over = {"faults.scale": [1, 4], "host.spares": [0, 4]}
+    scenario = ps.load_scenario("cloud-1t-ddr4")
+    found = ps.sweep(scenario, over=over, policies=["unmap1g", "hgm2m"], trials=2_000)
+    html, _ = rendered(found)
+    shown = value_shown(
+        known_metric("guest_lost_bytes", found.points[0].result.metrics),
+        found.points[0].result.mean("hgm2m", "guest_lost_bytes"),
+    )
+    assert shown.interval
+    assert f"{shown.value} {shown.unit}" in texts_of(figures(html)["sweep-guest_lost_bytes", "wide"])
+    assert html.count("The policy with the best mean") == 1 and html.count("To be read as the") == 1
