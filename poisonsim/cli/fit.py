@@ -73,6 +73,10 @@ def fit_command(
         None, "--format", metavar="NAME", show_default=False, help="Format of the logs. Default: told by their content."
     ),
     tz: str = typer.Option("UTC", "--tz", metavar="NAME", help="Zone of times that name none."),
+    year: int = typer.Option(
+        None, "--year", min=1970, max=9999, metavar="YEAR", show_default=False,
+        help="Year of the first time that names none. Default: the latest that fits the file's own time.",
+    ),
     boot: str = typer.Option(
         None, "--boot", metavar="TIME", show_default=False,
         help="When the host was booted, UTC, for kernel logs that count from then. Default: not known.",
@@ -91,7 +95,7 @@ def fit_command(
     with reading_progress() as progress:
         found = fit(
             logs, hosts=hosts, memory=memory, since=since, until=until, installed=installed, inventory=inventory,
-            dimm=dimm, model=model, format=format_, tz=tz, boot=boot, progress=progress,
+            dimm=dimm, model=model, format=format_, tz=tz, year=year, boot=boot, progress=progress,
         )  # fmt: skip
     written = _written(found, out, png)
     if as_json:

@@ -36,7 +36,8 @@ _MOST_HOSTS = 12
 
 
 _OPTIONS = {name: f"--{name.replace('_', '-')}" for name in (
-    "base", "host_memory", "since", "years", "ce_threshold", "impute", "imputations", "format", "tz", "boot", "seed",
+    "base", "host_memory", "since", "years", "ce_threshold", "impute", "imputations", "format", "tz", "year",
+    "boot", "seed",
 )} | {"hosts": "--host"}  # fmt: skip
 
 
@@ -91,6 +92,10 @@ def replay_command(
         None, "--format", metavar="NAME", show_default=False, help="Format of the logs. Default: told by their content."
     ),
     tz: str = typer.Option("UTC", "--tz", metavar="NAME", help="Zone of times that name none."),
+    year: int = typer.Option(
+        None, "--year", min=1970, max=9999, metavar="YEAR", show_default=False,
+        help="Year of the first time that names none. Default: the latest that fits the file's own time.",
+    ),
     boot: str = typer.Option(
         None, "--boot", metavar="TIME", show_default=False,
         help="When the host was booted, UTC, for kernel logs that count from then. Default: not known.",
@@ -130,8 +135,8 @@ def replay_command(
         found = replay(
             logs, policies=policy or DEFAULT_POLICIES, scenario=load_scenario(scenario, overrides=settings), base=base,
             host_memory=host_memory, since=since, years=years, ce_threshold=ce_threshold, impute=impute,
-            imputations=imputations, hosts=host, anonymise=anonymise, seed=seed, format=format_, tz=tz, boot=boot,
-            progress=progress,
+            imputations=imputations, hosts=host, anonymise=anonymise, seed=seed, format=format_, tz=tz, year=year,
+            boot=boot, progress=progress,
         )  # fmt: skip
     if out is not None:
         from poisonsim.report import write_replay

@@ -90,7 +90,9 @@ class Clock:
         if since_boot.any():
             if self.boot is None:
                 self.boot = 0
-                self.report.remark("seconds since a boot of unknown time: counted from 1970; give the time of the boot")
+                self.report.remark(
+                    "seconds since a boot of unknown time: counted from 1970; give the time of the boot (--boot)"
+                )
             micros[since_boot] += self.boot
         times: Times = micros.view("M8[us]")
         if self.tz.key != "UTC":
@@ -104,7 +106,7 @@ class Clock:
             self.year = self._likely_year(int(micros[0]))
             self.report.remark(
                 f"times name no year: took {self.year} for the first, the latest that fits the file's own time; "
-                "give the year to say otherwise"
+                "give the year (--year) to say otherwise"
             )
         before = np.concatenate([[self._last if self._last >= 0 else micros[0]], micros[:-1]])
         step = micros - before

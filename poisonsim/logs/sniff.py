@@ -36,6 +36,7 @@ _TABLE = re.compile(
     rb'(?:\xef\xbb\xbf)?[ "]*[A-Za-z_][\w .:/#()-]{0,60}"?(?:[,;\t]"?[\w .:/#()-]{1,60}"?)+\r?(?:\n|\Z)'
 )
 """What the first line of a table looks like whose columns we do not know."""
+_TAR_MAGIC_AT = 257
 _PRETTY = rb'\A[\s\x1e]*\{\s*\n\s*"(?:__CURSOR|__REALTIME_TIMESTAMP|MESSAGE|_\w+)"\s*:'
 
 
@@ -49,6 +50,8 @@ def sniff(start: bytes, path: Path) -> str:
         >>> sniff(b"[ 8412.550] EDAC MC0: 1 CE memory read error on", Path("dmesg"))
         'kernel'
     """
+    if start[_TAR_MAGIC_AT:].startswith(b"ustar"):
+        raise LogError(f"{printable(str(path))}: is a tar archive; unpack it, and name the files in it")
     for pattern, name in _SURE:
         if re.search(pattern, start):
             return name
@@ -68,16 +71,16 @@ def sniff(start: bytes, path: Path) -> str:
     shown = printable(str(path))
     if not start.strip(b"\0 \t\r\n"):
         raise LogError(
-            f"{shown}: is empty; give a log, or name its format if it is empty by right: {', '.join(FORMATS)}"
+            f"{shown}: is empty; give a log, or name its format (--format) if it is empty by right: {', '.join(FORMATS)}"
         )
     if _TABLE.match(start):
         raise LogError(
             f"{shown}: line 1: names no column of a table of events ('{printable(start.splitlines()[0], 80)}'); if it "
-            f"is one, name the columns there: it takes {WANTED}; see `poisonsim help own-logs`; else name its format, "
+            f"is one, name the columns there: it takes {WANTED}; see `poisonsim help own-logs`; else name its format (--format), "
             f"one of {', '.join(FORMATS)}"
         )
     raise LogError(
-        f"{shown}: begins like no log that is known ('{printable(start[:200], 40)}'); name its format, one of "
+        f"{shown}: begins like no log that is known ('{printable(start[:200], 40)}'); name its format (--format), one of "
         f"{', '.join(FORMATS)}"
     )
 

@@ -106,6 +106,8 @@ def opened(path: Path, mode: str) -> Iterator[Any]:
     """`path` open, or an error in our own words."""
     try:
         file = path.open(mode)
+    except IsADirectoryError:
+        raise LogError(f"{printable(str(path))}: is a folder; name the logs in it") from None
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise LogError(f"{printable(str(path))}: cannot be read: {why}; give a log file that you may read") from None
