@@ -71,17 +71,18 @@ def sniff(start: bytes, path: Path) -> str:
     shown = printable(str(path))
     if not start.strip(b"\0 \t\r\n"):
         raise LogError(
-            f"{shown}: is empty; give a log, or name its format (--format) if it is empty by right: {', '.join(FORMATS)}"
+            f"{shown}: is empty; give a log, or name its format (--format) if it is empty by right: "
+            f"{', '.join(FORMATS)}"
         )
     if _TABLE.match(start):
         raise LogError(
             f"{shown}: line 1: names no column of a table of events ('{printable(start.splitlines()[0], 80)}'); if it "
-            f"is one, name the columns there: it takes {WANTED}; see `poisonsim help own-logs`; else name its format (--format), "
-            f"one of {', '.join(FORMATS)}"
+            f"is one, name the columns there: it takes {WANTED}; see `poisonsim help own-logs`; else name its format "
+            f"(--format), one of {', '.join(FORMATS)}"
         )
     raise LogError(
-        f"{shown}: begins like no log that is known ('{printable(start[:200], 40)}'); name its format (--format), one of "
-        f"{', '.join(FORMATS)}"
+        f"{shown}: begins like no log that is known ('{printable(start[:200], 40)}'); name its format (--format), "
+        f"one of {', '.join(FORMATS)}"
     )
 
 
