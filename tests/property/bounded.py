@@ -8,6 +8,7 @@ import pickle
 import resource
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,8 @@ def apart(work: Callable[[], Any], *, most_seconds: float = 600.0) -> Any:
             with os.fdopen(writer, "wb") as file:
                 pickle.dump((found, _peak_bytes() - before), file)
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     os.close(writer)
