@@ -72,7 +72,8 @@ MISTAKES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("a 2M leaf cannot be split to 1G",),
     ),
     "no such size": (policy("on('3M').do(UNMAP)", END), "", ("'3M' is no leaf size of x86-64",)),
-    "no action": (policy("on(BACKING).do('UNMAP')"), "", ("'UNMAP' is not an action",)),
+    "no action": (policy("on(BACKING).do('UNMAPS')"), "", ("'UNMAPS' is not an action",)),
+    "action as text": (policy("on(BACKING).do('UNMAP')"), "", ("'UNMAP' is text; write UNMAP without quotes",)),
     "no rules": (policy(), "", ("it has no rules",)),
     "parameter out of range": (
         policy(END, before="    limit: Annotated[int, Range(1, 9)] = 3\n"),
@@ -237,8 +238,8 @@ def test_every_mistake_has_a_message_of_its_own(
         (("hgm2",), ("unknown policy 'hgm2'; did you mean hgm2m?", "a file works too")),
         (("hgm2m,hgm4k",), ("give each policy an option of its own: --policy hgm2m --policy hgm4k",)),
         (("./nowhere.py",), ("policy file nowhere.py does not exist",)),
-        (("hgm2m", "hgm2m"), ("two policies are called 'hgm2m'", "name each once")),
-        (("unmap1g", "unmap1g"), ("two policies are called 'unmap1g'",)),
+        (("hgm2m", "hgm2m"), ("'hgm2m' is named twice; name each policy once",)),
+        (("unmap1g", "unmap1g"), ("'unmap1g' is named twice",)),
         (("migrate1g:spares=-1",), ("spares = -1 is not a whole number from 0 to 65536",)),
         (("hgm2m:spares=1",), ("policy hgm2m: unknown parameter 'spares'; it has none",)),
     ],
@@ -384,7 +385,7 @@ def test_a_folder_that_holds_another_run_is_refused(cli: Cli, tmp_path: Path) ->
 
 
 def test_a_report_of_nothing_is_refused(cli: Cli, tmp_path: Path) -> None:
-    assert "no run folder" in refused(cli("report", "nowhere"))
+    assert "nowhere: does not exist" in refused(cli("report", "nowhere"))
     (tmp_path / "empty").mkdir()
     assert "no run folder" in refused(cli("report", "empty"))
 
