@@ -274,11 +274,19 @@ def _rare_touches(
         rare |= (chunks == i) & np.repeat(per_leaf * n_warm < _SURELY_MET, n_together)
     if not rare.any():
         return np.zeros(0, dtype=np.int64)
-    places = np.flatnonzero(rare)
-    cumulated = np.cumsum(per_chunk[places])
+    spots, rates = np.flatnonzero(rare) * CHUNK_BYTES, per_chunk[rare]
+    spans = np.full(spots.size, CHUNK_BYTES)
+    if (unit := stream.unit_bytes) < CHUNK_BYTES:  # what is popular in a chunk stays longer
+        places, weights, tail = _placed(stream)
+        here = rare[places * unit // CHUNK_BYTES]
+        spots, spans = (
+            np.concatenate((spots, places[here] * unit)), np.concatenate((spans, np.full(np.count_nonzero(here), unit)))
+        )  # fmt: skip
+        rates = np.concatenate((np.full(rates.size, tail @ stream.weights / rare.size), weights[here]))
+    cumulated = np.cumsum(rates)
     n = _FILLS * sum(array.entries for array in (*cpu.l1, *cpu.l2))
-    drawn = places[np.searchsorted(cumulated, rng.random(n) * cumulated[-1], side="right").clip(max=places.size - 1)]
-    return np.asarray(drawn * CHUNK_BYTES + rng.integers(CHUNK_BYTES, size=n))
+    drawn = np.searchsorted(cumulated, rng.random(n) * cumulated[-1], side="right").clip(max=spots.size - 1)
+    return np.asarray(spots[drawn] + (rng.random(n) * spans[drawn]).astype(np.int64))
 
 
 def populations(cpu: Cpu, chunks: npt.NDArray[np.int8], stream: AddressStream) -> list[tuple[Population, float, float]]:
