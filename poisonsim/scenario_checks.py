@@ -135,6 +135,9 @@ _RANGE_TYPES = ("greater_than", "greater_than_equal", "less_than", "less_than_eq
 _NOT_A_TABLE = ("dataclass_type", "dataclass_exact_type", "model_attributes_type", "union_tag_not_found")
 
 
+_MOST_BITS = 128
+
+
 def _word(cls: type[Any], details: ErrorDetails) -> Problem:
     """One of pydantic's findings as a problem in our words."""
     kind, context, value = details["type"], details.get("ctx", {}), shown(details["input"])
@@ -154,7 +157,7 @@ def _word(cls: type[Any], details: ErrorDetails) -> Problem:
         return Problem(dotted, f"{value} is not one of {', '.join(allowed)}{hint}")
     if kind == "value_error":
         message, whole = str(context["error"]), details["input"]
-        if isinstance(whole, str):
+        if isinstance(whole, (str, float)) or (isinstance(whole, int) and whole.bit_length() <= _MOST_BITS):
             message = message.replace(f"'{whole}'", value)  # shortened, and on one line
         return Problem(dotted, message)
     if kind == "missing":

@@ -36,7 +36,7 @@ EXAMPLES = (
     "poisonsim run --policy hgm2m",
     "poisonsim run cloud-1t-ddr4 --policy unmap1g --policy hgm2m --years 3",
     "poisonsim run fleet.toml --policy migrate1g:spares=8 --set host.cpu=zen5 --json",
-    "poisonsim run cloud-1t-ddr4 -p hgm2m --until 'mean(vm_lost) within 10%' --fail-if 'p99(slowdown) > 1.02'",
+    "poisonsim run cloud-1t-ddr4 -p hgm2m --until 'mean(vm_lost) within 10%' --fail-if 'vm_lost per year > 1%'",
 )
 
 

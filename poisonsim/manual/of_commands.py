@@ -10,6 +10,7 @@ from poisonsim.cli.common import EXIT_CODES
 from poisonsim.manual.markdown import code, page, table
 
 WORDS = {
+    "KIND": "a kind of entry of the catalogue, such as `cpus`",
     "ADDRESS": "where a Dask scheduler listens, such as `tcp://scheduler:8786`; see `poisonsim help cluster`",
     "CONDITION": "a comparison, in quotes, such as `'p99(slowdown) > 1.02'`; see `poisonsim help pipelines`",
     "CPU": "a CPU of the catalogue",

@@ -535,7 +535,7 @@ def test_a_run_folder_that_was_to_stop_by_itself_says_the_command_that_goes_on(
     words = ("run", "--policy", "hgm2m", "--until", until, "--trials", "50000", "--no-report", "--out", "a")
     monkeypatch.setattr(runs, "simulate_plan", interrupt)
     assert cli(*words).exit_code == 130
-    told = cli("compare", "a").stderr.partition("it computes only those: poisonsim ")[2]
+    told = cli("compare", "a").stderr.partition("go on with: poisonsim ")[2]
     assert f"--policy hgm2m --trials 50000 --seed 1 --until '{until}' --out a" in told and "unmap1g" not in told
     monkeypatch.setattr(runs, "simulate_plan", whole)
     assert cli(*shlex.split(told), "--no-report").exit_code == 0

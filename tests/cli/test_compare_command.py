@@ -82,7 +82,7 @@ def test_two_runs_of_the_same_errors_are_paired(here: Cli) -> None:
     result = here("compare", "a", "b")
     assert result.exit_code == 0
     differs, _, rest = result.stdout.partition("\n\n")
-    assert differs == "differs in: host.hvo_with_hgm ('off-everywhere', 'kept')"
+    assert differs == "differs in: host.hvo_with_hgm off-everywhere → kept"
     assert rest.startswith("hgm2m of b against hgm2m of a, in year 5: the same errors, paired over 1,000")
     assert "hgm2m of b costs 5,904 ± 0 times less host memory than hgm2m of a on the same errors" in result.stdout
     assert "the same in every VM: guest lost, page tables, TLB reach lost, slower, VMs lost" in result.stdout
@@ -159,7 +159,7 @@ def test_json_and_csv_are_all_there_is_on_stdout(here: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nope",), "nope: no run folder (it has no run.json)"),
+        (("nope",), "nope: does not exist"),
         (("a", "a"), "a: is named twice; name it once, with --policy and --to, or name another run"),
         (("a", "b", "c"), "3 runs are named; compare one, or two with each other"),
         (("a", "--policy", "hgm2"), "policy 'hgm2' is not in this run; did you mean hgm2m?"),

@@ -110,7 +110,7 @@ def test_python_finds_the_same(cli: Cli) -> None:
         (("fleet", "seed-1t"), "error: seed-1t: is no file; name a TOML file that has [[fleet]]"),
         (
             ("run", "hosts.toml"),
-            "error: hosts.toml: is a fleet of several scenarios; run it with: poisonsim fleet hosts",
+            "error: hosts.toml: is a fleet of several scenarios, and one is wanted",
         ),
         (("fleet", "hosts.toml", "--threshold", "lost > 3"), "error: --threshold unknown metric 'lost'"),
         (("fleet", "hosts.toml", "--threshold", "slowdown"), "error: --threshold 'slowdown' is not `metric operator"),

@@ -60,7 +60,8 @@ hgm2m    kept  2.769 MiB  400 KiB ✓  2.769 MiB ✓   patches
 hgm4k    kept    411 MiB  400 KiB ✓    411 MiB ✓   patches
 unmap1g  -       100 GiB  100 GiB ✗    100 GiB ✗  mainline
 those that meet all levels, then undecided ones, then others; each cheapest first, near ties by slowdown. With 95 %
-  intervals, at the end of 5 years of a 1 TiB VM; 7 choices measured in 12 runs, those above from 50 trials, seed 1"""
+  intervals, at the end of 5 years of a 1 TiB VM; 7 choices measured in 14 runs, those above from 50 to 500 trials,
+  seed 1"""
     )
     assert "HVO: off-everywhere: none is known to meet the levels; off-where-split: hgm2m (HVO off where split);" in (
         rest.replace("\n  ", " ")

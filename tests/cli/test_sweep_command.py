@@ -320,7 +320,7 @@ SPARES = ("--over", "host.spares=1,2")
         ((*SPARES, "--year", "2.5"), ("--year: 2.5 is not a year of the summary; write one of 1, 2, 3, 4, 5",)),
         (("--over", "horizon.years=1,5", "--year", "3"), ("3 is not a year", "one of 1; at horizon.years=1")),
         ((*SPARES, "--policy", "hgm2"), ("unknown policy 'hgm2'; did you mean hgm2m?",)),
-        ((*SPARES, "--policy", "hgm2m", "--policy", "hgm2m"), ("two policies are called 'hgm2m'",)),
+        ((*SPARES, "--policy", "hgm2m", "--policy", "hgm2m"), ("'hgm2m' is named twice",)),
         ((*SPARES, "--seed", str(2**64)), ("is not a whole number from 0 to 2**64 - 1",)),
         ((*SPARES, "--trials", str(10**15)), ("is more than one run can take", "at host.spares=1")),
         ((*SPARES, "--set", "vm.memry=1TiB"), ("--set vm.memry: unknown key; did you mean vm.memory?",)),

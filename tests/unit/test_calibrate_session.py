@@ -295,7 +295,7 @@ def test_areas_that_cannot_be_used(area: int) -> None:
 
 def test_too_little_memory_is_said_before_anything_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        MachineError, match=r"area: 3 × 1 PiB: too little memory, .* can be taken .*give a smaller --area"
+        MachineError, match=r"area: 3 × 1 PiB: too little memory, .* can be taken .*give a smaller `area`"
     ):
         calibrate(area_bytes=1 << 50)
     from poisonsim.translation.calibrate import areas
@@ -330,7 +330,7 @@ def test_a_pool_without_pages_names_the_command(tmp_path: Path) -> None:
     for name, value in (("nr_hugepages", 7), ("free_hugepages", 3), ("resv_hugepages", 1)):
         (folder / name).write_text(f"{value}\n")
     with (
-        pytest.raises(MachineError, match=r"2M huge pages: 4 wanted, 2 free; add --reserve, or .*: echo 9 \| sudo tee"),
+        pytest.raises(MachineError, match=r"2M huge pages: 4 wanted, 2 free; add `reserve`, or .*: echo 9 \| sudo tee"),
         mapped("2M", 8 * MIB, pool=Pool(tmp_path)),
     ):
         pass

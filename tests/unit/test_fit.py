@@ -142,7 +142,7 @@ def test_what_is_not_given_is_taken_from_the_log_and_said_to_be_biased(tmp_path:
     assert all(f"{name}: not given" in told for name in found.exposure.derived)
     assert {"dispersion.ue", "hosts.with_ue"} <= {refusal.name for refusal in found.refusals}
     assert found.hosts_by_number() == []
-    with pytest.raises(FitError, match="nobody says how many; give --hosts"):
+    with pytest.raises(FitError, match="nobody says how many; give `hosts`"):
         found.to_toml()
 
 

@@ -71,7 +71,7 @@ def test_no_error_of_any_listed_host_is_an_answer(tmp_path: Path) -> None:
         ("host,memory\n,1TiB\n", {}, "line 2: names no host"), ("host\n", {}, "names no host; write a row for each"),
         ("host,memory\na,much\nb,1T\n", {}, "line 3: memory: "), ("host,since\na,soon\n", {}, "line 2: since: 'soon'"),
         ("host\na\n", {}, "no row for 'b', 'c' of the log"), (HOSTS, {"hosts": 4}, "exclude each other"),
-        ("host\na\nb\nc\n", {"memory": None}, "memory of host 'a' is not said; write it, or give --memory"),
+        ("host\na\nb\nc\n", {"memory": None}, "memory of host 'a' is not said; write it, or give `memory`"),
         ("host,until\na,2025-01-01\nb,\nc,\n", {}, "until of host 'a' is not after its since"),
         ("host,installed\na,2025-02-01\nb,\nc,\n", {}, "installed of host 'a' is after its since"),
     ],

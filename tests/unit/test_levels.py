@@ -29,7 +29,7 @@ def test_levels_of_any_kind() -> None:
 @pytest.mark.parametrize(
     ("texts", "fragment"),
     [
-        ([], "no service level is given; name what must hold, for example --require 'vm_lost per year <= 0.1%'"),
+        ([], 'no service level is given; name what must hold, for example levels=["vm_lost per year <= 0.1%"'),
         ("vm_lost <= 1%", "is not a list of conditions"),
         ([3], "is not a list of conditions"),
         (["speed < 1"], "unknown metric 'speed'"),

@@ -114,4 +114,4 @@ def test_the_command(res: Result, tmp_path: Path, cli: object) -> None:
     wrong = cli("life", str(folder), "--trial", "1000")  # type: ignore[operator]
     assert wrong.exit_code == 2 and "trial 1000 is not from 0 to 999" in wrong.stderr
     nothing = cli("life", str(tmp_path / "none"))  # type: ignore[operator]
-    assert nothing.exit_code == 2 and "no run folder" in nothing.stderr
+    assert nothing.exit_code == 2 and "does not exist" in nothing.stderr

@@ -240,7 +240,7 @@ def test_a_file_that_grows_too_large_loses_no_block(tmp_path: Path, hashes: Hash
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert re.fullmatch(
         r".*/blocks/00000\d\.npz: cannot be written \(File too large\); what was written before is intact; make room "
-        "and run the same command again, or choose another folder with --out",
+        "and run the same command again, or choose another folder with `out`",
         str(caught.value),
     )
     assert hashes(tmp_path / "a") == before

@@ -178,7 +178,7 @@ def test_policies_that_the_host_cannot_run_are_left_out_with_the_reason() -> Non
     ("given", "kind", "fragment"),
     [
         ({"levels": []}, MetricError, "no service level is given"),
-        ({"levels": ["p99(slowdown) < 1.01"], "trials": 500}, MetricError, "it takes at least 1,000: raise --trials"),
+        ({"levels": ["p99(slowdown) < 1.01"], "trials": 500}, MetricError, "it takes at least 1,000: raise `trials`"),
         ({"policies": ["evacuate-after"]}, PolicyError, "there is no host to go to"),
         ({"policies": ["hgm2"]}, PolicyError, "did you mean hgm2m?"),
         ({"policies": []}, ScenarioError, "no policy is named"),

@@ -110,7 +110,7 @@ def test_other_things_are_no_policy(spec: object) -> None:
 
 def test_the_same_policy_twice_is_refused() -> None:
     text = refusal(lambda: load_policies(["hgm2m", "unmap1g", "hgm2m"]))
-    assert "two policies are called 'hgm2m'" in text and "name each once" in text
+    assert "'hgm2m' is named twice; name each policy once" in text
 
 
 def test_a_policy_may_run_twice_with_different_parameters() -> None:
@@ -163,7 +163,7 @@ def test_classes_that_a_file_imports_are_not_its_own(policy_file: Callable[..., 
         ("x = 1\ny = 1 / 0\n", ["mine.py:7 raised ZeroDivisionError on import: division by zero; mend the file"]),
         ("x = 1\nclass Mine(Policy:\n", ["mine.py:7 raised SyntaxError on import"]),
         ("import nowhere_to_be_found\n", ["mine.py:6 raised ModuleNotFoundError on import"]),
-        ("rules = [on(BACKING).do('UNMAP')]\n", ["mine.py: 'UNMAP' is not an action"]),
+        ("rules = [on(BACKING).do('UNMAP')]\n", ["mine.py: 'UNMAP' is text; write UNMAP without quotes"]),
         ("import sys\nsys.exit(3)\n", ["mine.py", "SystemExit"]),
     ],
 )

@@ -69,7 +69,7 @@ def test_ten_mistakes_in_one_file_are_ten_lines(write: Any) -> None:
             f"fleet.toml: host.cpu: 'saphire-rapids' is not a CPU of the catalogue; known: {cpus}; did you mean sapphire-rapids?",
             "fleet.toml: host.spares: '5' is not a whole number",
             "fleet.toml: host.hvo: 1 is not true or false",
-            'fleet.toml: faults.errors: belongs to model = "count", but model is "rate"',
+            'fleet.toml: faults.errors: belongs to model = "count", but model is "rate"; set faults.model as well',
             "fleet.toml: workload.access: 'zipfian' is not one of zipf, uniform, hot-cold, sequential; did you mean zipf?",
             "fleet.toml: horizon.grid: '7d' cuts 1y into 52.1786 steps, not a whole number; "
             "write a step that divides the horizon, such as 1month",
@@ -250,7 +250,7 @@ def test_wrong_overrides_are_reported_together_and_say_where() -> None:
     assert problems_of("seed-1t", overrides=overrides, years="1m") == [
         "--set vm.memory: '8T' is ambiguous: 8TiB is 8796093022208 bytes, 8TB is 8000000000000; write one of them",
         "--set host.spares: true is not a whole number",
-        '--set faults.scale: belongs to model = "field", but model is "count"',
+        '--set faults.scale: belongs to model = "field", but model is "count"; set faults.model as well',
         "--years: '1m' is ambiguous: m may be minutes or months; write 1months or 0.0166667h",
         "--set 'host.spares': write key=value, such as vm.memory=8TiB",
         "--set vm.memry: unknown key; did you mean vm.memory?",

@@ -140,7 +140,7 @@ def test_verify_alone_writes_the_page_and_prints_verdicts(cli: Cli, monkeypatch:
     assert "poisonsim verify<" in Path("reports/verification.html").read_text()
     data = json.loads(cli("verify", "--all", "--runs", "50", "--json").stdout)
     assert [section["verdict"] for section in data["self_check"]] == ["holds", "shown"]
-    assert "poisonsim verify --runs 50<" in Path("reports/verification.html").read_text()
+    assert 'poisonsim verify <span class="whole">--runs</span> 50<' in Path("reports/verification.html").read_text()
 
 
 def test_a_failed_check_is_exit_code_3_and_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

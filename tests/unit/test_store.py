@@ -462,9 +462,9 @@ def test_a_decide_is_looked_for_where_the_user_said(
 
 
 def test_no_run_folder_is_said_so_and_a_near_name_offered(made: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match=r"no run folder \(it has no run\.json\); did you mean run\?"):
+    with pytest.raises(RunFolderError, match=r"does not exist; did you mean run\?"):
         ps.open_run(made.with_name("runn"))
-    with pytest.raises(RunFolderError, match="no run folder"):
+    with pytest.raises(RunFolderError, match="does not exist; give a folder"):
         ps.open_run(tmp_path / "a" / "b")
 
 
@@ -610,7 +610,7 @@ def test_a_folder_of_another_run_is_left_alone(folder: Path, hashes: Hashes, cha
 
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path, hashes: Hashes) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(RunFolderError, match="exists and is no run folder; choose another with --out"):
+    with pytest.raises(RunFolderError, match="exists and is no run folder; choose another with `out`"):
         run(tmp_path)
     assert list(hashes(tmp_path)) == ["notes.txt"]
 

@@ -395,7 +395,7 @@ def test_fewer_trials_leave_a_sweep_of_more_as_it_is(tmp_path: Path, hashes: Cal
 def test_a_sweep_folder_with_a_point_missing_is_refused(written: tuple[Path, ps.Sweep], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(written[0], tmp_path / "copy"))
     shutil.rmtree(next((folder / "points").iterdir()))
-    with pytest.raises(RunFolderError, match="no run folder"):
+    with pytest.raises(RunFolderError, match="does not exist"):
         ps.open_sweep(folder)
     with pytest.raises(RunFolderError, match="no sweep folder"):
         ps.open_sweep(tmp_path / "gone")
@@ -411,17 +411,20 @@ def test_a_sweep_folder_with_a_point_missing_is_refused(written: tuple[Path, ps.
         (["host.spares"], "is not a table of keys"),
         ({"host.spares": "0,4"}, "'0,4' is not a list of values"),
         ({"host.spares": 4}, "4 is not a list of values"),
-        ({"host.spares": []}, "--over host.spares: has no values"),
+        ({"host.spares": []}, "over: host.spares: has no values"),
         ({"host.spares": [4, "4"]}, "'4' is given twice"),
         ({"host.spares": None}, "has no closed set of values"),
-        ({"host.spare": [1]}, "--over host.spare: unknown key; did you mean host.spares?"),
+        ({"host.spare": [1]}, "over: host.spare: unknown key; did you mean host.spares?"),
         ({"host": [1]}, "is a table; sweep one of its keys, such as host.cpu"),
         ({"title": ["a"]}, "changes no result"),
-        ({1: [1]}, "--over 1: unknown key"),
+        ({1: [1]}, "over: 1: unknown key"),
         ({"host.spares": range(MOST_POINTS + 1)}, f"the grid has {MOST_POINTS + 1} points"),
-        ({"host.spares": [1, 1.5]}, "--over host.spares: 1.5 is not a whole number; at host.spares=1.5"),
+        ({"host.spares": [1, 1.5]}, "over: host.spares: 1.5 is not a whole number; at host.spares=1.5"),
         ({"vm.memory": ["1TiB", "100MiB"]}, "at vm.memory=100MiB"),
-        ({"faults.map": None}, '--over faults.map: belongs to model = "field", but model is "count"'),
+        (
+            {"faults.map": None},
+            'over: faults.map: belongs to model = "field", but model is "count"; set faults.model as well',
+        ),
     ],
 )
 def test_a_grid_that_cannot_be(over: Any, fragment: str, simulated: list[ps.Scenario]) -> None:

@@ -152,7 +152,7 @@ def test_interrupted_while_mapping_the_pool_is_set_back(tmp_path: Path) -> None:
 
 def test_other_architectures_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel.platform, "machine", lambda: "aarch64")
-    with pytest.raises(MachineError, match="--kernel: aarch64 is not checked yet; run it on an x86-64 Linux"):
+    with pytest.raises(MachineError, match="kernel: aarch64 is not checked yet; run it on an x86-64 Linux"):
         verify_kernel()
 
 
