@@ -32,7 +32,9 @@ _LEAST_SOURCE = 30
 )
 @user_errors
 def list_command(
-    only: str = typer.Argument(None, metavar="[KIND]", help="Of this kind only, such as cpus. Default: all kinds.", show_default=False),
+    only: str = typer.Argument(
+        None, metavar="[KIND]", help="Of this kind only, such as cpus. Default: all kinds.", show_default=False
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout, nothing else there."),
     as_csv: bool = typer.Option(False, "--csv", help="Print CSV on stdout, nothing else there."),
 ) -> None:

@@ -26,8 +26,8 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "reference": (
         "Reference, written from the code",
         (
-            "commands", "scenario-keys", "metrics", "policy-language", "shipped-policies", "catalogue", "exit-codes",
-            "json", "run-folder",
+            "commands", "scenario-keys", "metrics", "policy-language", "shipped-policies", "catalogue", "logs",
+            "exit-codes", "json", "run-folder",
         ),
     ),
     "background": (

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from poisonsim.manual import PARTS
 from poisonsim.manual.of_commands import commands_page, exit_codes_page
 from poisonsim.manual.of_files import json_page, run_folder_page
+from poisonsim.manual.of_logs import logs_page
 from poisonsim.manual.of_policies import language_page, policies_page
 from poisonsim.manual.of_scenarios import catalogue_page, keys_page, metrics_page
 
@@ -17,6 +18,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "policy-language": language_page,
     "shipped-policies": policies_page,
     "catalogue": catalogue_page,
+    "logs": logs_page,
     "exit-codes": exit_codes_page,
     "json": json_page,
     "run-folder": run_folder_page,

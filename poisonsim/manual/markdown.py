@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -32,3 +35,10 @@ def code(text: object) -> str:
 def page(title: str, summary: str, *parts: str) -> str:
     """A page: its title, what the reader gets, and the rest."""
     return "\n\n".join([f"# {title}", summary, *(part.strip("\n") for part in parts)]) + "\n"
+
+
+def meanings_of(cls: type[Any]) -> dict[str, str]:
+    """What the docstring of a class says of each of its arguments."""
+    listed = (inspect.getdoc(cls) or "").partition("Args:\n")[2].partition("\n\n")[0]
+    entries = re.split(r"^    (?=\w+: )", listed, flags=re.MULTILINE)[1:]
+    return {key: " ".join(text.split()) for key, _, text in (entry.partition(": ") for entry in entries)}

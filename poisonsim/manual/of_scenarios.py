@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections import Counter
 from typing import Any, get_args
 
@@ -12,7 +11,7 @@ from pydantic_core import PydanticUndefined
 import poisonsim.scenario  # noqa: F401 - it defines the keys
 from poisonsim import catalog
 from poisonsim.catalog.entries import shipped
-from poisonsim.manual.markdown import code, page, table
+from poisonsim.manual.markdown import code, meanings_of, page, table
 from poisonsim.results.metrics import Metric, metrics_for
 from poisonsim.scenario_checks import SECTIONS, SHARE, SWITCHES, TAGS, keys_of, range_words
 from poisonsim.units import format_bytes, time_text
@@ -77,7 +76,7 @@ def keys_page() -> str:
 
 
 def _rows(section: str, cls: type[Any], tag: str) -> list[list[str]]:
-    meanings = _meanings(cls)
+    meanings = meanings_of(cls)
     rows = []
     for key in keys_of(cls):
         if key == tag:
@@ -86,13 +85,6 @@ def _rows(section: str, cls: type[Any], tag: str) -> list[list[str]]:
         dotted = f"{section}.{key}"
         rows.append([code(dotted), _takes(dotted, field), _shown(dotted, field.default), meanings[key]])
     return rows
-
-
-def _meanings(cls: type[Any]) -> dict[str, str]:
-    """What the docstring of a table's class says of each of its keys."""
-    listed = (inspect.getdoc(cls) or "").partition("Args:\n")[2].partition("\n\n")[0]
-    entries = re.split(r"^    (?=\w+: )", listed, flags=re.MULTILINE)[1:]
-    return {key: " ".join(text.split()) for key, _, text in (entry.partition(": ") for entry in entries)}
 
 
 def _takes(dotted: str, field: Any) -> str:
