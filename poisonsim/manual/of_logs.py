@@ -33,8 +33,8 @@ def logs_page() -> str:
     return page(
         "Logs that are read",
         "Formats, and the columns of a table of events.",
-        "`replay` and `fit` tell the format by its content; `--format` says otherwise. Files may be packed with gzip, bzip2 "
-        "or xz. What is damaged is counted and told by kind and line, and the rest is read.",
+        "`replay` and `fit` tell the format by its content; `--format` says otherwise. Files may be packed with gzip, "
+        "bzip2 or xz. What is damaged is counted and told by kind and line, and the rest is read.",
         table(["format", "is"], [[code(name), _FORMATS[name]] for name in FORMATS]),
         "## Columns of CSV and Parquet",
         "A row is an event. The first row of a CSV names the columns, in any order; only `kind` has to be there, an "
