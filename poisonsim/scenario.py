@@ -155,7 +155,7 @@ def load_scenario(
         >>> load_scenario("seed-1t", overrides=["vm.memry=8TiB"])
         Traceback (most recent call last):
         ...
-        poisonsim.errors.ScenarioError: --set vm.memry: unknown key; did you mean vm.memory?
+        poisonsim.errors.ScenarioError: overrides: vm.memry: unknown key; did you mean vm.memory?
     """
     return resolve_scenario(name_or_path, overrides=overrides, years=years).scenario
 

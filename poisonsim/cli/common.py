@@ -135,11 +135,12 @@ def options_named(options: Mapping[str, str]) -> Iterator[None]:
     """Problems with an argument of ours told by the option that gave it: `options` by the argument's name.
 
     Examples:
-        >>> with options_named({"base": "--base"}):
-        ...     raise ScenarioError("base: 3 is odd")
-        Traceback (most recent call last):
-        ...
-        poisonsim.errors.ScenarioError: --base: 3 is odd
+        >>> try:
+        ...     with options_named({"base": "--base"}):
+        ...         raise ScenarioError("base: 3 is odd")
+        ... except ScenarioError as error:
+        ...     print(*error.problems)
+        --base: 3 is odd
     """
     try:
         yield

@@ -594,7 +594,7 @@ def wait_for_blocks(folder: Path, n: int, child: subprocess.Popen[str]) -> None:
 def test_a_run_that_is_killed_goes_on_to_the_same_bytes(cli: Cli, tmp_path: Path, hashes: Hashes) -> None:
     """Stopped by SIGINT at about a tenth and by SIGKILL at about a half, then finished: as if nothing had happened."""
     block = ps.run("seed-1t-distinct", policies=["hgm2m"], trials=1).plan.block_trials
-    n_blocks = 24
+    n_blocks = 120
     command = ["run", "seed-1t-distinct", "--policy", "hgm2m", "--trials", str(n_blocks * block - 9), "--no-report"]
     command += ["--threads", "2"]
     killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
