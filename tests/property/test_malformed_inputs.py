@@ -242,12 +242,8 @@ def outcomes_of(parse: Callable[[str], object], texts: Iterable[str]) -> tuple[C
     outcomes, wrong = Counter[str](), list[str]()
     for number, text in enumerate(texts):
         try:
-            try:
-                with timed():
-                    parse(text)
-            except Hung:  # the first to come this way may wait for a kernel that is compiled
-                with timed():
-                    parse(text)
+            with timed():
+                parse(text)
             outcomes["accepted"] += 1
         except PoisonsimError as error:
             outcomes["refused"] += 1
@@ -286,9 +282,9 @@ def test_ten_thousand_damaged_inputs_are_refused_in_one_line_each(
     outcomes: Counter[str] = Counter()
     wrong: list[str] = []
     for kind, (n, parser) in parsers.items():
-        for valid in parser[0]:  # compiles what it needs
-            with suppress(PoisonsimError):
-                parser[1](valid)
+        for text in (*parser[0], *(inputs(parser, 20, statistical_seed) if kind.endswith("log") else ())):
+            with suppress(PoisonsimError):  # compiles what it needs, some of it for what is damaged only
+                parser[1](text)
         found, odd = apart(lambda: outcomes_of(parser[1], inputs(parser, n, statistical_seed)))  # noqa: B023
         outcomes += found
         wrong += [f"{kind} {each}" for each in odd]
