@@ -333,12 +333,16 @@ def _position(message: str, text: str) -> str:
     return f"line {line}, column {column}: not TOML: {what}{_hint(what, text.splitlines()[line - 1 : line])}"
 
 
+_LONGEST_WORD = 100
+
+
 def _hint(what: str, lines: Sequence[str]) -> str:
     """What is most often wrong with such a line."""
     key, equals, value = (part.strip() for part in "".join(lines).partition("#")[0].partition("="))
     if what.startswith("Cannot overwrite"):
         return f"; {key} is given twice" if equals else "; this table is given twice"
-    if equals and re.fullmatch(r"[\w.]+[A-Za-z%][\w.%-]*", value) and value not in ("true", "false"):
+    short = equals and len(value) <= _LONGEST_WORD  # the pattern takes the square of that
+    if short and re.fullmatch(r"[\w.]+[A-Za-z%][\w.%-]*", value) and value not in ("true", "false"):
         return f'; text goes in quotes: {key} = "{value}"'
     return ""
 
