@@ -583,7 +583,7 @@ def test_other_warnings_are_not_swallowed() -> None:
 
 def wait_for_blocks(folder: Path, n: int, child: subprocess.Popen[str]) -> None:
     """Until `n` whole blocks are on disk."""
-    deadline = time.monotonic() + 240  # a kernel may have to be compiled first
+    deadline = time.monotonic() + 60
     while len(list(folder.glob("blocks/[0-9]*.npz"))) < n:
         assert child.poll() is None, "it ended before it could be stopped"
         assert time.monotonic() < deadline
@@ -594,14 +594,15 @@ def wait_for_blocks(folder: Path, n: int, child: subprocess.Popen[str]) -> None:
 def test_a_run_that_is_killed_goes_on_to_the_same_bytes(cli: Cli, tmp_path: Path, hashes: Hashes) -> None:
     """Stopped by SIGINT at about a tenth and by SIGKILL at about a half, then finished: as if nothing had happened."""
     block = ps.run("seed-1t-distinct", policies=["hgm2m"], trials=1).plan.block_trials
-    n_blocks = 400
+    n_blocks = 24
     command = ["run", "seed-1t-distinct", "--policy", "hgm2m", "--trials", str(n_blocks * block - 9), "--no-report"]
     command += ["--threads", "2"]
     killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
     for sent, code, blocks in ((signal.SIGINT, 130, n_blocks // 10), (signal.SIGKILL, -9, n_blocks // 2)):
         child = subprocess.Popen(
-            [*POISONSIM, *command, "--out", str(killed)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+            [*POISONSIM, *command, "--out", str(killed)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it in the background
+        )  # fmt: skip
         wait_for_blocks(killed, blocks, child)
         child.send_signal(sent)
         out, err = child.communicate(timeout=60)
