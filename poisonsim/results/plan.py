@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from poisonsim.results.plan_candidates import Candidates, candidates
 from poisonsim.results.plan_flips import Flip, find_flips
 from poisonsim.results.plan_folder import PlanFolder
 from poisonsim.results.plan_measure import Simulation
-from poisonsim.results.plan_rows import Row, cheapest_first, rows_table, tie_bytes
+from poisonsim.results.plan_rows import Row, cheapest_first, rows_table, runner_up_of, tie_bytes
 from poisonsim.results.plan_search import RAISE, Effort, Search
 from poisonsim.results.runs import DEFAULT_SEED, scenario_of, trials_of
 from poisonsim.results.statistics import Estimate
@@ -122,7 +121,7 @@ class CapacityPlan:
     @property
     def runner_up(self) -> Row | None:
         """The cheapest choice of another policy that meets all levels and is not `alike`; None where none does."""
-        return next((row for row in self.rows[1:] if row.standing == MET and row not in self.alike), None)
+        return runner_up_of(self.rows, tie_bytes(self.scenario))
 
     def table(self) -> pd.DataFrame:
         """A row per policy, in the order of `rows`.
@@ -314,8 +313,12 @@ def _searched(
     }
     search.run([family for family in chosen.families if family not in search.found], guesses)
     every, rows = _ranked(prepared, search, simulation)
-    while leading := [row for row in _leading(rows, prepared) if row.measured.trials < effort.trials[-1]]:
-        for row in leading:
+    while unsure := [
+        row
+        for row in (*rows[:1], runner_up_of(rows, tie_bytes(prepared.scenario)))
+        if row is not None and row.standing == MET and row.measured.trials < effort.trials[-1]
+    ]:
+        for row in unsure:
             search.confirm(row.found.choice.family)
         every, rows = _ranked(prepared, search, simulation)
     turned: tuple[Flip, ...] = ()
@@ -344,14 +347,6 @@ def _ranked(prepared: PreparedPlan, search: Search, simulation: Simulation) -> t
         Row.of(search.found[family], chosen.policies[family.policy], simulation) for family in chosen.families
     )
     return every, cheapest_first(every, prepared.scenario)
-
-
-def _leading(rows: Sequence[Row], prepared: PreparedPlan) -> list[Row]:
-    """The best of those that meet all levels, and the next that is not as cheap."""
-    met = [row for row in rows if row.standing == MET]
-    tie = tie_bytes(prepared.scenario)
-    dearer = (row for row in met[1:] if row.measured.cost.best > met[0].measured.cost.best + tie)
-    return [*met[:1], *islice(dearer, 1)]
 
 
 def _evacuating(rows: Sequence[Row], chosen: Candidates) -> tuple[str, ...]:

@@ -146,6 +146,12 @@ def cheapest_first(every: Iterable[Row], scenario: Scenario) -> tuple[Row, ...]:
     )
 
 
+def runner_up_of(rows: Sequence[Row], tie: float) -> Row | None:
+    """The next row that meets all levels and costs more than the first by more than a tie; rows cheapest first."""
+    met = [row for row in rows if row.standing == MET]
+    return next((row for row in met[1:] if row.measured.cost.best > met[0].measured.cost.best + tie), None)
+
+
 def tie_bytes(scenario: Scenario) -> float:
     """Bytes within which costs count as equal.
 

@@ -141,26 +141,26 @@ def closed_values(scenario: Scenario, key: str) -> tuple[object, ...]:
         >>> "zen5" in closed_values(Scenario(), "host.cpu"), "neoverse-v2" in closed_values(Scenario(), "host.cpu")
         (True, False)
     """
+    return _closed_values(scenario, key)[0]
+
+
+def _closed_values(scenario: Scenario, key: str) -> tuple[tuple[object, ...], dict[str, ScenarioError]]:
+    """As `closed_values`, and the values that the scenario refuses, with why."""
     table, _, last = key.partition(".")
     annotations = [cls.__pydantic_fields__[last].annotation for cls in SECTIONS[table] if last in keys_of(cls)]
     if choices := dict.fromkeys(choice for annotation in annotations for choice in _choices(annotation)):
-        return tuple(choices)
-    taken, refused = _tried(scenario, key)
-    if refused and not taken:
-        raise ScenarioError([f"--over {problem}" for problem in next(iter(refused.values())).problems])
-    return tuple(taken)
-
-
-def _tried(scenario: Scenario, key: str) -> tuple[list[str], dict[str, ScenarioError]]:
-    """Values of a key that the scenario takes, and those that it refuses, with why."""
-    taken, refused = [], {}
+        return tuple(choices), {}
+    taken: list[object] = []
+    refused: dict[str, ScenarioError] = {}
     for value in _candidates(scenario, key):
         try:
             scenario.replace({key: value})
             taken.append(value)
         except ScenarioError as error:
             refused[value] = error
-    return taken, refused
+    if refused and not taken:
+        raise ScenarioError([f"--over {problem}" for problem in next(iter(refused.values())).problems])
+    return tuple(taken), refused
 
 
 def spelled(value: object) -> str:
@@ -238,8 +238,9 @@ def _own_values(scenario: Scenario, key: str, given: Iterable[object] | None) ->
     if given is None:
         if is_parameter(key):
             raise ScenarioError(f"--over {key}: has no closed set of values; name them, as in {key}=0,4")
-        if found := closed_values(scenario, key):
-            for value, error in _tried(scenario, key)[1].items():
+        found, refused = _closed_values(scenario, key)
+        if found:
+            for value, error in refused.items():
                 warnings.warn(f"--over {key}: {value} is left out: {error.problems[0]}", ValueLeftOut, stacklevel=5)
             return found
         table, _, last = key.partition(".")
