@@ -78,8 +78,7 @@ def reference() -> dict[Path, str]:
 
 
 def refresh_documents() -> None:
-    """Writes into the manual and the README what their commands print now; pages on field data only where there is any.
-    """
+    """Writes into manual and README what their commands print now; pages on field data only where there is any."""
     sys.path.insert(0, str(ROOT / "tests"))
     import documents
 

@@ -49,6 +49,10 @@ FILE_KEYS = {"host.cpu", "faults.table", "faults.laws", "faults.dimm", "faults.m
 """Keys whose value names a catalogue entry or a TOML file."""
 
 MAX_STEPS = 1200
+
+MAX_REGIONS = 1 << 24
+"""Huge pages of one VM; as many take 1.3 GiB a thread."""
+
 GUEST_PAGES = {
     "x86-64": ("1G", "2M", "4K"),
     "arm64": ("16G", "1G", "512M", "32M", "2M", "64K", "16K", "4K"),
@@ -279,6 +283,12 @@ def _memory(memory: int, backing: str) -> Iterator[Problem]:
             f"the nearest that is: {size_text(n_regions * region_bytes)}"
             + (f"; a number alone is bytes: write {memory}TiB" if memory < 1024 else "")
             + (f"; memory comes in binary units, so write {meant}" if meant else ""),
+        )
+    elif memory > MAX_REGIONS * region_bytes:
+        yield Problem(
+            "vm.memory",
+            f"{format_bytes(memory)} is {memory // region_bytes:,} pages of {backing}; at most {MAX_REGIONS:,} are "
+            f"simulated: take {format_bytes(MAX_REGIONS * region_bytes)}, or a larger vm.backing",
         )
 
 

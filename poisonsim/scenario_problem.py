@@ -10,7 +10,8 @@ from poisonsim.errors import ScenarioError, shown
 
 __all__ = ["MAX_ERRORS", "Problem", "lines", "loads", "shown"]
 
-MAX_ERRORS = 100_000_000
+MAX_ERRORS = 10_000_000
+"""Errors of one VM, or expected ones, above which a scenario is refused; a million take 1.3 GiB a thread."""
 """Errors of one VM above which a scenario is refused."""
 
 

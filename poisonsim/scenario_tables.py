@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, PlainValidator
 from pydantic.dataclasses import dataclass
 
 from poisonsim.scenario_checks import SHARE, section
-from poisonsim.scenario_problem import shown
+from poisonsim.scenario_problem import MAX_ERRORS, shown
 from poisonsim.units import (
     GIB,
     TIB,
@@ -261,7 +261,7 @@ class CountFaults:
     """
 
     model: Literal["count"] = "count"
-    errors: Annotated[int, Field(ge=0, le=100_000_000)] = 100
+    errors: Annotated[int, Field(ge=0, le=MAX_ERRORS)] = 100
     placement: Literal["uniform", "distinct-regions"] = "uniform"
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FAILED = 3
 INTERRUPTED = 130
+LESS_MEMORY = "what takes it is errors per VM (faults), huge pages (vm.memory, vm.backing) and --threads; lower one"
 EXIT_CODES = {
     0: ("ok", "all that was asked is done"),
     1: ("a bug of ours", "the lines above say where; please report them"),
@@ -63,6 +64,9 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
+        except MemoryError as error:
+            typer.echo(f"error: out of memory: {error or 'nothing more can be had'}; {LESS_MEMORY}", err=True)
+            raise typer.Exit(2) from None
         except BrokenPipeError:  # the reader of our output has gone, as `head` does
             forget_stdout()
             raise typer.Exit(0) from None

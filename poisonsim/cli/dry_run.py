@@ -146,7 +146,8 @@ def _print_split(plan: Plan) -> None:
 
 
 def _print_time(plan: Plan, trials: int, threads: int | None) -> None:
-    size, n_threads = min(trials, plan.block_trials), threads or os.cpu_count() or 1
+    size, n_cores = min(trials, plan.block_trials), os.cpu_count() or 1
+    n_threads = min(threads or n_cores, n_cores)  # more of them are no faster
     _time_block(plan, size)  # loads the compiled kernels
     block, rest = (seconds * trials / size for seconds in _time_block(plan, size))
     names = ", ".join(policy.label for policy in plan.policies)

@@ -119,11 +119,12 @@ class Replay:
         """
         return shares_by_mode(self.plan, self._histories, len(self.hosts), self.setting.imputations)
 
-    def life(self, host: str, policy: str | None = None, imputation: int = 0) -> Life:
+    def life(self, host: str, policy: str | None = None, imputation: int = 0, *, most: int | None = None) -> Life:
         """One host's VM event by event, of one imputation; `Life.trial` is the imputation.
 
         Args:
             policy: Default the last.
+            most: Steps to tell; the others are counted. Default all.
 
         Raises:
             MetricError: No such host, policy or imputation.
@@ -142,7 +143,7 @@ class Replay:
         place = names.index(host) * self.setting.imputations + imputation
         for history in self._histories:
             if place < len(history.trial):
-                return life_through(self._valuer, compiled, imputation, history, place, 0)
+                return life_through(self._valuer, compiled, imputation, history, place, 0, most)
             place -= len(history.trial)
         raise AssertionError("every host has a history")
 

@@ -188,36 +188,35 @@ def lives(result: Result) -> list[LifeView]:
 
 
 def _view(result: Result, typical: Typical, most: int) -> LifeView:
-    life = life_of(result, typical.trial, typical.policy)
+    life = life_of(result, typical.trial, typical.policy, most=most)
     middle = "median VM" if typical.quantile == 0.5 else "p99 VM"
     return view_of(
-        life, result.plan, result.policies.index(typical.policy), most,
+        life, result.plan, result.policies.index(typical.policy),
         name=f"{middle} under {typical.policy}",
-        about=f"Trial {typical.trial:,}: {len(life.steps):,} steps; chosen among VMs that are hit by "
+        about=f"Trial {typical.trial:,}: {life.n_steps:,} steps; chosen among VMs that are hit by "
         f"{HEADINGS[typical.metric].lower()}.",
         command=shlex.join(["poisonsim", "life", ".", "--trial", str(typical.trial), "--policy", typical.policy]),
     )  # fmt: skip
 
 
-def view_of(life: Life, plan: Plan, policy: int, most: int, *, name: str, about: str, command: str = "") -> LifeView:
+def view_of(life: Life, plan: Plan, policy: int, *, name: str, about: str, command: str = "") -> LifeView:
     """A life as the page shows it; its end is told after what it is `about`.
 
     Args:
         policy: Place of its policy in the run.
-        most: Steps on the page; the others are counted.
     """
     cells = Cells(plan.scenario.vm.n_regions, plan.ladder.sizes)
-    steps = tuple(_happenings(life, cells, most))
+    steps = tuple(_happenings(life, cells))
     ends = ", ".join(
         f"{words} {format_bytes(life.end[name])}" for name, words in _TOLD.items() if name.endswith("bytes")
     )
     lost = "; the VM is lost" if life.end["vm_lost"] else ""
-    left_out = max(len(life.steps) - most, 0)
+    left_out = life.n_steps - len(life.steps)
     return LifeView(policy, name, f"{about} At the end: {ends}{lost}.", command, steps, left_out, cells.shown())
 
 
-def _happenings(life: Life, cells: Cells, most: int) -> Iterator[Happening]:
-    for step in life.steps[:most]:
+def _happenings(life: Life, cells: Cells) -> Iterator[Happening]:
+    for step in life.steps:
         where = f" in region {step.region:,}" if step.region is not None else ""
         leaf = f" ({step.leaf} leaf)" if step.leaf else " (not mapped)" if step.region is not None else ""
         how = [step.found_by and f"found by {step.found_by}", step.mode and f"{step.mode} fault"]

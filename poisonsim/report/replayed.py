@@ -230,7 +230,7 @@ def _lives(found: Replay, host: int, labels: dict[int, str]) -> list[LifeView]:
     name, n = str(found.hosts["host"].iloc[host]), len(found.policies)
     views = []
     for p, policy in enumerate(found.policies):
-        life = found.life(name, policy)
-        about = f"The VM with the most errors, by the first draw: {len(life.steps):,} steps."
-        views.append(view_of(life, found.plan, p, MOST_STEPS // n, name=f"{labels[host]} under {policy}", about=about))
+        life = found.life(name, policy, most=MOST_STEPS // n)
+        about = f"The VM with the most errors, by the first draw: {life.n_steps:,} steps."
+        views.append(view_of(life, found.plan, p, name=f"{labels[host]} under {policy}", about=about))
     return views if any(view.steps for view in views) else []

@@ -71,8 +71,9 @@ class Life:
         policy: Label of the policy.
         metrics: Every metric, for units.
         start: Their values before anything happened, by name.
-        steps: What happened, in order of time.
+        steps: What happened, in order of time; the first of it where no more was asked for.
         end: Their values at the end.
+        n_steps: How many steps there are in all.
         on_loss: What follows when the VM is lost, as `vm.on_loss` says.
     """
 
@@ -82,6 +83,7 @@ class Life:
     start: Mapping[str, float]
     steps: tuple[Step, ...]
     end: Mapping[str, float]
+    n_steps: int
     on_loss: str = "count"
 
     def lines(self) -> Iterator[str]:
@@ -89,13 +91,14 @@ class Life:
         return lines_of(self)
 
 
-def life_of(result: Result, trial: int, policy: str | None = None) -> Life:
+def life_of(result: Result, trial: int, policy: str | None = None, *, most: int | None = None) -> Life:
     """The life of one trial of a run under one of its policies, recomputed step by step by the same kernel.
 
     Args:
         result: The run.
         trial: From 0 to the run's trials less 1.
         policy: Label of the policy; default the last of the run.
+        most: Steps to tell; the others are counted. Default all.
 
     Raises:
         MetricError: No such trial or policy.
@@ -118,19 +121,22 @@ def life_of(result: Result, trial: int, policy: str | None = None) -> Life:
     compiled = plan.policies[labels.index(label)]
     block, place = divmod(trial, plan.block_trials)
     history = draw_history(plan.scenario, plan.seed, block, plan.block_trials)
-    return life_through(result._valuer, compiled, trial, history, place, block)
+    return life_through(result._valuer, compiled, trial, history, place, block, most)
 
 
-def life_through(valuer: Valuer, policy: CompiledPolicy, trial: int, history: History, place: int, block: int) -> Life:
+def life_through(
+    valuer: Valuer, policy: CompiledPolicy, trial: int, history: History, place: int, block: int, most: int | None
+) -> Life:
     """The life of one trial through a given history, `trial` being what to call it.
 
     Args:
         place: The trial within the history.
         block: Number of the block, of whose stream luck with spares is drawn.
+        most: Steps to tell; None for all.
     """
     alone = _alone(history, place)
     rows = trace_trial(valuer.plan, policy, alone, block)
-    return _told(valuer, policy, trial, alone if policy.acts_on_ces else alone.uncorrected, rows)
+    return _told(valuer, policy, trial, alone if policy.acts_on_ces else alone.uncorrected, rows, most)
 
 
 def first_hit(result: Result) -> int:
@@ -153,37 +159,53 @@ def _alone(history: History, place: int) -> History:
     return history.cut(np.array([place]), stratum, np.array([0, end - first]), slice(first, end))
 
 
-def _told(valuer: Valuer, policy: CompiledPolicy, trial: int, history: History, rows: I64) -> Life:
-    plan = valuer.plan
-    zero = plan.zero_states[history.stratum[0]]
-    states = np.concatenate((zero[None], rows[:, N_TRACE:]))
-    dead = valuer.column("vm_lost")
-    values = valuer.values(policy, states)
-    names = [metric.name for metric in valuer.metrics]
+def _told(valuer: Valuer, policy: CompiledPolicy, trial: int, history: History, rows: I64, most: int | None) -> Life:
+    plan, names, dead = valuer.plan, [metric.name for metric in valuer.metrics], valuer.column("vm_lost")
+    happened = list(_happened(plan, history, rows))
+    told = happened[:most]
+    # Only states that are told are valued: of a life of many errors that would take longest.
+    states = np.concatenate((plan.zero_states[history.stratum[0]][None], rows[:, N_TRACE:]))
+    last = happened[-1][1] if happened else -1
+    values = valuer.values(policy, states[[*range(told[-1][1] + 2 if told else 1), last + 1]])
     steps: list[Step] = []
-    before, died = values[0].copy(), False
-    restarts = rows[:, T_LEVEL] == RESTARTED
-    for i, row in enumerate(rows):
-        after = values[i + 1].copy()
-        after[dead] = died
-        years = steps[-1].years if restarts[i] else _when(history, row)
-        steps.append(_step(plan, history, row, years, _changes(names, before, after), policy.stage2_only))
-        before = after
-        later = _when(history, rows[i + 1]) if i + 1 < len(rows) else plan.scenario.horizon.years
-        dies = max(float(row[T_DIES] / NS_PER_YEAR), steps[-1].years)
-        if i + 1 < len(rows) and restarts[i + 1] or (row[T_DIES] >= 0 and not died and dies <= later):
-            died = True
-            changes = {"vm_lost": 1.0} if before[dead] == 0 else {}
-            steps.append(Step(dies, "guest dies", None, None, "", "", "", (), changes))
-            before[dead] = 1.0
+    before, died = values[0], 0.0
+    for years, row, dies in told:
+        if dies:
+            changes = {} if died else {"vm_lost": 1.0}
+            steps.append(Step(years, "guest dies", None, None, "", "", "", (), changes))
+            before[dead] = died = 1.0
+        else:
+            after = values[row + 1]
+            after[dead] = died
+            changes = _changes(names, before, after)
+            steps.append(_step(plan, history, rows[row], years, changes, policy.stage2_only))
+            before = after
+    values[-1, dead] = any(dies for _, _, dies in happened)
+    first, end = (dict(zip(names, v.tolist(), strict=True)) for v in (values[0], values[-1]))
+    return Life(trial, policy.label, valuer.metrics, first, tuple(steps), end, len(happened), plan.scenario.vm.on_loss)
+
+
+def _happened(plan: Plan, history: History, rows: I64) -> Iterator[tuple[float, int, bool]]:
+    """When something happened, its row, and whether it is the guest's death, after that row; until the trial ends."""
+    whens = np.where(rows[:, T_EVENT] >= 0, _years(history, rows[:, T_EVENT]), rows[:, T_DAY] / DAYS_PER_YEAR).tolist()
+    restarts, dying = (rows[:, T_LEVEL] == RESTARTED).tolist(), (rows[:, T_DIES] / NS_PER_YEAR).tolist()
+    when, died = 0.0, False
+    for row, own in enumerate(whens):
+        when = when if restarts[row] else own
+        yield when, row, False
+        is_last = row + 1 == len(whens)
+        later = plan.scenario.horizon.years if is_last else whens[row + 1]
+        dies = max(dying[row], when)
+        if (not is_last and restarts[row + 1]) or (dying[row] >= 0 and not died and dies <= later):
+            when, died = dies, True
+            yield when, row, True
             if plan.scenario.vm.on_loss == "end":
-                break
-    first, end = (dict(zip(names, v.tolist(), strict=True)) for v in (values[0], before))
-    return Life(trial, policy.label, valuer.metrics, first, tuple(steps), end, plan.scenario.vm.on_loss)
+                return
 
 
-def _when(history: History, row: I64) -> float:
-    return float(history.years[row[T_EVENT]]) if row[T_EVENT] >= 0 else float(row[T_DAY] / DAYS_PER_YEAR)
+def _years(history: History, events: I64) -> NDArray[np.float64]:
+    """Years of events; of those that are none (negative), any."""
+    return history.years[events] if len(history.years) else np.zeros(len(events))
 
 
 def _step(

@@ -37,7 +37,7 @@ def lines_of(life: Life) -> Iterator[str]:
     if not life.steps:
         yield f"{name}: no error in its whole life"
         return
-    yield f"{name}: {_several(len(life.steps), 'step')}"
+    yield f"{name}: {_several(life.n_steps, 'step')}"
     yield from _paragraph("at the start", _state(life.start))
     for step in life.steps:
         yield from _paragraph(f"day {step.years * DAYS_PER_YEAR:9.2f}", _what(step, life.on_loss))
@@ -45,6 +45,8 @@ def lines_of(life: Life) -> Iterator[str]:
             yield f"{_INDENT}{', '.join(step.acts)}"
         if step.what != "guest dies":
             yield from _paragraph("", _changes(step.changes) or "nothing changes")
+    if left_out := life.n_steps - len(life.steps):
+        yield f"{_INDENT}and {_several(left_out, 'more step')}"
     yield from _paragraph("at the end", _state(life.end))
     yield from _paragraph("", _consequences(life.end))
     yield f"{_INDENT}every metric of every step: --json or --csv"

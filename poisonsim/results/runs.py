@@ -27,6 +27,9 @@ from poisonsim.results.until import MOST_TIMES, stop_rule, width_of
 from poisonsim.scenario import Scenario, load_scenario
 
 DEFAULT_SEED = 1
+
+MOST_THREADS = 4096
+"""Worker threads that may be asked for; as many as any machine has cores."""
 _HIT_TRIALS = 20_000
 _MOST_MISSING = 10  # blocks that are named
 
@@ -196,6 +199,8 @@ def trials_of(plan: Plan, trials: int | None, threads: int | None = None) -> int
         problems = [
             f"trials = {trials:,} is more than one run can take; give at most {plan.most_trials:,} for this scenario"
         ]
+    if threads is not None and not problems and threads > MOST_THREADS:
+        problems = [f"threads = {threads:,} is more than {MOST_THREADS:,}; leave it out for one per core"]
     if problems:
         raise ScenarioError(problems)
     return trials

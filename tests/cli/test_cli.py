@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -650,3 +651,15 @@ def test_check_refuses_a_decide_that_may_not_answer(cli: Cli, policy_file: Calla
     head = "class Mine(Policy):\n    @staticmethod\n    def decide(c, p):\n        "
     result = cli("policies", "check", policy_file(f"{head}{body}\n"))
     assert result.exit_code == 2 and "decide does not answer with an action in every case" in result.stderr
+
+
+def test_a_run_that_the_memory_does_not_hold_says_what_takes_it(tmp_path: Path) -> None:
+    command = [*POISONSIM, "run", "--set", "faults.errors=10000000", "--trials", "10", "--out", str(tmp_path / "run")]
+    most = 3 << 30
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)),
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "error: out of memory: " in done.stderr and "errors per VM (faults)" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -93,6 +93,16 @@ def test_a_life_without_errors() -> None:
     assert life.steps == () and list(life.lines()) == ["trial 0 under hgm2m: no error in its whole life"]
 
 
+def test_the_first_steps_of_a_long_life_are_its_first_steps(res: Result) -> None:
+    whole = life_of(res, first_hit(res), "hgm2m")
+    for most in (0, 1, 5, whole.n_steps):
+        cut = life_of(res, first_hit(res), "hgm2m", most=most)
+        assert cut.steps == whole.steps[:most] and cut.n_steps == whole.n_steps == len(whole.steps)
+        assert (cut.start, cut.end) == (whole.start, whole.end)
+    told = list(life_of(res, first_hit(res), "hgm2m", most=1).lines())
+    assert f"and {whole.n_steps - 1} more steps" in [line.strip() for line in told]
+
+
 @pytest.mark.parametrize(
     ("trial", "policy", "message"),
     [

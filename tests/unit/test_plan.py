@@ -188,6 +188,7 @@ def test_policies_that_the_host_cannot_run_are_left_out_with_the_reason() -> Non
         ({"most_spares": 1.5}, ScenarioError, "most_spares = 1.5 is not a whole number"),
         ({"trials": 0}, ScenarioError, "trials = 0 is not a whole number of at least 1"),
         ({"threads": 0}, ScenarioError, "threads = 0 is not a whole number of at least 1"),
+        ({"threads": 10**8}, ScenarioError, "threads = 100,000,000 is more than 4,096; leave it out for one per core"),
         ({"seed": -1}, ScenarioError, "seed = -1"),
     ],
 )
