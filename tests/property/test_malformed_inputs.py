@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bounded import MOST_BYTES, Hung, apart, timed
-from test_logs_mutations import FORMATS, sound_logs
+from sound_logs import FORMATS, sound_logs
 from typer.testing import CliRunner
 
 import poisonsim as ps

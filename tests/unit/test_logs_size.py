@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sound_logs import sound_logs
 
 from poisonsim.logs import EventBatch, write
 
+TEXTS = ("kernel", "journal", "mcelog", "trace", "csv", "smartmem", "ipmi-sel", "edac-sysfs", "counters", "redfish")
 EDAC = (
     "Mar  3 02:07:{:02d} h kernel: EDAC MC0: 1 CE memory read error on D (channel:0 slot:0 page:0x7 offset:0x40 "
     "grain:64)"
@@ -29,6 +31,19 @@ n = sum(len(batch) for batch in reading)
 told = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
 peak = int(told["VmHWM"].split()[0]) << 10  # what getrusage says may be of the process that started this one
 print(json.dumps({"events": n, "records": report.n_records, "damaged": report.n_damaged, "peak": peak}))
+"""
+_READ_ALL = """
+import json
+import sys
+from pathlib import Path
+from poisonsim.logs import read
+found = {}
+for format in sys.argv[2:]:
+    reading = read(Path(sys.argv[1]) / format, format=format, year=2024)
+    events = sum(len(batch) for batch in reading)
+    found[format] = [events, reading.report.files[0].n_damaged]
+told = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+print(json.dumps([found, int(told["VmHWM"].split()[0]) << 10]))
 """
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc that tells the peak of memory")
 MOST_BYTES = 600 << 20
@@ -83,6 +98,18 @@ def test_a_line_without_an_end_is_one_damaged_record(tmp_path: Path, n_bytes: in
     path.unlink()
     assert {name: found[name] for name in ("events", "records", "damaged")} == {"events": 2, "records": 3, "damaged": 1}
     assert found["peak"] < MOST_BYTES
+
+
+def test_lines_of_megabytes_in_a_log_of_any_text_format_are_damage(tmp_path: Path) -> None:
+    for format, sound in sound_logs(tmp_path).items():
+        *_, line = sound.splitlines()
+        half = len(line) // 2
+        long = line[:half] + (line[half:] + b" ") * ((1 << 21) // (len(line) - half + 1)) + line[half:] + b"\n"
+        (tmp_path / format).write_bytes(sound + b"\n" + 10 * long + sound)
+    command = [sys.executable, "-W", "ignore", "-c", _READ_ALL, str(tmp_path), *TEXTS]
+    found, peak = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert all(events > 0 and n_damaged >= 10 for events, n_damaged in found.values()) and len(found) == len(TEXTS)
+    assert peak < MOST_BYTES
 
 
 @pytest.mark.parametrize(

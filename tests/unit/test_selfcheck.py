@@ -102,7 +102,8 @@ def test_a_model_that_is_off_fails_and_says_where(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(translation, "hardest_cells", cells)
     monkeypatch.setattr(translation, "agreement_grid", lambda names, seed: cells(names[0], seed=seed))
     for full in (False, True):
-        found = translation.oracle(1, full=full)
+        told: list[str] = []
+        found = translation.oracle(1, full=full, progress=told.append)
         off = {check.what: check for check in found.checks if check.verdict == "fails"}
         assert list(off) == ["zen4: 2 cells"] and len(found.checks) > 15
         assert "1 cells beyond" in off["zen4: 2 cells"].found

@@ -27,7 +27,7 @@ def self_check(
     say(f"coverage of intervals, {runs:,} runs of each kind")
     found.append(coverage(runs, seed=seed, full=full))
     say("TLB model against exact simulation")
-    found.append(oracle(seed, full=full))
+    found.append(oracle(seed, full=full, progress=say if full else None))
     return [*found, published_runs(), kernel_counters()]
 
 

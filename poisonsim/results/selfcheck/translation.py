@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from poisonsim.results.selfcheck.checks import FAILS, HOLDS, SHOWN, Check, Section
@@ -15,17 +15,27 @@ from poisonsim.translation.validation import Compared, compare
 SHARE, ERRORS = 0.02, 3.0
 
 
-def oracle(seed: int, *, full: bool = False, threads: int | None = None) -> Section:
+def oracle(
+    seed: int,
+    *,
+    full: bool = False,
+    threads: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Section:
     """The model of the TLB beside exact simulation, a row per design of TLB.
 
     Args:
         seed: Of places and accesses.
         full: The whole grid, a minute or two for each design, not its hardest cells.
         threads: Worker threads; default one per core. They never change a value.
+        progress: Called with how many designs are done, after each.
     """
-    designs = tlb_designs()
+    designs, grids = tlb_designs(), []
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        grids = list(pool.map(lambda name: _cells(name, seed, full=full), designs))
+        for name, grid in zip(designs, pool.map(lambda name: _cells(name, seed, full=full), designs), strict=True):
+            grids.append(grid)
+            if progress:
+                progress(f"  {len(grids)} of {len(designs)}: {name}")
     return Section(
         "oracle",
         "The TLB model against exact simulation",
