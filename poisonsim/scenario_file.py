@@ -112,6 +112,11 @@ def _read_layers(name_or_path: str | Path) -> tuple[list[_Layer], list[str]]:
                 f"{text}: is a fleet of several scenarios, and one is wanted; name that of one component, with what it "
                 f"sets as --set; the whole runs with: poisonsim fleet {text}"
             )
+        if not tables:
+            raise ScenarioError(
+                f'{text}: is empty; write what differs from the defaults, such as base = "cloud-1t-ddr4"; '
+                "`poisonsim help scenario-keys` lists every key"
+            )
         tables = _beside(Path(text), tables)
     elif isdir(text):
         raise ScenarioError(f"{text}: is a directory; name a TOML file in it")

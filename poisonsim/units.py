@@ -7,6 +7,7 @@ integer count of base pages, so this module is only ever used where text meets n
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from fractions import Fraction
 
 from poisonsim.errors import shown
@@ -67,6 +68,12 @@ def _split(text: str, what: str, example: str) -> tuple[str, str]:
     return match[1].replace("_", ""), match[2]
 
 
+def _unknown(unit: str, known: Iterable[str]) -> str:
+    """That a unit is unknown, and which is meant where it is a known one but for small and capital letters."""
+    meant = next((f"; did you mean {each}?" for each in known if each.lower() == unit.lower()), "")
+    return f"has unknown unit {unit!r}{meant}"
+
+
 def parse_bytes(text: str | int) -> int:
     """Bytes named by `text`, such as `"1TiB"`; an int is taken as bytes already.
 
@@ -97,7 +104,7 @@ def parse_bytes(text: str | int) -> int:
             )
         if unit not in _BYTE_UNITS:
             raise ValueError(
-                f"'{text}' has {f'unknown unit {unit!r}' if unit else 'no unit'}; allowed: {', '.join(_BYTE_UNITS)}"
+                f"'{text}' {_unknown(unit, _BYTE_UNITS) if unit else 'has no unit'}; allowed: {', '.join(_BYTE_UNITS)}"
             )
         size = number * _BYTE_UNITS[unit]
     if not 0 < size < 2**60 or size != int(size):
@@ -165,7 +172,7 @@ def parse_years(text: str | float) -> float:
     if unit == "m":
         raise ValueError(f"'{text}' is ambiguous: m may be minutes or months; write {digits}months or {number / 60:g}h")
     if unit and unit not in _YEAR_UNITS:
-        raise ValueError(f"'{text}' has unknown unit {unit!r}; allowed: y, months, weeks, d, h")
+        raise ValueError(f"'{text}' {_unknown(unit, _YEAR_UNITS)}; allowed: y, months, weeks, d, h")
     years = number * _YEAR_UNITS[unit or "y"]
     if not 0 < years < 1000:
         raise ValueError(f"'{text}' is not a time between 0 and 1000 years")
@@ -253,7 +260,7 @@ def parse_rate_per_year(text: str | float) -> float:
         elif not unit:
             rate = number
         else:
-            raise ValueError(f"'{text}' has unknown unit {unit!r}; allowed: FIT, /y, /month, /week, /d, /h")
+            raise ValueError(f"'{text}' {_unknown(unit, ['FIT'])}; allowed: FIT, /y, /month, /week, /d, /h")
     if not 0 <= rate < 1e12:
         raise ValueError(f"'{text}' is not a rate between 0 and 1e12 per year")
     return rate

@@ -150,6 +150,7 @@ def _simulate(
 
 def _print_fleet(found: FleetRun, plan: FleetPlan, name: str, thresholds: Sequence[str]) -> None:
     """One table of totals, and one of the VMs beyond each threshold by year."""
+    from poisonsim.results.cost_words import spares_sentence
     from poisonsim.results.fleet_words import TOTALS, drained_rows, paired_sentences, total_rows
 
     horizon = found.parts[0].scenario.horizon
@@ -168,6 +169,9 @@ def _print_fleet(found: FleetRun, plan: FleetPlan, name: str, thresholds: Sequen
     )
     for sentence in paired_sentences(found):
         typer.echo(textwrap.fill(sentence, width=WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+    for part, result in zip(found.parts, found.results, strict=True):
+        if note := spares_sentence(result.plan):
+            typer.echo(textwrap.fill(f"note: {part.name}: {note}", width=WIDTH, subsequent_indent="  "))
     if len(found.policies) > 1:
         typer.echo("")
     typer.echo("VMs expected beyond a threshold by then; in 19 such fleets of 20 it is no more than p95")

@@ -215,6 +215,8 @@ def read_over(
         elif equals and "" in listed:
             which = f"value {listed.index('') + 1} of {shown(tail)} is empty" if tail.strip() else "has no values"
             problems.append(f"--over {key}: {which}; write every value, as in {key}=V1,V2")
+        elif ranges := [part for part in listed if re.fullmatch(r"-?[\d.]+(\.\.|:)-?[\d.:]+", str(part))]:
+            problems.append(f"--over {key}: {ranges[0]} is a range; write every value, as in {key}=0,1,2,4,8")
         values.setdefault(key, listed if equals else None)
     if problems:
         raise ScenarioError(problems)

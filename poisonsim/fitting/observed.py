@@ -170,6 +170,7 @@ def _nothing_inside(window: _Window, report: ReadReport) -> list[str]:
     told = f"all {window.n_outside:,} events are outside the window" if window.n_outside else "there is no event"
     return [
         f"logs: {told}; no errors are an answer where both --since and --until say how long was watched",
+        *([] if window.n_outside else report.without_events()),
         *report.warnings(),
     ]
 

@@ -140,6 +140,20 @@ class ReadReport:
         """Records that could not be used."""
         return self._sum("n_damaged")
 
+    def without_events(self) -> list[str]:
+        """Files that hold no event, a line each, for a reading that has none.
+
+        Examples:
+            >>> ReadReport([FileReport("a.csv", "csv", n_records=1)]).without_events()
+            ['a.csv: read as csv, 1 line or row, and no event in it']
+        """
+        return [
+            f"{file.path}: read as {file.format}, {file.n_records:,} line{'s' * (file.n_records != 1)} or "
+            f"row{'s' * (file.n_records != 1)}, and no event in it"
+            for file in self.files
+            if not file.n_events
+        ]
+
     def warnings(self) -> list[str]:
         """What a user should know, a line each."""
         return [line for file in self.files for line in file.warnings()]

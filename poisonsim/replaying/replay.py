@@ -256,7 +256,7 @@ def replay(
         if reading_of.report.n_events:
             raise
         report = nameless(reading_of.report) if anonymise else reading_of.report
-        raise LogError([*error.problems, *report.warnings()]) from None
+        raise LogError([*error.problems, *report.without_events(), *report.warnings()]) from None
     cells, numbers = counter.found(gathered.hosts), gathered.hosts
     faults = faults_of(cells)
     if anonymise:

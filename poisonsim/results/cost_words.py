@@ -9,6 +9,7 @@ from poisonsim.results.statistics import Estimate
 from poisonsim.results.words import in_bytes
 
 if TYPE_CHECKING:
+    from poisonsim.engine.plan import Plan
     from poisonsim.results.result import Result
     from poisonsim.scenario import Scenario
 
@@ -20,6 +21,9 @@ _PARTS = {
     "host_lost_bytes": "lost memory",
 }
 """The sum that `capacity_cost_bytes` is, in words."""
+MANY_SPARES = 0.02
+"""Share of a VM's memory from which on its spares are told to be many."""
+
 _AT_LOSS = {
     "count": "a lost VM is counted, and its memory goes on as if it still ran",
     "restart": "a lost VM is counted, and its guest is restarted",
@@ -90,6 +94,28 @@ def hvo_sentence(scenario: Scenario) -> str:
     return (
         "Linux on arm64 has no HVO, so a real host gives up none (host.hvo = true asks what it would change); for what "
         "runs today add --set host.hvo=false"
+    )
+
+
+def spares_sentence(plan: Plan) -> str:
+    """That spares are a large part of the memory that they serve, where they are under some policy; else empty.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> small = ps.load_scenario("seed-1t", overrides=["vm.memory=64GiB"])
+        >>> spares_sentence(ps.run(small, policies=["hgm2m", "migrate1g"], trials=100).plan)[:65]
+        'the 4 spares of migrate1g are 6.2 % of the memory that they serve'
+    """
+    vm = plan.scenario.vm
+    most = max(plan.policies, key=plan.spares_of)
+    n_spares = plan.spares_of(most)
+    if n_spares < MANY_SPARES * vm.n_regions:
+        return ""
+    spares = "spare" if n_spares == 1 else f"{n_spares} spares"
+    return (
+        f"the {spares} of {most.label} {'is' if n_spares == 1 else 'are'} {100 * n_spares / vm.n_regions:.2g} % of the "
+        "memory that they serve; if the pool serves more VMs of the host, let vm.memory be all of theirs: "
+        "poisonsim help size-spares"
     )
 
 

@@ -394,7 +394,7 @@ class Result:
         point = year * horizon.n_steps / horizon.years
         if not 0 <= point <= horizon.n_steps + 1e-6 or abs(point - round(point)) > 1e-6:
             raise MetricError(
-                f"year {year} is not on the grid; it runs from 0 to {horizon.years:g} in steps of "
-                f"{horizon.years / horizon.n_steps:.4g} years"
+                f"year {year} is not on the grid, which goes from 0 to {horizon.years:g} in {horizon.n_steps:,} steps"
+                + (f"; nearest is {self._year_of(round(point)):.10g}" if 0 <= point <= horizon.n_steps else "")
             )
         return round(point)

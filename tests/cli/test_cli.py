@@ -315,6 +315,13 @@ def test_a_run_says_what_a_loss_is_and_what_its_cost_is_most_of(cli: Cli) -> Non
 # ------------------------------------------------------------------------------------------------- policies, catalogue
 
 
+def test_spares_that_are_much_of_the_memory_are_told(cli: Cli) -> None:
+    told = cli("run", "--set", "vm.memory=100GiB", "-p", "hgm2m", "-p", "migrate1g:spares=2", *QUICK).stdout
+    assert "note: the 2 spares of migrate1g:spares=2 are 2 % of the memory that they serve" in told
+    assert "poisonsim help size-spares" in " ".join(told.split())
+    assert "note: the" not in cli("run", "--set", "vm.memory=101GiB", "-p", "migrate1g:spares=2", *QUICK).stdout
+
+
 def test_policies_list(cli: Cli) -> None:
     result = cli("policies", "list")
     assert (result.exit_code, result.stderr) == (0, "")

@@ -96,6 +96,13 @@ def test_the_page_has_totals_and_links_to_the_components(cli: Cli) -> None:
     assert not list(Path("a").rglob("*.html")) and not list(Path("a").rglob("*.png"))
 
 
+def test_components_whose_spares_are_many_are_told(cli: Cli, tmp_path: Path) -> None:
+    part = '[[fleet]]\nscenario = "seed-1t"\nvms = 3\n'
+    (tmp_path / "two.toml").write_text(f'{part}{part}name = "small"\nset = {{ vm.memory = "16GiB" }}\n')
+    told = cli("fleet", "two.toml", "-p", "migrate1g", "--trials", "100", "--no-report", "--out", "c").stdout
+    assert told.count("note: ") == 1 and "note: small: the 4 spares of migrate1g are 25 % of the memory" in told
+
+
 def test_python_finds_the_same(cli: Cli) -> None:
     assert cli("fleet", "hosts.toml", *QUICK, "--no-report", "--out", "a").exit_code == 0
     found = ps.open_fleet("a")

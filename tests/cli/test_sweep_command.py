@@ -299,6 +299,7 @@ SPARES = ("--over", "host.spares=1,2")
         ),
         (("--over", "vm.arch"), ("host.cpu: 'sapphire-rapids' is x86-64, but vm.arch is arm64", "at vm.arch=arm64")),
         ((*SPARES, "--over", "host.spares=3"), ("--over host.spares: is given twice; give it once",)),
+        (("--over", "host.spares=0..8"), ("--over host.spares: 0..8 is a range; write every value, as in",)),
         (("--over", "host.spares=1,1"), ("'1' is given twice; give each value once",)),
         (("--over", "host.spares="), ("--over host.spares: has no values; write every value",)),
         (("--over", "host.spares=1,,2"), ("value 2 of '1,,2' is empty",)),

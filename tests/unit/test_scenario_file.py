@@ -151,9 +151,16 @@ def test_shipped_fault_models() -> None:
     assert load_scenario("cloud-1t-ddr4").faults == FieldFaults(table="ddr4-alibaba", dimm="ddr4-32g-2rx4")
 
 
-def test_an_empty_file_is_the_default(write: Any) -> None:
-    assert load_scenario(write("")) == Scenario()
-    assert load_scenario(Path(write(""))) == Scenario()
+def test_what_a_file_does_not_say_is_the_default(write: Any) -> None:
+    assert load_scenario(write("[vm]")) == Scenario()
+    assert load_scenario(Path(write("[vm]"))) == Scenario()
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n"])
+def test_a_file_that_says_nothing_is_refused(write: Any, text: str) -> None:
+    name = write(text)
+    [problem] = problems_of(name)
+    assert problem.startswith(f'{name}: is empty; write what differs from the defaults, such as base = "cloud-1t-ddr4"')
 
 
 def test_a_file_goes_over_its_base_and_set_over_the_file_and_years_over_all(write: Any) -> None:
@@ -188,7 +195,7 @@ def test_numbers_follow_the_values_in_use(write: Any) -> None:
     assert "host.spares" not in numbers  # the user's own, with no source stated
     assert numbers["faults.errors"].quality == "assumed"
     assert "faults.errors" not in {n.key for n in resolve_scenario("seed-1t", overrides=["faults.model=field"]).numbers}
-    assert "vm.unrecoverable" in {n.key for n in resolve_scenario(write("")).numbers}  # a default is assumed too
+    assert "vm.unrecoverable" in {n.key for n in resolve_scenario(write("[vm]")).numbers}  # a default is assumed too
 
 
 def test_switching_the_model_drops_what_the_new_one_does_not_have(write: Any) -> None:

@@ -69,7 +69,7 @@ def test_a_bare_letter_is_ambiguous_and_both_readings_are_named(letter: str) -> 
     [
         ("12", "no unit"),
         ("1 XiB", "unknown unit 'XiB'"),
-        ("1gib", "unknown unit 'gib'"),
+        ("1gib", "unknown unit 'gib'; did you mean GiB\\?; allowed: B, KiB"),
         ("lots", "is not a size; write a number and a unit"),
         ("", "is not a size"),
         ("1,5GiB", "unknown unit"),
@@ -205,7 +205,7 @@ def test_rates(text: str | float, rate: float) -> None:
     ("text", "fragment"),
     [
         ("1/fortnight", "unknown unit '/fortnight'; allowed: FIT, /y"),
-        ("1fit", "unknown unit 'fit'"),
+        ("1fit", "unknown unit 'fit'; did you mean FIT\\?"),
         ("-1/y", "not a rate between 0 and 1e12"),
         (1e12, "not a rate between"),
         (math.nan, "not a rate between"),
