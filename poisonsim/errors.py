@@ -132,6 +132,10 @@ class FewTailTrials(PoisonsimWarning):
     """A quantile was asked for that too few trials lie beyond."""
 
 
+class FewTrialsHit(FewTailTrials):
+    """Too few trials have faults for intervals of means to hold the truth as often as they say."""
+
+
 class ValueLeftOut(PoisonsimWarning):
     """A value that a swept key could have, and that the scenario cannot take."""
 

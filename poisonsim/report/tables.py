@@ -12,7 +12,7 @@ from poisonsim.report.picture import listed
 from poisonsim.report.verdict import HEADINGS, shown
 from poisonsim.results.hits import share_hit
 from poisonsim.results.result import Result
-from poisonsim.results.statistics import Distribution, Estimate, trials_needed
+from poisonsim.results.statistics import Distribution, Estimate, trials_for_means, trials_needed
 from poisonsim.results.words import Gap, as_probability, vms_of
 from poisonsim.units import format_bytes
 
@@ -198,13 +198,20 @@ def how_sure(result: Result) -> list[Sure]:
             if metric == "vm_lost":
                 rows.append(_sure(result, p, f"share of {name}", metric, found.share(found.values == 1)))
                 continue
-            rows.append(_sure(result, p, f"mean of {name}", metric, found.mean()))
+            rows.append(_sure_of_mean(result, p, f"mean of {name}", metric, found.mean()))
             p99 = found.quantile(0.99)
             row = _sure(result, p, f"p99 of {name}", metric, p99)
             if p99 is not None and not row.enough and _neighbours(found, p99):
                 row = replace(row, verdict="enough: its ends are values next to each other", enough=True)
             rows.append(row)
     return rows
+
+
+def _sure_of_mean(result: Result, policy: int, what: str, metric: str, mean: Estimate) -> Sure:
+    row, needed = _sure(result, policy, what, metric, mean), trials_for_means(result.plan.strata)
+    if result.n_trials >= needed or mean.low == mean.high:
+        return row
+    return replace(row, verdict=f"at least {needed:,} trials, {needed - result.n_trials:,} more", enough=False)
 
 
 def _neighbours(found: Distribution, quantile: Estimate) -> bool:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from poisonsim.errors import FewTailTrials
+from poisonsim.errors import FewTailTrials, FewTrialsHit
 from poisonsim.results.fleet_file import WHOLE, FleetPart
 from poisonsim.results.fleet_totals import adds_up, combined, drained, scaled
 from poisonsim.results.result import Result
-from poisonsim.results.statistics import Estimate
+from poisonsim.results.statistics import Estimate, few_for_means
 
 
 @dataclass(frozen=True, repr=False)
@@ -129,6 +129,8 @@ class FleetRun:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FewTailTrials)  # quantiles are in the summaries of the components
                 frame = result.summary()[["policy", "metric", "unit", "year", "mean", "mean_low", "mean_high"]]
+            if few := few_for_means(result.plan.strata, result.n_trials):
+                warnings.warn(f"{part.name}: {few}", FewTrialsHit, stacklevel=2)
             frame.insert(0, "vms", part.vms)
             frame.insert(0, "component", part.name)
             frames.append(frame)

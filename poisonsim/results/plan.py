@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from poisonsim.errors import ScenarioError
+from poisonsim.errors import FewTrialsHit, ScenarioError
 from poisonsim.policy import Policy
 from poisonsim.results.conditions import check_trials
 from poisonsim.results.levels import MET, Level, parse_levels
@@ -24,7 +25,7 @@ from poisonsim.results.plan_measure import Simulation
 from poisonsim.results.plan_rows import Row, cheapest_first, rows_table, runner_up_of, tie_bytes
 from poisonsim.results.plan_search import RAISE, Effort, Search
 from poisonsim.results.runs import DEFAULT_SEED, scenario_of, trials_of
-from poisonsim.results.statistics import Estimate
+from poisonsim.results.statistics import Estimate, few_for_means, trials_for_means
 from poisonsim.scenario import Scenario
 
 MOST_SPARES = 8
@@ -71,7 +72,7 @@ class PreparedPlan:
         most = trials_of(plan, trials, threads)
         for level in self.levels:
             check_trials(level.quantity, plan, most)
-        least = max(level.quantity.trials_needed(plan) for level in self.levels)
+        least = max(trials_for_means(plan.strata), *(level.quantity.trials_needed(plan) for level in self.levels))
         steps = [min(max(most // FIRST_TRIALS, least, 1), most)]
         while steps[-1] < most:
             steps.append(min(steps[-1] * RAISE, most))
@@ -279,6 +280,8 @@ def execute_plan(
         RunFolderError: `out` cannot be written, or holds something else.
     """
     effort = prepared.effort(trials, threads)
+    if few := few_for_means(prepared.candidates.plan.strata, effort.trials[-1]):
+        warnings.warn(few, FewTrialsHit, stacklevel=2)
     if out is None:
         return _searched(prepared, effort, threads, executor, progress, None, flips, command)
     levels = tuple(level.text for level in prepared.levels)

@@ -14,6 +14,7 @@ from poisonsim.results.plan_measure import Simulation
 from poisonsim.results.plan_rows import Row, cheapest_first, status_rank, tie_bytes
 from poisonsim.results.plan_search import Effort, Search
 from poisonsim.results.runs import plan_run
+from poisonsim.results.statistics import trials_for_means
 from poisonsim.results.sweep_grid import closed_values
 from poisonsim.scenario import CountFaults, FieldFaults, Scenario
 
@@ -177,7 +178,8 @@ class _Elsewhere:
         """Fewer trials where each has more errors, but no fewer than tell the levels."""
         plan = plan_run(there, policies=list(self.simulation.policies.values())[:1], seed=self.simulation.seed)
         least = max(level.quantity.trials_needed(plan) for level in self.simulation.levels)
-        trials = [max(round(n / max(factor, 1)), least) for n in self.effort.trials[:_RATE_STEPS]]
+        means = trials_for_means(plan.strata)
+        trials = [max(round(n / max(factor, 1)), min(means, n), least) for n in self.effort.trials[:_RATE_STEPS]]
         return replace(self.effort, trials=tuple(dict.fromkeys(trials)))
 
     def _chosen(self, group: str, value: str, rows: Iterable[Row], scenario: Scenario) -> Flip:

@@ -16,12 +16,19 @@ from poisonsim.engine.merge import Tally
 from poisonsim.engine.plan import Plan
 from poisonsim.engine.rows import Rows
 from poisonsim.engine.state import ERRORS, STRATUM
-from poisonsim.errors import FewTailTrials, MetricError, did_you_mean
+from poisonsim.errors import FewTailTrials, FewTrialsHit, MetricError, did_you_mean
 from poisonsim.results.compare import Comparison
 from poisonsim.results.fleet import Fleet
 from poisonsim.results.metrics import Metric, known_metric, mean_of, parse_threshold
 from poisonsim.results.paths import histories, life_trials, time_averages
-from poisonsim.results.statistics import Distribution, Estimate, is_reported, trials_needed, without_empty
+from poisonsim.results.statistics import (
+    Distribution,
+    Estimate,
+    few_for_means,
+    is_reported,
+    trials_needed,
+    without_empty,
+)
 from poisonsim.results.values import Valuer
 
 F64 = NDArray[np.float64]
@@ -90,7 +97,8 @@ class Result:
         Returns:
             Columns policy, metric, unit, year (a number, or `"life"` for the average over the VM's life), mean,
             mean_low, mean_high, p50, p95, p99, p99_low, p99_high. A quantile that fewer than 10 trials lie beyond is
-            missing, with a `FewTailTrials` warning. Quantiles of life averages are those of the first trials, as
+            missing, with a `FewTailTrials` warning; where too few VMs have faults for intervals of means, a
+            `FewTrialsHit` warning says so. Quantiles of life averages are those of the first trials, as
             many as hold about two million errors or 65,536 VMs that see any.
         """
         self._warn_of_few_trials()
@@ -268,10 +276,11 @@ class Result:
                 distribution = Distribution.of(averages[:, m], counts, stratum, self.weights)
                 row = self._row(metric, distribution)
                 exact = self._life_mean(p, m)
-                half = (distribution.mean().high - distribution.mean().best) * (
-                    distribution.n_simulated / max(self.n_simulated, 1)
-                ) ** 0.5
-                row |= {"mean": exact, "mean_low": exact - half, "mean_high": exact + half}
+                # Over all trials the interval is as much narrower as there are more of them.
+                sampled, scale = distribution.mean(), (distribution.n_simulated / max(self.n_simulated, 1)) ** 0.5
+                low, high = (exact + (end - sampled.best) * scale for end in (sampled.low, sampled.high))
+                least = 0.0 if self._values[p][:, m].min() >= 0 else -np.inf
+                row |= {"mean": exact, "mean_low": max(low, least), "mean_high": high}
                 rows.append({"policy": policy, "metric": metric.name, "unit": metric.unit, "year": LIFE} | row)
         frame = pd.DataFrame(rows)
         frame["year"] = frame["year"].astype(object)
@@ -368,6 +377,8 @@ class Result:
                 FewTailTrials,
                 stacklevel=3,
             )
+        if few := few_for_means(self.plan.strata, self.n_trials):
+            warnings.warn(few, FewTrialsHit, stacklevel=3)
 
     def _column(self, metric: str) -> int:
         return self.metrics.index(known_metric(metric, self.metrics))

@@ -12,11 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr, bdtrik, betaincinv
 
+from poisonsim.faults.strata import Strata
+
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 CONFIDENCE = 0.95
 Z = 1.959963984540054
+LEAST_HIT = 500
+"""VMs with faults below which intervals of means are too narrow: 60 to 92 % hold the truth, 93 to 97 from there on."""
+
+MOST_TRIALS_TOLD = 10**9
 TAIL_TRIALS = 10  # a quantile is reported only where at least this many trials lie beyond it
 
 
@@ -50,7 +56,8 @@ class Distribution:
     With one stratum all trials count alike. With more, `weights` are the exact probabilities of the strata; the first
     holds the VMs without incidents, all in one known state, so that it adds nothing to any interval. A stratum
     without trials is taken to be like the one below it, with a standard error of its mean as large as what that
-    differs from the first; one with a single trial has the variance of its trial together with those below.
+    differs from the first; one with a single trial has the variance of its trial together with those below, or as
+    large as that trial differs from all of these.
 
     Attributes:
         values: float64[n], strictly ascending.
@@ -93,7 +100,7 @@ class Distribution:
         return len(self.weights) > 1
 
     def mean(self, unit: str = "1") -> Estimate:
-        """The mean; its interval is the normal one, moved by how skewed the values are. Not below 0 if no value is.
+        """The mean; its interval is the normal one, moved by how skewed values are, down to the least possible.
 
         Hall's monotone transformation ("On the removal of skewness by transformation", 1992), so that a mean that few
         trials carry is held as often as it should. Under a condition by the delta method.
@@ -108,8 +115,7 @@ class Distribution:
             mean, variance, third = self._moments_by_stratum() if self.stratified else self._moments()
             low, high = _skewed_interval(mean, variance, third)
             found = Estimate(low, mean, high, unit)
-        low = found.low if self.values.min() < 0 else max(found.low, 0.0)
-        return Estimate(low, found.best, found.high, unit)
+        return Estimate(min(max(found.low, self._least()), found.best), found.best, found.high, unit)
 
     def share(self, holds: NDArray[np.bool_]) -> Estimate:
         """The probability of the values where `holds`, with the exact binomial interval, or MOVER's over strata."""
@@ -145,6 +151,17 @@ class Distribution:
         low, best, high = (float(self.values[np.searchsorted(cumulative, min(max(rank, 1), n))]) for rank in ranks)
         return Estimate(low, best, high, unit)
 
+    def _least(self) -> float:
+        """What the mean cannot be below: 0 if no value is; over strata that of the least value, if ten have it."""
+        floor = -np.inf if self.values[0] < 0 else 0.0
+        if not self.stratified or self.trials is not None:
+            return floor
+        hit = self.counts[:, 1:].sum(axis=1)
+        least, without = int(np.argmax(hit > 0)), float(self.values[np.argmax(self.counts[:, 0] > 0)])
+        if hit[least] < TAIL_TRIALS:
+            return floor
+        return without + float(self.weights[1:].sum()) * (float(self.values[least]) - without)
+
     def _moments(self) -> tuple[float, float, float]:
         """Mean, and the variance and third cumulant of its estimate."""
         n, counts = self.n_trials, self.counts[:, 0]
@@ -167,7 +184,8 @@ class Distribution:
             mean += weights[h] * centre
             pool = here if n[h] > 1 else here + below
             gaps = shifted - np.dot(shifted, pool) / pool.sum()
-            variance += weights[h] ** 2 * float(gaps**2 @ pool) / (pool.sum() - 1) / n[h]
+            spread = float(gaps**2 @ pool) / (pool.sum() - 1)
+            variance += weights[h] ** 2 * max(spread, float(gaps**2 @ here) if n[h] == 1 else 0.0) / n[h]
             variance += ((weights[h] - self.weights[h]) * centre) ** 2  # of strata without trials
             third += weights[h] ** 3 * float(gaps**3 @ pool) / pool.sum() / float(n[h]) ** 2
             below = here
@@ -262,7 +280,8 @@ def ratio_of_means(
     residual = Distribution.of(a - ratio * b, counts, stratum, weights).mean()
     ends = sorted((residual.low - residual.best, residual.high - residual.best))
     low, high = (0.0 if abs(end) < 1e-12 * abs(ratio * mean_b) else end / abs(mean_b) for end in ends)
-    return Estimate(ratio + low, ratio, ratio + high, "1")
+    least = 0.0 if min(a.min(), b.min()) >= 0 else -np.inf
+    return Estimate(max(ratio + low, least), ratio, ratio + high, "1")
 
 
 def trials_needed(q: float, heaviest: float = 1.0) -> int:
@@ -277,6 +296,37 @@ def trials_needed(q: float, heaviest: float = 1.0) -> int:
         (1000, 20)
     """
     return int(np.ceil(TAIL_TRIALS * heaviest / min(q, 1 - q) - 1e-9))
+
+
+def trials_for_means(strata: Strata) -> int:
+    """Trials from which on intervals of means hold the truth as often as they say; told by repeated runs.
+
+    With fewer than 500 VMs that have faults, the rare fault that carries much of a mean may be missing altogether, and
+    nothing in the other values tells. Where every trial counts alike, nothing is asked.
+
+    Examples:
+        >>> from poisonsim.faults.strata import PLAIN, design
+        >>> trials_for_means(design(np.array([[0.95], [0.05]]))), trials_for_means(PLAIN)
+        (10000, 1)
+    """
+    return 1 if strata.plain or not strata.p_any else int(np.ceil(LEAST_HIT / strata.p_any - 1e-6))
+
+
+def few_for_means(strata: Strata, n_trials: int) -> str:
+    """What to say where that many trials are too few for means; empty where they are not, or no number would do.
+
+    Examples:
+        >>> from poisonsim.faults.strata import design
+        >>> few_for_means(design(np.array([[0.95], [0.05]])), 1000)[-61:]
+        'intervals of means hold from 10,000 trials on, raise --trials'
+    """
+    needed = trials_for_means(strata)
+    if n_trials >= needed or needed > MOST_TRIALS_TOLD:
+        return ""
+    return (
+        f"{n_trials:,} trials, only {strata.n_simulated(n_trials):,} of them with faults: rarer faults that carry much "
+        f"of a mean may be missing; intervals of means hold from {needed:,} trials on, raise --trials"
+    )
 
 
 def is_certain(q: float, weights: F64) -> bool:

@@ -16,6 +16,7 @@ from poisonsim.results.statistics import (
     binomial,
     binomial_quantile,
     is_reported,
+    ratio_of_means,
     trials_needed,
     weighted_binomial,
     without_empty,
@@ -219,12 +220,13 @@ def test_the_mean_over_strata_has_the_textbook_variance() -> None:
     assert (d.n_simulated, d.stratified) == (5, True)
 
 
-def test_a_single_trial_has_the_variance_of_its_neighbours() -> None:
-    a, b = [1.0, 2.0, 4.0], [9.0]
-    variance = 0.08**2 * np.var(a, ddof=1) / 3 + 0.02**2 * np.var(a + b, ddof=1)
+@pytest.mark.parametrize(("single", "own"), [(3.0, np.var([1, 2, 4, 3], ddof=1)), (9.0, (9 - 4) ** 2)])
+def test_a_single_trial_has_the_variance_of_its_neighbours_or_its_own_gap(single: float, own: float) -> None:
+    a, b = [1.0, 2.0, 4.0], [single]
+    variance = 0.08**2 * np.var(a, ddof=1) / 3 + 0.02**2 * own
     mean = stratified(a, b).mean()
     third = 0.08**3 * stats.moment(a, order=3) / 9 + 0.02**3 * stats.moment(a + b, order=3)
-    assert mean.best == pytest.approx(0.08 * np.mean(a) + 0.02 * 9, rel=1e-12)
+    assert mean.best == pytest.approx(0.08 * np.mean(a) + 0.02 * single, rel=1e-12)
     assert (mean.low, mean.high) == pytest.approx(intervals.by_moments(mean.best, variance, third), rel=1e-9)
 
 
@@ -266,3 +268,18 @@ def test_a_quantile_over_strata_weighs_its_trials() -> None:
 )
 def test_weights_of_empty_strata_go_to_a_neighbour(n: tuple[int, ...], expected: tuple[float, ...]) -> None:
     assert without_empty(WEIGHTS, np.array(n)) == pytest.approx(expected)
+
+
+def test_a_mean_is_no_lower_than_the_least_value_that_many_trials_have() -> None:
+    """One trial in 40 carries nearly all of the mean; its interval cannot end below what every hit VM loses."""
+    values, counts = np.array([0.0, 1.0, 500.0]), np.array([1, 39, 1])
+    mean = Distribution.of(values, counts, np.array([0, 1, 1]), np.array([0.95, 0.05])).mean()
+    assert mean.low == pytest.approx(0.05) and mean.low < mean.best
+    few = Distribution.of(values, np.array([1, 5, 1]), np.array([0, 1, 1]), np.array([0.95, 0.05])).mean()
+    assert few.low == 0  # that five trials have as little says little
+
+
+def test_a_ratio_of_what_is_never_negative_is_not() -> None:
+    a, b = np.array([0.0, 1.0, 400.0]), np.array([0.0, 1.0, 2.0])
+    found = ratio_of_means(a, b, np.array([5, 20, 1]))
+    assert found is not None and found.low == 0 < found.best < found.high

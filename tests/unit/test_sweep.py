@@ -156,8 +156,8 @@ def test_a_dissolve_must_find_memory_for_what_hvo_freed() -> None:
 )
 def test_a_point_is_what_a_run_of_it_finds(name: str, over: dict[str, list[object]]) -> None:
     policies = ["hgm2m", "migrate1g:spares=2"]
-    for settings, result in ps.sweep(name, over=over, policies=policies, trials=4000, seed=9).points:
-        alone = ps.run(ps.load_scenario(name, overrides=settings), policies=policies, trials=4000, seed=9)
+    for settings, result in ps.sweep(name, over=over, policies=policies, trials=8000, seed=9).points:
+        alone = ps.run(ps.load_scenario(name, overrides=settings), policies=policies, trials=8000, seed=9)
         assert result.plan.scenario.to_dict() | {"title": ""} == alone.plan.scenario.to_dict() | {"title": ""}
         pd.testing.assert_frame_equal(result.summary(), alone.summary())
 
