@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FAILED = 3
 INTERRUPTED = 130
+VMS = 10_000
+"""Size of the fleet that a run's last lines and report speak of, where none is given."""
 LESS_MEMORY = "what takes it is errors per VM (faults), huge pages (vm.memory, vm.backing) and --threads; lower one"
 EXIT_CODES = {
     0: ("ok", "all that was asked is done"),
@@ -32,8 +34,8 @@ EXIT_CODES = {
     2: ("wrong usage or input", "every problem is on stderr, one on a line, and nothing was lost"),
     FAILED: (
         "a check did not hold",
-        "a `--fail-if` holds, `plan` knows no choice that meets all levels, or `verify` found a difference; everything "
-        "is written",
+        "a `--fail-if` holds, an `--until` is not reached, `plan` knows no choice that meets all levels, or `verify` "
+        "found a difference; everything is written",
     ),
     INTERRUPTED: ("interrupted", "what is finished is kept, and the command that goes on is printed"),
 }

@@ -60,7 +60,7 @@ def plan_command(
     ),
     hvo: list[str] = typer.Option(
         [], "--hvo", metavar="VALUE",
-        help="Value of host.hvo_with_hgm to choose from; repeat for more. Default: all.",
+        help="What may become of HVO, as host.hvo_with_hgm or host.hvo_with_keep; repeat for more. Default: all.",
     ),
     spares: int = typer.Option(
         None, "--spares", min=0, max=65536, metavar="N", help="Spare huge pages, held still. Default: searched."
@@ -118,7 +118,7 @@ def plan_command(
     texts = [*require, *(read_levels(levels) if levels is not None else ())]
     prepared = prepare_plan(
         resolved.scenario, levels=texts, policies=policy or None,
-        hvo=hvo or ([resolved.scenario.host.hvo_with_hgm] if held["host.hvo_with_hgm"] else None),
+        hvo=hvo or None, hold_hvo=held["host.hvo_with_hgm"] and not hvo,
         spares=resolved.scenario.host.spares if spares is None and held["host.spares"] else spares,
         most_spares=most_spares, seed=seed,
     )  # fmt: skip

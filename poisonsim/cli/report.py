@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import typer
 
-from poisonsim.cli.common import collected_warnings, user_errors
+from poisonsim.cli.common import VMS, collected_warnings, user_errors
 
 EXAMPLES = (
     "poisonsim report reports/mine",
@@ -22,6 +23,10 @@ def report_command(
         None, "--out", "-o", metavar="FILE", help="Page about several runs. Default: report.html of the one run.",
         show_default=False,
     ),
+    vms: int = typer.Option(
+        None, "--vms", min=1, metavar="N", show_default=False,
+        help="Size of the fleet that the page of one run speaks of. Default: the run's.",
+    ),
 ) -> None:  # fmt: skip
     """Write report.html and its pictures for a finished run, or one page that compares several."""
     from poisonsim.engine.lock import hold
@@ -36,6 +41,8 @@ def report_command(
             f"{len(folders)} run{'s' if len(folders) > 1 else ''} and {'no' if out is None else 'an'} --out: several "
             "runs go to one page, which --out names; a single run's report goes to its folder"
         )
+    if vms is not None and out is not None:
+        raise RunFolderError("--vms: is of the page of one run; that of several speaks of no fleet")
     for folder in folders:
         require_folder(folder)
     with collected_warnings():
@@ -44,7 +51,7 @@ def report_command(
             with hold(folders[0]):
                 result = open_run(folders[0])
                 mend_summary(result, folders[0])
-                typer.echo(write_report(result, folders[0], command=commands[0]))
+                typer.echo(write_report(result, folders[0], command=commands[0], vms=vms or _vms_of(commands[0])))
             return
         names = [folder.resolve().name for folder in folders]
         if len(set(names)) < len(names):
@@ -53,3 +60,9 @@ def report_command(
             (name, open_run(folder), command) for name, folder, command in zip(names, folders, commands, strict=True)
         ]
         typer.echo(write_comparison(runs, out))
+
+
+def _vms_of(command: str) -> int:
+    """The fleet that a run was told to speak of, by the command that it keeps."""
+    found = re.search(r" --vms (\d{1,15})$", command)
+    return int(found[1]) if found else VMS

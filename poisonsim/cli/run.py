@@ -14,6 +14,7 @@ import typer
 from poisonsim.cli import complete
 from poisonsim.cli.common import (
     FAILED,
+    VMS,
     collected_warnings,
     going_on,
     one_output,
@@ -82,7 +83,7 @@ def run_command(
         None, "--out", "-o", metavar="FOLDER", help="Run folder. Default: reports/<scenario>-<run id>."
     ),
     vms: int = typer.Option(
-        10_000, "--vms", min=1, metavar="N", help="Size of the fleet that the last lines speak of."
+        VMS, "--vms", min=1, metavar="N", help="Size of the fleet that the last lines and the report speak of."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON on stdout, nothing else there."),
     as_csv: bool = typer.Option(False, "--csv", help="Print the summary as CSV on stdout, nothing else there."),
@@ -119,7 +120,7 @@ def run_command(
         print_dry_run(resolved, plan, wanted, threads)
         return
     folder = out or Path("reports") / f"{resolved.name}-{plan.run_id[:12]}"
-    command = partial(command_line, scenario, plan, settings, years)
+    command = partial(command_line, scenario, plan, settings, years, vms)
     quiet = as_json or as_csv
     _note_pinned_mappings(resolved, plan)
     for policy_here in plan.policies:
@@ -137,7 +138,7 @@ def run_command(
             result = execute(
                 plan, trials=wanted, threads=threads, executor=executor, out=folder, progress=callback,
                 command=command, until=width,
-                unfinished=_going_on(scenario, plan, settings, years, wanted, until, asked),
+                unfinished=_going_on(scenario, plan, settings, years, vms, wanted, until, asked),
             )  # fmt: skip
         with while_read():  # the report and the verdicts are due all the same
             if as_json:
@@ -152,20 +153,20 @@ def run_command(
         elif not holds_more:
             from poisonsim.report import write_report
 
-            write_report(result, folder, command=command(result.n_trials))
+            write_report(result, folder, command=command(result.n_trials), vms=vms)
     with while_read():
         typer.echo(f"\nrun folder  {folder}", err=quiet)
         if (folder / "report.html").exists():
             typer.echo(f"open        {folder / 'report.html'}", err=quiet)
         typer.echo(f"next        poisonsim policies show {_without_parameters(plan.policies[-1].spec)}", err=quiet)
     failed = [_print_verdicts(condition.verdicts(result)) for condition in conditions]
-    problem = "" if width is None else _print_width(result, width, wanted)
+    reached, problem = (True, "") if width is None else _print_width(result, width, wanted)
     if held == result.n_trials and not any(issubclass(each.category, DamagedBlock) for each in told):
         typer.echo(f"note: {folder} held all {held:,} trials already; nothing was simulated", err=True)
-    if any(failed):
-        raise typer.Exit(FAILED)
     if problem:
         raise typer.Exit(2)
+    if any(failed) or not reached:
+        raise typer.Exit(FAILED)
 
 
 def _conditions(plan: Plan, texts: Sequence[str], asked: Sequence[str], trials: int) -> list[Condition]:
@@ -213,24 +214,24 @@ def _print_verdicts(verdicts: Sequence[Verdict]) -> bool:
     return any(verdict.holds for verdict in verdicts)
 
 
-def _print_width(result: Result, width: Width, most: int) -> str:
-    """Says how many trials it took, or what stood in the way; returns what no number of them would mend."""
+def _print_width(result: Result, width: Width, most: int) -> tuple[bool, str]:
+    """Says how many trials it took, or what is in the way; returns whether it is reached, and what none can mend."""
     if width.reached(result):
         typer.echo(f"reached: {width.text} after {result.n_trials:,} trials; {width.describe(result)}", err=True)
-        return ""
+        return True, ""
     if problem := width.problem(result):
         typer.echo(f"error: --until: {problem}", err=True)
-        return problem
+        return False, problem
     wanted = width.trials_wanted(result)
     more = f"about {float(f'{wanted:.2g}'):,.0f} would do: raise --trials"
     if wanted > result.plan.most_trials:
         more = "raise --trials, or ask for less"
     told = f"not reached: {width.text} within {most:,} trials; {width.describe(result)}"
     typer.echo(f"warning: {told}; {more}", err=True)
-    return ""
+    return False, ""
 
 
-def command_line(scenario: str, plan: Plan, settings: list[str], years: str | None, trials: int) -> str:
+def command_line(scenario: str, plan: Plan, settings: list[str], years: str | None, vms: int, trials: int) -> str:
     """The command that computes this run again, on any machine and number of threads."""
     words = ["poisonsim", "run", scenario]
     for policy in plan.policies:
@@ -239,11 +240,19 @@ def command_line(scenario: str, plan: Plan, settings: list[str], years: str | No
         words += ["--set", setting]
     if years is not None:
         words += ["--years", years]
-    return shlex.join([*words, "--trials", str(trials), "--seed", str(plan.seed)])
+    words += ["--trials", str(trials), "--seed", str(plan.seed)]
+    return shlex.join([*words, *([] if vms == VMS else ["--vms", str(vms)])])
 
 
 def _going_on(
-    scenario: str, plan: Plan, settings: list[str], years: str | None, trials: int, until: str | None, asked: list[str]
+    scenario: str,
+    plan: Plan,
+    settings: list[str],
+    years: str | None,
+    vms: int,
+    trials: int,
+    until: str | None,
+    asked: list[str],
 ) -> str:
     """The command that goes on with a run that was to stop by itself; empty where it was not.
 
@@ -252,7 +261,7 @@ def _going_on(
     if until is None:
         return ""
     of = replace(plan, policies=tuple(policy for policy in plan.policies if policy.label in asked))
-    return f"{command_line(scenario, of, settings, years, trials)} --until {shlex.quote(until)}"
+    return f"{command_line(scenario, of, settings, years, vms, trials)} --until {shlex.quote(until)}"
 
 
 def _note_pinned_mappings(resolved: ResolvedScenario, plan: Plan) -> None:

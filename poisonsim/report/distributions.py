@@ -11,7 +11,6 @@ from poisonsim.report.charts import Axis, Line, lines
 from poisonsim.report.picture import Pen, Picture, listed
 from poisonsim.report.scales import Decades, Linear, LogBytes, Ticks
 from poisonsim.report.style import Style
-from poisonsim.report.tables import FLEET
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Distribution, Estimate, without_empty
 from poisonsim.results.words import as_probability
@@ -29,8 +28,8 @@ _MOST_DRAWN = 1_000_000_000  # trials that numpy can draw from
 _NOTHING = np.empty(0)
 
 
-def tail(result: Result, looks: Sequence[Style], pen: Pen) -> Picture:
-    """Share of VMs that lose more guest memory than x."""
+def tail(result: Result, looks: Sequence[Style], pen: Pen, vms: int) -> Picture:
+    """Share of VMs that lose more guest memory than x, and how many those are of a fleet of `vms`."""
     found = [result.distribution(policy, "guest_lost_bytes") for policy in result.policies]
     losing = [(d, d.share(d.values > 0)) for d in found]
     x = LogBytes([v for d in found for v in (d.values.max(), d.values[d.values > 0].min(initial=d.values.max())) if v])
@@ -49,7 +48,7 @@ def tail(result: Result, looks: Sequence[Style], pen: Pen) -> Picture:
     )
     caption = (
         f"Share of VMs that have lost more guest memory than x after {result.years[-1]:g} years; on the right the same "
-        f"for a fleet of {FLEET:,} VMs. Band: 95 % interval from the number of trials. A line that falls straight "
+        f"for a fleet of {vms:,} VMs. Band: 95 % interval from the number of trials. A line that falls straight "
         "down: no VM loses more."
     )
     alternative = "Share of VMs that lose any guest memory, and the most that one loses: " + "; ".join(
@@ -57,13 +56,13 @@ def tail(result: Result, looks: Sequence[Style], pen: Pen) -> Picture:
         for label, (d, any_loss) in zip(result.policies, losing, strict=True)
     )
     ticks = y.ticks(lambda share: f"{100 * share:.10g} %")
-    fleet = y.ticks(lambda share: f"{FLEET * share:,.10g}").texts
+    fleet = y.ticks(lambda share: f"{vms * share:,.10g}").texts
 
     return pen.picture(
         "tail", "The tail: who loses how much", finding, caption, alternative,
         lambda frame: lines(
             series, frame, Axis("Guest memory lost, at least (log)", x, x.ticks(4 if frame.narrow else 8)),
-            Axis("Share of VMs (log)", y, ticks), (f"VMs of {FLEET:,}", *fleet),
+            Axis("Share of VMs (log)", y, ticks), (f"VMs of {vms:,}", *fleet),
         ),
     )  # fmt: skip
 

@@ -34,11 +34,12 @@ from poisonsim.scenario_file import OTHER
 from poisonsim.units import format_bytes
 
 
-def write_report(result: Result, folder: Path, *, command: str) -> Path:
+def write_report(result: Result, folder: Path, *, command: str, vms: int = FLEET) -> Path:
     """Writes `report.html` and one PNG per figure into `folder`; returns the page's path.
 
     Args:
         command: What the reader runs to get the same result.
+        vms: Size of the fleet that the page speaks of.
 
     Raises:
         RunFolderError: The folder cannot be written.
@@ -52,18 +53,19 @@ def write_report(result: Result, folder: Path, *, command: str) -> Path:
         ...     page.name, len(list(page.parent.glob('*.png')))
         ('report.html', 8)
     """
-    html, images = render(result, command=command)
+    html, images = render(result, command=command, vms=vms)
     for name, data in images.items():
         write_whole(folder / name, data)
     write_whole(folder / "report.html", html.encode())
     return folder / "report.html"
 
 
-def render(result: Result, *, command: str) -> tuple[str, dict[str, bytes]]:
+def render(result: Result, *, command: str, vms: int = FLEET) -> tuple[str, dict[str, bytes]]:
     """The page as text, and the PNG files by name; the same bytes every time.
 
     Args:
         command: What the reader runs to get the same result.
+        vms: Size of the fleet that the page speaks of.
 
     Examples:
         >>> import poisonsim as ps
@@ -84,7 +86,7 @@ def render(result: Result, *, command: str) -> tuple[str, dict[str, bytes]]:
     title = title_of(plan.scenario)
     subtitle = f"{shorten(title, 90, placeholder=' …')} · run {plan.run_id[:12]}"
     with fixed_settings():
-        drawn = pictures(result, looks, at_horizon, subtitle=subtitle, provenance=provenance)
+        drawn = pictures(result, looks, at_horizon, subtitle=subtitle, provenance=provenance, vms=vms)
         images = {f"{picture.name}.png": picture.png for picture in drawn}
         views = lives(result)
         if views:
@@ -110,8 +112,8 @@ def render(result: Result, *, command: str) -> tuple[str, dict[str, bytes]]:
         at_loss=loss_sentence(result),
         reach_gained=reach_sentence(result),
         of_hit=of_vms_hit(result),
-        n_fleet=FLEET,
-        fleet=fleet_tables(result),
+        n_fleet=vms,
+        fleet=fleet_tables(result, vms),
         lives=views,
         kinds=kinds_of(plan.ladder.sizes),
         tones=tones_of(plan.ladder.sizes),

@@ -34,7 +34,13 @@ from poisonsim.units import format_bytes
 
 
 def pictures(
-    result: Result, looks: Sequence[Style], at_horizon: pd.DataFrame, *, subtitle: str, provenance: Mapping[str, str]
+    result: Result,
+    looks: Sequence[Style],
+    at_horizon: pd.DataFrame,
+    *,
+    subtitle: str,
+    provenance: Mapping[str, str],
+    vms: int,
 ) -> list[Picture]:
     """The figures of the report, in page order.
 
@@ -42,6 +48,7 @@ def pictures(
         at_horizon: The summary at the end of the horizon, by policy and metric.
         subtitle: What the PNG files say below their title.
         provenance: Texts that every PNG file carries.
+        vms: Size of the fleet that the tail speaks of.
     """
     pen = Pen(looks, subtitle, provenance)
     few = rarely_hit(result)
@@ -50,7 +57,7 @@ def pictures(
         _reach(result, looks, pen, few),
         *_tables(result, looks, pen, few),
     ]
-    found.append(tail(result, looks, pen))
+    found.append(tail(result, looks, pen, vms))
     if (modes := by_mode(result, looks, pen)) is not None:
         found.append(modes)
     if len(looks) > 1:

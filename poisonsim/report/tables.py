@@ -80,13 +80,13 @@ def _spread(metric: str, distribution: Distribution) -> str:
     return f"{shown(metric, p50)}; {mean}" + ("" if p99 is None else f", p99 {shown(metric, p99)}")
 
 
-def fleet_tables(result: Result) -> list[Grid]:
-    """How many of `FLEET` VMs are beyond each threshold by each year, a table for each threshold that any VM reaches.
+def fleet_tables(result: Result, vms: int) -> list[Grid]:
+    """How many of `vms` VMs are beyond each threshold by each year, a table for each threshold that any VM reaches.
 
     Examples:
         >>> import poisonsim as ps
         >>> res = ps.run("seed-1t-distinct", policies=["unmap1g"], trials=1000, seed=7)
-        >>> fleet_tables(res)[0].rows[0][1][-1]
+        >>> fleet_tables(res, 10_000)[0].rows[0][1][-1]
         '10,000'
     """
     vm = result.plan.scenario.vm
@@ -98,7 +98,7 @@ def fleet_tables(result: Result) -> list[Grid]:
         "slowdown > 1.01": "VMs more than 1 % slower than without errors",
         "vm_lost >= 1": "VMs lost as a whole",
     }
-    fleet, years = result.fleet(FLEET), _years(result.years)
+    fleet, years = result.fleet(vms), _years(result.years)
     grids = []
     for expression, words in wanted.items():
         table = fleet.exceeding(expression)

@@ -128,8 +128,8 @@ class CapacityPlan:
         """A row per policy, in the order of `rows`.
 
         Returns:
-            Columns policy, spec (as `--policy` takes it), status, spares, hvo_with_hgm, standing (met, open or
-            failed), cost_bytes, cost_low, cost_high, slowdown, trials, then for each level its value, low, high and
+            Columns policy, spec (as `--policy` takes it), status, spares, hvo (what becomes of it), standing (met, open
+            or failed), cost_bytes, cost_low, cost_high, slowdown, trials, then for each level its value, low, high and
             standing.
         """
         return rows_table(self.rows, self.levels)
@@ -195,7 +195,8 @@ def plan(
         levels: What must hold at the end of the horizon, such as `"vm_lost per year <= 0.1%"`,
             `"p99(slowdown) < 1.01"` or `"capacity_cost_bytes <= 0.5% of memory"`.
         policies: What to choose from; default all that are shipped or installed and that the host can run.
-        hvo: Values of `host.hvo_with_hgm` to choose from; default all.
+        hvo: What may become of HVO, values of `host.hvo_with_hgm` (and of `host.hvo_with_keep`) to choose from; default
+            all.
         spares: Spares of every policy, not searched.
         most_spares: Spares beyond which nothing is tried; default an eighth of the VM's huge pages.
         trials: Most VM lifetimes of a choice; default as many as let about 20,000 VMs see an error.
@@ -237,11 +238,15 @@ def prepare_plan(
     levels: Sequence[str],
     policies: Iterable[str | Policy | type[Policy]] | None = None,
     hvo: Iterable[str] | None = None,
+    hold_hvo: bool = False,
     spares: int | None = None,
     most_spares: int | None = None,
     seed: int = DEFAULT_SEED,
 ) -> PreparedPlan:
     """What `plan` would search, checked.
+
+    Args:
+        hold_hvo: Take what the scenario says becomes of HVO, and choose nothing.
 
     Raises:
         ScenarioError, PolicyError, MetricError: As `plan`.
@@ -252,7 +257,7 @@ def prepare_plan(
             raise ScenarioError(f"{name} = {value!r} is not a whole number from 0 to 65536")
     if spares not in (None, scenario.host.spares):
         scenario = scenario.replace({"host.spares": spares})
-    found = candidates(scenario, policies, hvo=hvo, search_spares=spares is None, seed=seed)
+    found = candidates(scenario, policies, hvo=hvo, hold_hvo=hold_hvo, search_spares=spares is None, seed=seed)
     parsed = parse_levels(levels, metrics_for(found.plan.ladder.sizes))
     most = max(min(scenario.vm.n_regions // MOST_SPARES, 65536), 1) if most_spares is None else most_spares
     return PreparedPlan(scenario, parsed, found, seed, most)

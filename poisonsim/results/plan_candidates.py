@@ -17,6 +17,9 @@ from poisonsim.scenario import Scenario
 LADDER = (1, 2, 3, 5, 10)
 """Values of a parameter that are tried beside its default."""
 
+KEEP_CHOICES = ("kept", "off-everywhere")
+"""Of these `host.hvo_with_keep` may have."""
+
 HVO_CHOICES: tuple[HvoWithHgm, ...] = get_args(HvoWithHgm)
 
 
@@ -42,6 +45,7 @@ def candidates(
     policies: Iterable[str | Policy | type[Policy]] | None = None,
     *,
     hvo: Iterable[str] | None = None,
+    hold_hvo: bool = False,
     search_spares: bool = True,
     seed: int = 1,
 ) -> Candidates:
@@ -50,7 +54,9 @@ def candidates(
     Args:
         scenario: What the host is like.
         policies: Default all that are shipped or installed and that the host can run.
-        hvo: Values of `host.hvo_with_hgm`; default all.
+        hvo: What may become of HVO, values of `host.hvo_with_hgm`, and of `host.hvo_with_keep` those that it has;
+            default all.
+        hold_hvo: Take what the scenario has of both instead.
         search_spares: Whether the number of spares is searched, where a policy does not fix it.
 
     Raises:
@@ -67,7 +73,8 @@ def candidates(
         hgm2m off-where-split False
         hgm2m kept False
     """
-    values = _hvo_values(scenario, hvo)
+    values = (scenario.host.hvo_with_hgm,) if hold_hvo else _hvo_values(scenario, hvo)
+    kept = (scenario.host.hvo_with_keep,) if hold_hvo else _keep_values(scenario, values)
     left_out: dict[str, str] = {}
     if policies is None:
         loaded, left_out = _all_that_run(scenario, seed)
@@ -76,12 +83,10 @@ def candidates(
     plan = plan_run(scenario, policies=loaded, seed=seed)
     families: list[Family] = []
     for policy, compiled in zip(loaded, plan.policies, strict=True):
-        host = scenario.host
-        kept_off = compiled.keeps and host.hvo_with_keep == "off-everywhere"
-        meets_hvo = host.hvo and compiled.uses_hgm and not kept_off
+        key, choices = _hvo_of(compiled, scenario, values, kept)
         spares = search_spares and "spares" not in policy.params and _can_take(compiled, scenario)
         for params in _parameter_values(scenario, policy, seed):
-            families += [Family(policy.label, params, each, spares) for each in (values if meets_hvo else (None,))]
+            families += [Family(policy.label, params, each, spares, key) for each in choices]
     return Candidates({policy.label: policy for policy in loaded}, tuple(families), left_out, plan)
 
 
@@ -103,6 +108,25 @@ def _hvo_values(scenario: Scenario, hvo: Iterable[str] | None) -> tuple[str, ...
     if not chosen or any(each not in HVO_CHOICES for each in chosen):
         raise ScenarioError(f"hvo = {shown(chosen)}: allowed are values of host.hvo_with_hgm: {', '.join(HVO_CHOICES)}")
     return tuple(dict.fromkeys([*(each for each in chosen if each == own), *chosen]))
+
+
+def _keep_values(scenario: Scenario, values: Iterable[str]) -> tuple[str, ...]:
+    """Those of the values that `host.hvo_with_keep` may have; where it is off, or has none of them, its own."""
+    own = scenario.host.hvo_with_keep
+    found = [each for each in (own, *values) if each in values and each in KEEP_CHOICES]
+    return (own,) if own == "off-everywhere" or not found else tuple(dict.fromkeys(found))
+
+
+def _hvo_of(
+    compiled: CompiledPolicy, scenario: Scenario, values: tuple[str, ...], kept: tuple[str, ...]
+) -> tuple[str, Sequence[str | None]]:
+    """Which key says what a policy does to HVO, and the values of it to choose from; None where it does nothing."""
+    keeps_off = compiled.keeps and scenario.host.hvo_with_keep == "off-everywhere"
+    if scenario.host.hvo and compiled.uses_hgm and not keeps_off:
+        return "host.hvo_with_hgm", values
+    if scenario.host.hvo and compiled.keeps:
+        return "host.hvo_with_keep", kept
+    return "host.hvo_with_hgm", (None,)
 
 
 def _all_that_run(scenario: Scenario, seed: int) -> tuple[list[Policy], dict[str, str]]:

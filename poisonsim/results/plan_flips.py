@@ -211,7 +211,7 @@ def _by_hvo(scenario: Scenario, every: Sequence[Row], best: Row | None) -> list[
         return []
     flips = []
     for value in known:
-        rows = cheapest_first([row for row in every if row.hvo in (None, value)], scenario)
+        rows = cheapest_first([row for row in every if row.suits_hvo(value)], scenario)
         flips.append(_flip("HVO", value, rows, best, tie_bytes(scenario)))
     return flips
 

@@ -96,7 +96,7 @@ class Simulation:
         """Keys of the scenario that a choice sets, and parameters of its policy as `policy:parameter`."""
         family, spares = choice
         policy = self.policies[family.policy]
-        settings: dict[str, object] = {} if family.hvo is None else {"host.hvo_with_hgm": family.hvo}
+        settings: dict[str, object] = {} if family.hvo is None else {family.hvo_key: family.hvo}
         given: dict[str, object] = {f"{policy.name}:{name}": value for name, value in family.params}
         if spares is not None:
             if type(policy).takes_spares():

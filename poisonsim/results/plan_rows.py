@@ -83,8 +83,13 @@ class Row:
 
     @property
     def hvo(self) -> str | None:
-        """Value of `host.hvo_with_hgm`, where it matters."""
+        """What becomes of HVO, where the policy does not leave it alone."""
         return self.found.choice.family.hvo
+
+    def suits_hvo(self, value: str) -> bool:
+        """Whether it is a choice where `host.hvo_with_hgm` has this value and the rest of the kernel is as good."""
+        keeps = self.found.choice.family.hvo_key == "host.hvo_with_keep"
+        return self.hvo in (None, "kept" if keeps and value == "off-where-split" else value)
 
     def same_as(self, other: Row) -> bool:
         """Whether two choices differ in nothing that is measured here, nor in what they ask of the host."""
@@ -179,7 +184,7 @@ def rows_table(rows: Sequence[Row], levels: Sequence[Level]) -> pd.DataFrame:
         measured = row.measured
         record: dict[str, Any] = {
             "policy": row.policy, "spec": row.spec, "status": row.status, "spares": row.spares,
-            "hvo_with_hgm": row.hvo, "standing": row.standing, "cost_bytes": measured.cost.best,
+            "hvo": row.hvo, "standing": row.standing, "cost_bytes": measured.cost.best,
             "cost_low": measured.cost.low, "cost_high": measured.cost.high, "slowdown": measured.slowdown.best,
             "trials": measured.trials,
         }  # fmt: skip

@@ -30,14 +30,16 @@ class Family:
 
     Attributes:
         params: Values of its parameters, spares apart, in name order; those at their default are left out.
-        hvo: Value of `host.hvo_with_hgm`; None where the policy does not meet it.
+        hvo: What becomes of HVO, a value of `hvo_key`; None where the policy leaves it alone.
         takes_spares: Whether the number of spares is searched.
+        hvo_key: `host.hvo_with_keep` where the policy keeps poison mapped and does nothing else to HVO.
     """
 
     policy: str
     params: tuple[tuple[str, int], ...] = ()
     hvo: str | None = None
     takes_spares: bool = False
+    hvo_key: str = "host.hvo_with_hgm"
 
 
 class Choice(NamedTuple):

@@ -90,15 +90,15 @@ def same_lines(found: CapacityPlan) -> list[str]:
 
 
 def _without_hvo(found: CapacityPlan, best: Row) -> str:
-    """The choice where HGM turns HVO off on the whole host, as a sentence, if the best asks for more than that."""
+    """The choice where the kernel turns HVO off on the whole host, as a sentence, if the best asks for more."""
     off = HVO_CHOICES[0]
     if best.hvo in (None, off) or not any(row.hvo == off for row in found.every):
         return ""
-    rows = cheapest_first([row for row in found.every if row.hvo in (None, off)], found.scenario)
+    rows = cheapest_first([row for row in found.every if row.suits_hvo(off)], found.scenario)
     if rows[0].standing != MET:
-        return ". Where HGM turns HVO off everywhere, nothing is known to meet the levels"
+        return ". If the kernel turns HVO off everywhere, nothing is known to meet the levels"
     cost = in_bytes(rows[0].measured.cost)
-    return f". Where HGM turns HVO off everywhere, it is {choice_words(rows[0])}, at {cost}"
+    return f". If the kernel turns HVO off everywhere, it is {choice_words(rows[0])}, at {cost}"
 
 
 def not_in_cost(found: CapacityPlan) -> str | None:

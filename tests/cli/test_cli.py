@@ -157,12 +157,12 @@ def test_every_command_refuses_a_damaged_run_folder_with_what_to_do(cli: Cli, tm
 
 
 def test_json_is_all_there_is_on_stdout(cli: Cli) -> None:
-    options = ("--json", "--seed", 5, "--years", 3, "--trials", 2000, "--no-report")
+    options = ("--json", "--seed", 5, "--years", 3, "--trials", 14000, "--no-report")
     result = cli("run", "cloud-1t-ddr4", "--policy", "hgm2m", *options)
     assert result.exit_code == 0
     data = json.loads(result.stdout)
     assert list(data) == ["schema", "run_id", "scenario", "seed", "trials", "summary"]
-    assert (data["schema"], data["seed"], data["trials"]) == ("poisonsim.result/1", 5, 2000)
+    assert (data["schema"], data["seed"], data["trials"]) == ("poisonsim.result/1", 5, 14000)
     assert data["scenario"]["horizon"]["years"] == 3
     assert set(data["summary"][0]) == {
         "policy", "metric", "unit", "year", "mean", "mean_low", "mean_high", "p50", "p95", "p99", "p99_low", "p99_high",
@@ -229,6 +229,19 @@ def test_a_fleet_is_spoken_of_in_its_size(cli: Cli) -> None:
     assert result.exit_code == 0
     assert "of 1,200 such VMs, " in result.stdout and " see a UE in 5 years" in result.stdout
     assert "host memory cost of 1,200 VMs" in result.stdout
+
+
+def test_the_report_speaks_of_the_same_fleet(cli: Cli, hashes: Hashes) -> None:
+    run = ("run", "seed-1t", "-p", "hgm2m", "--trials", "1000", "--out", "a")
+    assert cli(*run, "--vms", 4000).exit_code == 0
+    page = Path("a/report.html")
+    assert "from a fleet of 4,000" in page.read_text() and "VMs of 4,000" in page.read_text()
+    before = hashes(Path("a"))
+    assert cli("report", "a").exit_code == 0 and hashes(Path("a")) == before
+    assert cli("report", "a", "--vms", 50).exit_code == 0 and "from a fleet of 50<" in page.read_text()
+    assert cli(*run).exit_code == 0 and "from a fleet of 10,000<" in page.read_text()
+    refused = cli("report", "a", "a", "--vms", 5, "--out", "two.html")
+    assert refused.exit_code == 2 and "--vms: is of the page of one run" in refused.stderr
 
 
 @pytest.mark.parametrize(

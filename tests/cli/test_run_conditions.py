@@ -116,14 +116,14 @@ def test_a_run_goes_on_until_its_interval_is_narrow_on_any_number_of_threads(
 
 def test_where_it_is_not_reached_it_says_how_many_trials_would_do(cli: Cli) -> None:
     result = cli("run", *SMALL, "--trials", "600", "--until", WIDTH)
-    assert result.exit_code == 0
+    assert result.exit_code == 3
     told = r"warning: not reached: .* within 600 trials; .*; about [\d,]+ would do: raise --trials\n"
     assert re.search(told, result.stderr)
 
 
 def test_where_no_number_of_trials_would_do_none_is_named(cli: Cli) -> None:
     result = cli("run", *QUICK, "--until", "P(vm_lost == 1) within 1e-200")
-    assert result.exit_code == 0
+    assert result.exit_code == 3
     assert result.stderr.rstrip().endswith("; raise --trials, or ask for less")
 
 

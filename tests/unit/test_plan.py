@@ -62,7 +62,7 @@ def test_no_more_choices_than_a_bisection_takes_are_measured(small: ps.CapacityP
 
 def test_tables_and_plain_data(small: ps.CapacityPlan) -> None:
     frame = small.table()
-    assert list(frame.columns[:5]) == ["policy", "spec", "status", "spares", "hvo_with_hgm"]
+    assert list(frame.columns[:5]) == ["policy", "spec", "status", "spares", "hvo"]
     assert frame.loc[0, "spec"] == f"migrate1g:spares={quantile(MEAN)}"
     assert frame.loc[0, "mean(spares_exhausted) <= 7% standing"] == "met"
     data = json.loads(json.dumps(small.to_dict(), allow_nan=False))
