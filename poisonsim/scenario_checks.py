@@ -341,7 +341,7 @@ def _grid(years: float, grid: str | float) -> Iterator[Problem]:
     elif round(n_steps) < 1 or abs(n_steps - round(n_steps)) > 1e-9 * n_steps:
         yield Problem(
             "horizon.grid",
-            f"{shown(grid)} cuts {years:g}y into {n_steps:.6g} steps, not a whole number; "
+            f"{shown(grid)} cuts {time_text(years)} into {n_steps:.6g} steps, not a whole number; "
             f"write a step that divides the horizon, such as {_dividing(years, n_steps)}",
         )
 
@@ -350,7 +350,10 @@ def _dividing(years: float, n_steps: float) -> str:
     """A step that divides the horizon, about as long as one that cuts it into `n_steps`."""
     near = {text: years / parse_years(text) for text in ("1d", "1week", "1month", "3months", "6months", "1y")}
     whole = {text: n for text, n in near.items() if 1 <= round(n) <= MAX_STEPS and abs(n - round(n)) <= 1e-9 * n}
-    return min(whole, key=lambda text: abs(math.log(whole[text] / n_steps)), default=time_text(years))
+    if whole:
+        return min(whole, key=lambda text: abs(math.log(whole[text] / n_steps)))
+    fewest, most = max(round(n_steps / 1.5), 1), min(round(n_steps * 1.5), MAX_STEPS)
+    return min((time_text(round(years / n, 10)) for n in range(fewest, most + 1)), key=len, default=time_text(years))
 
 
 def unused_key(name: str, table: Mapping[str, Any], key: str) -> str:

@@ -85,11 +85,17 @@ def _own_title(
 
 def _where(key: str, name_or_path: str | Path, origins: Mapping[str, str]) -> str:
     origin = origins.get(key, "")
-    return f"--set {key}" if origin == "--set" else origin if origin == "--years" else f"{name_or_path}: {key}"
+    if origin in ("--set", "--years"):
+        return f"--set {key}" if origin == "--set" else origin
+    return f"{origin if origin.endswith('.toml') else name_or_path}: {key}"
 
 
-def _read_layers(name_or_path: str | Path) -> tuple[list[_Layer], list[str]]:
-    """The layers of a catalogue scenario or a file, lowest first, and what is wrong with its base."""
+def _read_layers(name_or_path: str | Path, above: tuple[Path, ...] = ()) -> tuple[list[_Layer], list[str]]:
+    """The layers of a catalogue scenario or a file, lowest first, and what is wrong with its base.
+
+    Args:
+        above: The files that are based on it.
+    """
     text = str(name_or_path)
     if text in catalog.names("scenarios"):
         origin, tables = f"catalogue: {text}", catalog.load("scenarios", text)
@@ -129,10 +135,8 @@ def _read_layers(name_or_path: str | Path) -> tuple[list[_Layer], list[str]]:
     layers: list[_Layer] = []
     problems: list[str] = []
     base = tables.pop("base", None)
-    if base is not None and base not in catalog.names("scenarios"):
-        problems.append(f"base: {catalog.unknown_name('scenarios', str(base))}")
-    elif base is not None:
-        layers, problems = _read_layers(base)
+    if base is not None:
+        layers, problems = _base_layers(base, Path(text), above)
     numbers = []
     try:
         numbers = catalog.scenario_numbers(tables)
@@ -140,6 +144,23 @@ def _read_layers(name_or_path: str | Path) -> tuple[list[_Layer], list[str]]:
         problems += error.problems
     tables.pop("provenance", None)
     return [*layers, _Layer(origin, tables, numbers)], problems
+
+
+def _base_layers(base: object, file: Path, above: tuple[Path, ...]) -> tuple[list[_Layer], list[str]]:
+    """The layers of the scenario that a file goes over: one of the catalogue, or a file, named as from there."""
+    if base in catalog.names("scenarios"):
+        return _read_layers(str(base))
+    if not (isinstance(base, str) and base.endswith(".toml")):
+        known = catalog.unknown_name("scenarios", str(base))
+        return [], [f"base: {known}; a file works too: ./{Path(str(base)[:40]).stem}.toml"]
+    path, files = file.parent / base, (*above, file.resolve())
+    if path.resolve() in files:
+        return [], [f"base: {shown(base)} is based on this file; a base goes over another one"]
+    try:
+        layers, problems = _read_layers(path, files)
+    except ScenarioError as error:
+        return [], [f"base: {problem}" for problem in error.problems]
+    return layers, [f"base: {path}: {problem}" for problem in problems]
 
 
 def _beside(file: Path, tables: dict[str, Any]) -> dict[str, Any]:

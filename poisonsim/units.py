@@ -146,12 +146,13 @@ def binary_meant(size: int) -> str:
     """The size in binary units that a round number of decimal ones was likely meant to be; empty where it is none.
 
     Examples:
-        >>> binary_meant(2 * 10**12), binary_meant(512 * 10**9), binary_meant(1536 << 20)
-        ('2TiB', '512GiB', '')
+        >>> binary_meant(2 * 10**12), binary_meant(1500 * 10**9), binary_meant(512 * 10**9), binary_meant(1536 << 20)
+        ('2TiB', '1.5TiB', '512GiB', '')
     """
     for unit, decimal in (("TiB", "TB"), ("GiB", "GB"), ("MiB", "MB")):
-        if size % _BYTE_UNITS[decimal] == 0:
-            return f"{size // _BYTE_UNITS[decimal]}{unit}"
+        number = Fraction(size, _BYTE_UNITS[decimal])
+        if number >= 1 and (number * 4).denominator == 1:
+            return f"{float(number):g}{unit}"
     return ""
 
 

@@ -177,13 +177,13 @@ def _command(logs: list[str], hosts: list[str], others: list[str | None], names:
 
 
 def _print(found: Replay) -> None:
-    from poisonsim.units import format_bytes, format_years
+    from poisonsim.units import format_bytes
 
     setting, report, n = found.setting, found.report, len(found.hosts)
     since = f" from {setting.start}{' (shifted)' if setting.anonymised else ''}"
     typer.echo(
         f"{n:,} host{'' if n == 1 else 's'}, {report.n_events:,} events of {report.n_records:,} records "
-        f"({report.n_damaged:,} damaged), {format_years(setting.years)}{since}; "
+        f"({report.n_damaged:,} damaged), {setting.watched}{since}; "
         f"{format_bytes(setting.vm_bytes)} VM from {setting.base_bytes:#x}\n"
     )
     shown = found.hosts.sort_values(["placed", "passed"], ascending=False, kind="stable").head(_MOST_HOSTS)

@@ -36,6 +36,7 @@ _TABLE = re.compile(
     rb'(?:\xef\xbb\xbf)?[ "]*[A-Za-z_][\w .:/#()-]{0,60}"?(?:[,;\t]"?[\w .:/#()-]{1,60}"?)+\r?(?:\n|\Z)'
 )
 """What the first line of a table looks like whose columns we do not know."""
+_OTHER_MARKS = ((b";", "semicolons"), (b"\t", "tabs"))
 _TAR_MAGIC_AT = 257
 _PRETTY = rb'\A[\s\x1e]*\{\s*\n\s*"(?:__CURSOR|__REALTIME_TIMESTAMP|MESSAGE|_\w+)"\s*:'
 
@@ -75,13 +76,17 @@ def sniff(start: bytes, path: Path) -> str:
             f"{', '.join(FORMATS)}"
         )
     if _TABLE.match(start):
+        header = start.splitlines()[0]
+        other = next((name for mark, name in _OTHER_MARKS if mark in header and b"," not in header), "")
+        told = f"; its columns are set apart by {other}, and commas are wanted" if other else ""
         raise LogError(
-            f"{shown}: line 1: names no column of a table of events ('{printable(start.splitlines()[0], 80)}'); if it "
+            f"{shown}: line 1: names no column of a table of events ('{printable(header, 80)}'){told}; if it "
             f"is one, name the columns there: it takes {WANTED}; see `poisonsim help own-logs`; else name its format "
             f"(--format), one of {', '.join(FORMATS)}"
         )
+    begin = printable(start[:200].splitlines()[0], 40)
     raise LogError(
-        f"{shown}: begins like no log that is known ('{printable(start[:200], 40)}'); name its format (--format), "
+        f"{shown}: begins like no log that is known ('{begin}'); name its format (--format), "
         f"one of {', '.join(FORMATS)}"
     )
 

@@ -7,13 +7,14 @@ decimal or `0x…`; codes are words (`UE`, `AR`, `scrub`, `recovered`, `huge`). 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from poisonsim.errors import LogError, did_you_mean
+from poisonsim.errors import LogError, shown
 from poisonsim.logs.codes import CODES, UNKNOWN, FoundBy, Kind
 from poisonsim.logs.context import Context, coded, count_damage
 from poisonsim.logs.events import COLUMNS, DEFAULTS, I32, I64, Bools, EventBatch
@@ -120,13 +121,21 @@ def _header(line: bytes, context: Context, meaning: dict[str, str]) -> _Header:
             known = [name for name, of in meaning.items() if of == column]
             raise LogError(
                 f"{path}: line 1: no column {' or '.join(known)} in '{printable(line, 80)}'"
-                f"{did_you_mean(known[0], names)}; name the columns in the first line: it takes {_wanted(meaning)}; "
+                f"{_meant(names, known)}; name the columns in the first line: it takes {_wanted(meaning)}; "
                 "see `poisonsim help own-logs`"
             )
     strange = [name for name in names if name.lower() not in meaning and name.lower() != "source"]
     if strange and "mciaddr" not in meaning:
         context.report.remark(f"columns that mean nothing here: {', '.join(strange[:8])}")
     return _Header(field, len(names))
+
+
+def _meant(names: list[str], known: list[str]) -> str:
+    """The clause `; did you mean X for 'Y'?` of a column that is spelled like a known one; else empty."""
+    for name in names:
+        if close := difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6):
+            return f"; did you mean {close[0]} by {shown(printable(name, 40))}?"
+    return ""
 
 
 def _wanted(meaning: dict[str, str]) -> str:

@@ -65,9 +65,10 @@ def keys_page() -> str:
         "Scenario keys",
         "Every key: what it takes, its unit, default and meaning.",
         "A scenario is a TOML file with the tables below. It may begin with `title`, and with `base`, a scenario of "
-        "the catalogue to go over; what neither says has the default. `--set KEY=VALUE` goes over the file, and "
-        "`--years` over everything. A year is 365.25 days; one FIT is one failure per 10⁹ hours of a chip. "
-        "`poisonsim run SCENARIO --dry-run` prints every value with where it came from.",
+        "the catalogue or another file, named as from this one, to go over; what neither says has the default. "
+        "`--set KEY=VALUE` goes over the file, and `--years` over everything. A year is 365.25 days; one FIT is one "
+        "failure per 10⁹ hours of a chip. `poisonsim run SCENARIO --dry-run` prints every value with where it came "
+        "from.",
         *parts,
         "## `[[provenance]]` Where numbers are from",
         "Lists of `keys` with their `source` (text) and `quality`, one of "

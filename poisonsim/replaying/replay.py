@@ -292,7 +292,9 @@ def replay(
     ]  # fmt: skip
     setting = Setting(
         start=iso_time(start + (shift or 0)),
-        years=plan.scenario.horizon.years, base_bytes=memory.base, vm_bytes=memory.vm_bytes, host_memory_bytes=given,
+        years=plan.scenario.horizon.years,
+        log_years=None if asked is not None or gathered.last is None else (gathered.last - start) / US_PER_YEAR,
+        base_bytes=memory.base, vm_bytes=memory.vm_bytes, host_memory_bytes=given,
         ce_threshold=threshold.name, ces=threshold.ces, impute=impute, imputations=imputations, anonymised=anonymise,
     )  # fmt: skip
     report = reading_of.report if shift is None else nameless(reading_of.report, shift)

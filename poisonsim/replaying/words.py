@@ -44,7 +44,8 @@ class Setting:
 
     Attributes:
         start: When time begins, UTC; where `anonymised`, shifted as all times are (`shift_of`).
-        years: How long the VMs are watched.
+        years: Horizon of the VMs: as long as was asked for, or the months that the log runs through.
+        log_years: From that start to the last event of the log; None where a horizon was asked for.
         base_bytes: First address that backs the VM; base page p of the VM is at `base_bytes` + p × its size.
         vm_bytes: Memory of the VM.
         host_memory_bytes: Memory of each host as its addresses run; None where the largest address seen decides.
@@ -57,6 +58,7 @@ class Setting:
 
     start: str
     years: float
+    log_years: float | None
     base_bytes: int
     vm_bytes: int
     host_memory_bytes: int | None
@@ -69,6 +71,13 @@ class Setting:
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         return dataclasses.asdict(self)
+
+    @property
+    def watched(self) -> str:
+        """How long the log runs, and the horizon where that is longer."""
+        if self.log_years is None or abs(self.log_years - self.years) < 1e-9:
+            return format_years(self.years)
+        return f"{format_years(self.log_years)} (told after whole months: {format_years(self.years)})"
 
 
 def host_table(gathered: Gathered, placed: Placed, drawn: dict[str, Any], names: list[str]) -> pd.DataFrame:
@@ -141,8 +150,7 @@ def notices_of(table: pd.DataFrame, setting: Setting, plan: Plan, gathered: Gath
     if gathered.n_early:
         said.append(f"{_n(gathered.n_early, 'event')} before the start left out, pages bad by then among them")
     said.append(
-        f"hosts without an event are not in a log: the fleet is the {len(table):,} that are, over "
-        f"{format_years(setting.years)}"
+        f"hosts without an event are not in a log: the fleet is the {len(table):,} that are, over {setting.watched}"
     )
     return tuple(said)
 

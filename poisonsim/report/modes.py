@@ -55,7 +55,8 @@ def modes_picture(
     )
     height = max(rows_height(len(modes)), 86 + len(modes) * (12 + 12.0 * len(looks)))
     return pen.picture(
-        "modes", "What did it: loss by fault mode", f"Most of the loss: {'; '.join(words)}.", caption, alternative,
+        "modes", "What did it: loss by fault mode", f"The largest part of the loss: {'; '.join(words)}.", caption,
+        alternative,
         lambda frame: rows(series, modes, frame, "Share of the loss under that policy, %"),
         height=height, narrow_height=height,
     )  # fmt: skip

@@ -24,7 +24,7 @@ from poisonsim.report.style import TONES, Style, styles
 from poisonsim.report.verdict import HEADINGS, choice, lost_vms, shown
 from poisonsim.results.statistics import Estimate
 from poisonsim.results.words import in_bytes
-from poisonsim.units import format_bytes, format_years
+from poisonsim.units import format_bytes
 
 _BY_MODE = (
     "Guest memory, when it is lost, by the mode of the DRAM fault that the error is taken to be of; lines from the "
@@ -122,7 +122,7 @@ def _facts(found: Replay, names: bool) -> list[tuple[str, str]]:
     vm = f"{format_bytes(setting.vm_bytes)} on {scenario.vm.backing} pages, from address {setting.base_bytes:#x}"
     return [
         ("Hosts", f"{len(found.hosts):,}, those that the log names"), ("Log", read),
-        ("Watched", f"{format_years(setting.years)}{since}"), ("VM on each host", vm), ("CPU", scenario.host.cpu),
+        ("Watched", f"{setting.watched}{since}"), ("VM on each host", vm), ("CPU", scenario.host.cpu),
     ]  # fmt: skip
 
 

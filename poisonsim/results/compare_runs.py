@@ -21,6 +21,7 @@ from poisonsim.results.result import Result
 from poisonsim.results.statistics import Distribution, Estimate
 from poisonsim.results.sweep import SAME_ERRORS_KEYS
 from poisonsim.scenario_problem import shown
+from poisonsim.units import size_text
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -92,6 +93,10 @@ def errors_differ(a: Plan, b: Plan) -> str:
     return "; ".join(f"{key} is {shown(x)} in one and {shown(y)} in the other" for key, x, y in differing[:3])
 
 
+SIZE_KEYS = ("vm.memory", "host.free_memory")
+"""Keys whose values are bytes."""
+
+
 def what_differs(a: Plan, b: Plan) -> str:
     """Keys of the scenarios of two runs that differ, with both values, and their seeds; empty where none do.
 
@@ -103,10 +108,14 @@ def what_differs(a: Plan, b: Plan) -> str:
     """
     one, other = {**_flat(a), "seed": a.seed}, {**_flat(b), "seed": b.seed}
     keys = [key for key in dict.fromkeys([*one, *other]) if key != "title" and one.get(key) != other.get(key)]
-    return ", ".join(f"{key} {_plain(one.get(key, 'not set'))} → {_plain(other.get(key, 'not set'))}" for key in keys)
+    return ", ".join(
+        f"{key} {_plain(key, one.get(key, 'not set'))} → {_plain(key, other.get(key, 'not set'))}" for key in keys
+    )
 
 
-def _plain(value: object) -> str:
+def _plain(key: str, value: object) -> str:
+    if key in SIZE_KEYS and isinstance(value, int):
+        return size_text(value)
     return value if isinstance(value, str) and len(value) <= 60 else shown(value)
 
 

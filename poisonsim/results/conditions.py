@@ -258,8 +258,20 @@ def check_trials(quantity: Quantity, plan: Plan, trials: int) -> None:
         )
 
 
+SUCH_AS = (
+    "'p99(slowdown) > 1.02', 'hgm2m: mean(vm_lost) >= 5%', 'vm_lost per year <= 0.1%' or "
+    "'P(guest_lost_bytes > 8GiB) > 1%'"
+)
+"""Conditions that a message shows."""
+
+
 def parse_condition(
-    text: str, metrics: tuple[Metric, ...], policies: Sequence[str], asked: Sequence[str] | None = None
+    text: str,
+    metrics: tuple[Metric, ...],
+    policies: Sequence[str],
+    asked: Sequence[str] | None = None,
+    *,
+    such_as: str = SUCH_AS,
 ) -> Condition:
     """The condition written in `text`.
 
@@ -271,6 +283,7 @@ def parse_condition(
         metrics: Those of the run.
         policies: Labels of its policies.
         asked: Those that it is asked of where the text names none; default all.
+        such_as: What to write instead.
 
     Raises:
         MetricError: It means nothing; the message says what does.
@@ -288,8 +301,7 @@ def parse_condition(
     if match is None:
         raise MetricError(
             f"{shown(text)} is no condition: it is `[POLICY:] QUANTITY OP VALUE`, where OP is one of < <= > >=; write "
-            "for example 'p99(slowdown) > 1.02', 'hgm2m: mean(vm_lost) >= 5%', 'vm_lost per year <= 0.1%' or "
-            "'P(guest_lost_bytes > 8GiB) > 1%'"
+            f"for example {such_as}"
         )
     per_year = bool(match["per_year"] or match["late"])
     if match["per_year"] and match["late"]:

@@ -91,11 +91,11 @@ class Level:
         return trials * (half / gap) ** 2 if gap > 0 else inf
 
 
-def parse_levels(texts: Sequence[str], metrics: tuple[Metric, ...]) -> tuple[Level, ...]:
+def parse_levels(texts: str | Sequence[str], metrics: tuple[Metric, ...]) -> tuple[Level, ...]:
     """The levels written in `texts`, checked against each other.
 
     Args:
-        texts: Conditions as `parse_condition` reads them, that must hold, of no policy by name.
+        texts: Conditions as `parse_condition` reads them, that must hold, of no policy by name; one or more.
         metrics: Those of the scenario.
 
     Raises:
@@ -109,7 +109,8 @@ def parse_levels(texts: Sequence[str], metrics: tuple[Metric, ...]) -> tuple[Lev
         ...
         poisonsim.errors.MetricError: 'vm_lost <= 100%': can never fail, for vm_lost is at most 1; drop it, or ask more
     """
-    if isinstance(texts, str) or not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+    texts = [texts] if isinstance(texts, str) else texts
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
         raise MetricError(f"levels = {shown(texts)} is not a list of conditions; write ['vm_lost per year <= 0.1%']")
     if not texts:
         raise MetricError(f"no service level is given; name what must hold, for example {EXAMPLE}")
@@ -124,7 +125,7 @@ def parse_levels(texts: Sequence[str], metrics: tuple[Metric, ...]) -> tuple[Lev
                     f"{shown(text)}: a service level holds for every policy; drop '{policy[1]}:', and name policies "
                     "with --policy"
                 )
-            level = Level(parse_condition(text, metrics, ()))
+            level = Level(parse_condition(text, metrics, (), such_as=EXAMPLE))
         except MetricError as error:
             problems += error.problems
             continue

@@ -167,7 +167,11 @@ def times_text(ratio: Estimate, *, less: str = "less", more: str = "more") -> st
         'at least 5.00 times less'
         >>> times_text(Estimate(0.00125, 0.0025, 0.1, "1"))
         'at least 10.00 times less'
+        >>> times_text(Estimate(1.0, 1.0, 1.0, "1"))
+        'the same'
     """
+    if ratio.low == ratio.high == 1:
+        return "the same"
     near, best, far, word = ratio.low, ratio.best, ratio.high, more
     if best < 1:
         if near <= 0:

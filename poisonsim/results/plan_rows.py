@@ -16,6 +16,7 @@ from poisonsim.results.plan_measure import Simulation
 from poisonsim.results.plan_search import Found, Measured
 from poisonsim.results.sweep_grid import Settings, settings_text
 from poisonsim.scenario import Scenario
+from poisonsim.units import format_bytes
 
 TIE = 2.0**-20
 """Costs that differ by less than this part of the VM's memory count as equal: 1 MiB of 1 TiB."""
@@ -25,7 +26,7 @@ STATUSES = ("mainline", "patches", "proposed")
 """How far mechanisms are from what runs today, the nearest first; all else is hypothetical."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Row:
     """A choice and what it does.
 
@@ -47,6 +48,9 @@ class Row:
     params: Mapping[str, int]
     complexity: tuple[bool, int]
     clearance: int
+
+    def __repr__(self) -> str:
+        return f"<{self.text}: {self.standing}, {format_bytes(self.measured.cost.best)} of host memory>"
 
     @staticmethod
     def of(found: Found, policy: Policy, simulation: Simulation) -> Row:

@@ -49,8 +49,8 @@ def test_the_answer_comes_first(cli: Cli) -> None:
         head
         == """\
 seed-1t-distinct: cheapest that meets all 2 levels: hgm2m (HVO kept), patches, at 2.769 MiB of host memory (under 0.01
-  %); runner-up: hgm4k (HVO kept), 408.2 MiB more on the same errors. If the kernel turns HVO off everywhere, nothing is
-  known to meet the levels
+  %); runner-up: hgm4k (HVO kept), 408.2 MiB more on the same errors. If the kernel turns HVO off everywhere, nothing
+  is known to meet the levels
 
 A  mean(guest_lost_bytes) <= 1MiB
 B  mean(capacity_cost_bytes) <= 3GiB

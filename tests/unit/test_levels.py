@@ -30,7 +30,8 @@ def test_levels_of_any_kind() -> None:
     ("texts", "fragment"),
     [
         ([], 'no service level is given; name what must hold, for example levels=["vm_lost per year <= 0.1%"'),
-        ("vm_lost <= 1%", "is not a list of conditions"),
+        (5, "is not a list of conditions"),
+        ("vm_lost", "OP is one of < <= > >=; write for example levels="),
         ([3], "is not a list of conditions"),
         (["speed < 1"], "unknown metric 'speed'"),
         (["slow_down < 1"], "did you mean slowdown?"),

@@ -179,7 +179,7 @@ def test_options_that_mean_nothing(log: Callable[..., Log], options: dict[str, A
 
 
 def test_headers_without_the_columns_it_takes(log: Callable[..., Log]) -> None:
-    with pytest.raises(LogError, match="line 1: no column kind in 'time,kinds'; did you mean kinds"):
+    with pytest.raises(LogError, match="line 1: no column kind in 'time,kinds'; did you mean kind by 'kinds'"):
         log("time,kinds\n1,CE\n")
     with pytest.raises(LogError, match="no column logtime or log_time"):
         log("MciAddr,error_type\n1,CE\n")

@@ -538,7 +538,9 @@ def test_a_table_of_strange_columns_is_told_what_it_takes(log: Callable[..., Log
     for header in ("Date,Node,Type", '"Date","Node (name)"', "when;what;where", "a\tb"):
         with pytest.raises(LogError, match="line 1: names no column of a table of events .*it takes kind, and as far"):
             log(f"{header}\n2024-01-09,n1,CE\n")
-    with pytest.raises(LogError, match="begins like no log that is known"):
+    with pytest.raises(LogError, match="its columns are set apart by semicolons, and commas are wanted"):
+        log("kind;time;address\nUE;2024-01-09;0x1000\n")
+    with pytest.raises(LogError, match=r"begins like no log that is known \('Dear all,'\)"):
         log("Dear all,\nthe server is down. Regards, Bob!\n")
 
 

@@ -119,7 +119,7 @@ def test_an_unknown_base_hides_no_other_mistake_and_invents_none(write: Any) -> 
     text = 'base = "cloud-1t-ddr5"\n[faults]\nscale = -1\n[vm]\nmemory = "3MiB"\n[horizon]\ngrid = "7d"\n[workload]\nalpha = 9\n'
     lines = problems_of(write(text))
     assert [line.split(": ")[1] for line in lines] == ["base", "faults.scale", "workload.alpha"]
-    assert lines[0].endswith("; did you mean cloud-1t-ddr4 or ddr5-1t?")
+    assert lines[0].endswith("; did you mean cloud-1t-ddr4 or ddr5-1t?; a file works too: ./cloud-1t-ddr5.toml")
 
 
 @pytest.mark.parametrize(
@@ -361,3 +361,35 @@ def test_the_horizon_alone_may_be_a_bare_number(write: Any) -> None:
     assert load_scenario(write("[horizon]\nyears = 3\n")).horizon.years == 3
     assert load_scenario("seed-1t", overrides=["horizon.years=3"]).horizon.years == 3
     assert load_scenario("seed-1t", years="3").horizon.years == load_scenario("seed-1t", years=3).horizon.years == 3
+
+
+# ------------------------------------------------------------------------------------------------- base files
+
+
+def test_a_base_may_be_a_file_named_as_from_the_file_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "house.toml").write_text('base = "cloud-1t-ddr4"\n[vm]\nmemory = "2TiB"\n[host]\nspares = 2\n')
+    (tmp_path / "conf" / "mine.toml").write_text('base = "../house.toml"\n[host]\nspares = 7\n')
+    found = resolve_scenario(tmp_path / "conf" / "mine.toml")
+    assert found.scenario.host.spares == 7 and found.scenario.vm.memory_bytes == 2 << 40
+    assert found.scenario.faults == load_scenario("cloud-1t-ddr4").faults
+    assert found.origins["vm.memory"] == f"{tmp_path}/conf/../house.toml"
+
+
+@pytest.mark.parametrize(
+    ("base", "house", "problem"),
+    [
+        ("house.toml", 'base = "mine.toml"\n', "mine.toml: base: {house}: base: 'mine.toml' is based on this file"),
+        ("mine.toml", "", "mine.toml: base: 'mine.toml' is based on this file; a base goes over another one"),
+        ("none.toml", "", "mine.toml: base: {folder}/none.toml: cannot be read: No such file or directory"),
+        ("house.toml", "[host]\nspares = -7\n", "{house}: host.spares: -7 is not between 0 and 65,536"),
+        ("house.toml", "[host]\nspare = 7\n", "{house}: host.spare: unknown key; did you mean spares?"),
+        ("house.toml", "[host", "mine.toml: base: {house}: "),
+        ("house", "", "'house' is not a scenario of the catalogue; known: "),
+    ],
+)
+def test_a_base_file_that_cannot_be_used(tmp_path: Path, base: str, house: str, problem: str) -> None:
+    (tmp_path / "house.toml").write_text(house or "[vm]\n")
+    (tmp_path / "mine.toml").write_text(f'base = "{base}"\n')
+    told = problems_of(tmp_path / "mine.toml")[0]
+    assert problem.format(folder=tmp_path, house=tmp_path / "house.toml") in told
