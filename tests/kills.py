@@ -71,7 +71,7 @@ def prepare() -> None:
     engine_plan._ERRORS_PER_BLOCK = 1 << 12
     remote.TASK_SECONDS = 0.05
     pictures = {name: name.encode() * 1000 for name in ("trade.png", "reach.png")}
-    report_page.render = lambda result, command: (f"{command}: {result.n_trials} trials", pictures)
+    report_page.render = lambda result, command, vms: (f"{command}: {result.n_trials} trials", pictures)
 
     def noted(plan: Any, *args: Any) -> Any:
         block = real(plan, *args)

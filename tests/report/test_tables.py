@@ -108,7 +108,7 @@ def test_timed_policies_have_their_loss_by_mode_too() -> None:
 
 
 def test_fleet_counts_are_those_of_the_fleet(field: Result) -> None:
-    tables = {table.title: table for table in fleet_tables(field)}
+    tables = {table.title: table for table in fleet_tables(field, 10_000)}
     own = field.fleet(10_000).exceeding("vm_lost >= 1").query("policy == 'unmap1g'")
     cells = dict(tables["VMs lost as a whole"].rows)[0]
     assert len(cells) == 5
