@@ -61,6 +61,7 @@ def resolve(
         layers.append(_Layer("--years", {"horizon": {"years": years}}))
 
     tables, origins = _merge(layers)
+    _without_hvo_on_arm64(tables, origins)
     _own_title(tables, origins, file_layers, layers)
     parts, found = read_tables(tables, without_base=any(problem.startswith("base: ") for problem in file_problems))
     problems = [f"{name_or_path}: {problem}" for problem in file_problems]
@@ -70,6 +71,14 @@ def resolve(
         raise ScenarioError(problems)
     numbers = [n for layer in layers for n in layer.numbers if origins.get(n.key, "default") == layer.origin]
     return Resolution(parts, origins, tuple(numbers))
+
+
+def _without_hvo_on_arm64(tables: dict[str, Any], origins: Mapping[str, str]) -> None:
+    """Linux has no HVO there: it is off unless somebody asks for it."""
+    vm, host = tables.get("vm"), tables.get("host", {})
+    arch = vm.get("arch") if isinstance(vm, Mapping) else None
+    if isinstance(arch, str) and arch.startswith("arm64") and isinstance(host, Mapping) and "host.hvo" not in origins:
+        tables["host"] = {**host, "hvo": False}
 
 
 def _own_title(

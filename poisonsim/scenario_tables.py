@@ -190,7 +190,8 @@ class Host:
         stage2_contiguous: Whether KVM uses contiguous entries in stage 2 where the process table has them. None does
             today (Linux 6.12); without them the TLB holds such a leaf in pieces, whatever the VMM maps.
         hvo: Whether the hugetlb vmemmap optimisation is on. Linux on arm64 has had none since commit 060a2c92d1b6
-            (2022), so true asks there what it would change.
+            (2022): a file or `--set` that takes arm64 and does not name it gets false, and true asks what it would
+            change.
         hvo_with_hgm: What high-granularity mapping does to it: off for the whole pool, off for the pages
             that are split, or kept.
         hvo_with_keep: What leaving poison mapped does to it: kept, or off for the whole pool, as version 3 of the

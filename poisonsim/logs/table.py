@@ -21,7 +21,7 @@ from poisonsim.logs.events import COLUMNS, DEFAULTS, I32, I64, Bools, EventBatch
 from poisonsim.logs.names import Names, printable
 from poisonsim.logs.scan import split, whole_numbers
 from poisonsim.logs.source import Block, blocks
-from poisonsim.logs.stamps import stamps
+from poisonsim.logs.stamps import NO_STAMP, stamps
 
 MOST_COLUMNS = 200
 NAMED = ("host", "label")
@@ -189,8 +189,9 @@ class _Rows:
         seconds, state = whole_numbers(self.block.text, begin, stop)
         plain = (state == 0) & (seconds >= 0) & (seconds < 1 << 36)
         half_day = np.isin(self.block.text[np.maximum(stop - 1, 0)], (77, 109)) & (stop > begin)  # AM, PM
-        self.damaged((state != 1) & ~plain & ((kinds < 3) | half_day), "time that is none")
-        times = self.context.clock().times(kinds, micros)
+        none = (state != 1) & ~plain & ((kinds < 3) | half_day)
+        self.damaged(none, "time that is none")
+        times = self.context.clock().times(np.where(none | plain, NO_STAMP, kinds), micros)
         times[plain] = (seconds[plain] * 1_000_000).view("M8[us]")
         return times
 

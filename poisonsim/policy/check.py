@@ -196,11 +196,19 @@ class Checker:
             if value not in self.params:
                 self.problem(
                     f"{rule}: '{value}' is neither a number nor a parameter{did_you_mean(value, self.params)}",
-                    f"parameters: {', '.join(self.params) or 'none'}",
+                    f"parameters: {', '.join(self.params) or 'none'}{self._lacks_annotation(value)}",
                 )
                 return None
             value = self.params[value]
         return [list(COUNTERS).index(condition.counter), OPERATORS.index(condition.operator), value]
+
+    def _lacks_annotation(self, name: str) -> str:
+        """What makes a parameter of a number of the class that has none."""
+        number = vars(type(self.policy)).get(name)
+        if isinstance(number, bool) or not isinstance(number, int):
+            return ""
+        annotated = f"{name}: Annotated[int, Range({min(number, 1)}, {max(number, 64)})] = {number}"
+        return f"; {name} = {number} becomes one with its range: {annotated}"
 
     def _reduce(self, rule: Rule, encoded: list[list[int]]) -> list[list[int]]:
         """The comparisons that can fail; reports those that no value of their counter can satisfy together."""

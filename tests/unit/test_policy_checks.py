@@ -359,6 +359,17 @@ def test_mistakes_are_found_before_anything_runs(rules: Sequence[Rule], fragment
     assert all(line.startswith("policy mine: ") for line in text.splitlines())
 
 
+def test_a_number_that_lacks_its_annotation_is_shown_one() -> None:
+    class Mine(Policy):
+        limit = 3
+        rules = [on(BACKING, when="hits_in_vm > limit").do(KEEP), on(BACKING).do(UNMAP)]
+
+    [problem] = problems_of(Mine())
+    assert problem.endswith(
+        "parameters: none; limit = 3 becomes one with its range: limit: Annotated[int, Range(1, 64)] = 3"
+    )
+
+
 def test_every_mistake_is_reported_at_once() -> None:
     found = problems_of(
         policy_of(

@@ -393,3 +393,21 @@ def test_a_base_file_that_cannot_be_used(tmp_path: Path, base: str, house: str, 
     (tmp_path / "mine.toml").write_text(f'base = "{base}"\n')
     told = problems_of(tmp_path / "mine.toml")[0]
     assert problem.format(folder=tmp_path, house=tmp_path / "house.toml") in told
+
+
+# ------------------------------------------------------------------------------------------------- arm64
+
+
+@pytest.mark.parametrize(
+    ("overrides", "hvo"),
+    [
+        (["vm.arch=arm64", "host.cpu=neoverse-v2"], False),
+        (["vm.arch=arm64-64k", "vm.backing=512M", "vm.guest_page=64K", "host.cpu=neoverse-v2"], False),
+        (["vm.arch=arm64", "host.cpu=neoverse-v2", "host.hvo=true"], True),
+        ([], True),
+    ],
+)
+def test_arm64_has_no_hvo_unless_it_is_asked_for(overrides: list[str], hvo: bool) -> None:
+    found = resolve_scenario("cloud-1t-ddr4", overrides=overrides)
+    assert found.scenario.host.hvo is hvo
+    assert found.origins["host.hvo"] == ("--set" if "host.hvo=true" in overrides else "default")
