@@ -49,7 +49,7 @@ def verify_command(
         False, "--all", help="The self-check, and write its page; so without any of the above."
     ),
     full: bool = typer.Option(
-        False, "--full", help="Self-check on the whole grid of CPUs, half an hour. Default: its hardest cells."
+        False, "--full", help="Self-check on the whole grid of CPUs, an hour or two. Default: its hardest cells."
     ),
     runs: int = typer.Option(
         2000, "--runs", min=20, max=1_000_000, metavar="N",
