@@ -160,13 +160,11 @@ def run_command(
             typer.echo(f"open        {folder / 'report.html'}", err=quiet)
         typer.echo(f"next        poisonsim policies show {_without_parameters(plan.policies[-1].spec)}", err=quiet)
     failed = [_print_verdicts(condition.verdicts(result)) for condition in conditions]
-    reached, problem = (True, "") if width is None else _print_width(result, width, wanted)
+    code = 0 if width is None else _print_width(result, width, wanted)
     if held == result.n_trials and not any(issubclass(each.category, DamagedBlock) for each in told):
         typer.echo(f"note: {folder} held all {held:,} trials already; nothing was simulated", err=True)
-    if problem:
-        raise typer.Exit(2)
-    if any(failed) or not reached:
-        raise typer.Exit(FAILED)
+    if any(failed) or code:
+        raise typer.Exit(FAILED if any(failed) else code)
 
 
 def _conditions(plan: Plan, texts: Sequence[str], asked: Sequence[str], trials: int) -> list[Condition]:
@@ -214,21 +212,21 @@ def _print_verdicts(verdicts: Sequence[Verdict]) -> bool:
     return any(verdict.holds for verdict in verdicts)
 
 
-def _print_width(result: Result, width: Width, most: int) -> tuple[bool, str]:
-    """Says how many trials it took, or what is in the way; returns whether it is reached, and what none can mend."""
+def _print_width(result: Result, width: Width, most: int) -> int:
+    """Says how many trials it took, or what is in the way; returns the exit code, 2 where none would do."""
     if width.reached(result):
         typer.echo(f"reached: {width.text} after {result.n_trials:,} trials; {width.describe(result)}", err=True)
-        return True, ""
+        return 0
     if problem := width.problem(result):
         typer.echo(f"error: --until: {problem}", err=True)
-        return False, problem
+        return 2
     wanted = width.trials_wanted(result)
     more = f"about {float(f'{wanted:.2g}'):,.0f} would do: raise --trials"
     if wanted > result.plan.most_trials:
         more = "raise --trials, or ask for less"
     told = f"not reached: {width.text} within {most:,} trials; {width.describe(result)}"
     typer.echo(f"warning: {told}; {more}", err=True)
-    return False, ""
+    return FAILED
 
 
 def command_line(scenario: str, plan: Plan, settings: list[str], years: str | None, vms: int, trials: int) -> str:

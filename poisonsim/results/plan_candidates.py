@@ -121,12 +121,11 @@ def _hvo_of(
     compiled: CompiledPolicy, scenario: Scenario, values: tuple[str, ...], kept: tuple[str, ...]
 ) -> tuple[str, Sequence[str | None]]:
     """Which key says what a policy does to HVO, and the values of it to choose from; None where it does nothing."""
-    keeps_off = compiled.keeps and scenario.host.hvo_with_keep == "off-everywhere"
-    if scenario.host.hvo and compiled.uses_hgm and not keeps_off:
-        return "host.hvo_with_hgm", values
-    if scenario.host.hvo and compiled.keeps:
-        return "host.hvo_with_keep", kept
-    return "host.hvo_with_hgm", (None,)
+    host = scenario.host
+    keeps_off = compiled.keeps and host.hvo_with_keep == "off-everywhere"
+    if not host.hvo or not (compiled.uses_hgm or compiled.keeps):
+        return "host.hvo_with_hgm", (None,)
+    return ("host.hvo_with_hgm", values) if compiled.uses_hgm and not keeps_off else ("host.hvo_with_keep", kept)
 
 
 def _all_that_run(scenario: Scenario, seed: int) -> tuple[list[Policy], dict[str, str]]:

@@ -25,6 +25,7 @@ from poisonsim.results.statistics import (
     Distribution,
     Estimate,
     few_for_means,
+    floor_of,
     is_reported,
     trials_needed,
     without_empty,
@@ -279,8 +280,7 @@ class Result:
                 # Over all trials the interval is as much narrower as there are more of them.
                 sampled, scale = distribution.mean(), (distribution.n_simulated / max(self.n_simulated, 1)) ** 0.5
                 low, high = (exact + (end - sampled.best) * scale for end in (sampled.low, sampled.high))
-                least = 0.0 if self._values[p][:, m].min() >= 0 else -np.inf
-                row |= {"mean": exact, "mean_low": max(low, least), "mean_high": high}
+                row |= {"mean": exact, "mean_low": max(low, floor_of(self._values[p][:, m])), "mean_high": high}
                 rows.append({"policy": policy, "metric": metric.name, "unit": metric.unit, "year": LIFE} | row)
         frame = pd.DataFrame(rows)
         frame["year"] = frame["year"].astype(object)

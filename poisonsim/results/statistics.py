@@ -153,7 +153,7 @@ class Distribution:
 
     def _least(self) -> float:
         """What the mean cannot be below: 0 if no value is; over strata that of the least value, if ten have it."""
-        floor = -np.inf if self.values[0] < 0 else 0.0
+        floor = floor_of(self.values)
         if not self.stratified or self.trials is not None:
             return floor
         hit = self.counts[:, 1:].sum(axis=1)
@@ -280,8 +280,17 @@ def ratio_of_means(
     residual = Distribution.of(a - ratio * b, counts, stratum, weights).mean()
     ends = sorted((residual.low - residual.best, residual.high - residual.best))
     low, high = (0.0 if abs(end) < 1e-12 * abs(ratio * mean_b) else end / abs(mean_b) for end in ends)
-    least = 0.0 if min(a.min(), b.min()) >= 0 else -np.inf
-    return Estimate(max(ratio + low, least), ratio, ratio + high, "1")
+    return Estimate(max(ratio + low, floor_of(a, b)), ratio, ratio + high, "1")
+
+
+def floor_of(*values: F64) -> float:
+    """What a mean of values, or a ratio of such means, cannot be below: 0 where none is negative.
+
+    Examples:
+        >>> floor_of(np.array([0.0, 2.0])), floor_of(np.array([0.0, 2.0]), np.array([-1.0]))
+        (0.0, -inf)
+    """
+    return 0.0 if all(each.min() >= 0 for each in values) else -np.inf
 
 
 def trials_needed(q: float, heaviest: float = 1.0) -> int:

@@ -135,6 +135,11 @@ def test_progress_says_at_most(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
     assert re.search(r"^256 of at most 600 trials, hgm2m: (p99|most) guest lost ", result.stderr, re.MULTILINE)
 
 
+def test_a_condition_that_holds_goes_over_what_cannot_converge(cli: Cli) -> None:
+    result = cli("run", *QUICK, "--until", "mean(reserved_bytes) within 5%", "--fail-if", "errors > 0")
+    assert result.exit_code == 3 and "error: --until: " in result.stderr
+
+
 def test_what_cannot_converge_is_exit_code_2_at_the_cap(cli: Cli) -> None:
     result = cli("run", *QUICK, "--until", "mean(reserved_bytes) within 5%", "--out", "out")
     assert result.exit_code == 2
