@@ -62,6 +62,19 @@ class FileProblems:
         if not isinstance(table.get("source"), str) or table.get("quality") not in QUALITIES:
             self.add(key, f"needs a source and a quality, one of {', '.join(QUALITIES)}")
 
+    def in_unit(self, key: str, table: Mapping[str, Any], unit: str) -> None:
+        """Keep a problem where `table` says that its numbers are in another unit than `unit`, in which they are read.
+
+        Examples:
+            >>> problems = FileProblems("mine.toml")
+            >>> problems.in_unit("modes.bit", {"fit_permanent": 3, "unit": "FIT per Mbit"}, "FIT per chip")
+            >>> problems.list
+            ["mine.toml: modes.bit.unit: 'FIT per Mbit' is not what is read here; give FIT per chip, or leave unit out"]
+        """
+        given = table.get("unit", unit)
+        if given != unit:
+            self.add(f"{key}.unit", f"{shown(given)} is not what is read here; give {unit}, or leave unit out")
+
     def whole(self, key: str, value: object, *, least: int, most: int = 10**15) -> int:
         """`value` if it is a whole number from `least` to `most`, otherwise `least` and a problem."""
         if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:

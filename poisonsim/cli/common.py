@@ -84,8 +84,8 @@ def command_given(told: Callable[[str], str] = str) -> str:
 
 
 @contextmanager
-def going_on(kept: str) -> Iterator[None]:
-    """On Ctrl-C says what is kept, and prints the very command that goes on from there; exit code 130.
+def going_on(kept: Callable[[], str]) -> Iterator[None]:
+    """On Ctrl-C says what is `kept` by then, and prints the very command that goes on from there; exit code 130.
 
     Prints the command where workers are lost, too.
     """
@@ -93,7 +93,7 @@ def going_on(kept: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"interrupted; {kept}; {command}", err=True)
+        typer.echo(f"interrupted; {kept()}; {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except WorkerError as error:
         typer.echo("\n".join(f"error: {problem}" for problem in error.problems) + f"; {command}", err=True)

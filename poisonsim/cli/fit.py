@@ -98,12 +98,12 @@ def fit_command(
             dimm=dimm, model=model, format=format_, tz=tz, year=year, boot=boot, progress=progress,
         )  # fmt: skip
     written = _written(found, out, png)
+    for line in found.report.warnings():
+        typer.echo(f"warning: {line}", err=True)
     if as_json:
         print_json(found.to_dict())
     else:
         _print(found)
-    for line in found.report.warnings():
-        typer.echo(f"warning: {line}", err=True)
     for notice in found.notices:
         typer.echo(_filled(f"note: {notice}"), err=True)
     for line in written:

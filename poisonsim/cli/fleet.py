@@ -101,7 +101,7 @@ def fleet_command(
     with (
         collected_warnings(),
         workers(cluster, threads) as executor,
-        going_on(f"finished components and blocks are kept in {folder}"),
+        going_on(lambda: f"finished components and blocks are kept in {folder}"),
         at.claimed(plan),
     ):
         found = _simulate(plan, trials, threads, executor, folder, command)

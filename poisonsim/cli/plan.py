@@ -128,8 +128,11 @@ def plan_command(
     command = shlex.join(["poisonsim", "plan", scenario, *options({**given, "--set": settings, **held_still})])
     quiet = as_json or as_csv
     with collected_warnings():
-        keeping = f"finished simulations are kept in {folder}"
-        with workers(cluster, threads) as executor, going_on(keeping), _progress() as show:
+        with (
+            workers(cluster, threads) as executor,
+            going_on(lambda: f"finished simulations are kept in {folder}"),
+            _progress() as show,
+        ):
             found = execute_plan(
                 prepared, trials=trials, threads=threads, executor=executor, progress=show, out=folder,
                 flips=not no_flips, command=command,

@@ -142,6 +142,8 @@ def replay_command(
         from poisonsim.report import write_replay
 
         write_replay(found, out, command=_command(logs, host, [since, boot, tz, str(out)], names), names=names)
+    for line in found.report.warnings():
+        typer.echo(f"warning: {line}", err=True)
     if as_json:
         print_json(found.to_dict())
     elif as_csv:
@@ -155,8 +157,6 @@ def replay_command(
         _print(found)
     if out is not None:
         typer.echo(f"page  {out}", err=as_json or as_csv)
-    for line in found.report.warnings():
-        typer.echo(f"warning: {line}", err=True)
     for notice in found.notices:
         typer.echo(_filled(f"note: {notice}"), err=True)
 

@@ -20,8 +20,8 @@ EXAMPLES = (
 def report_command(
     folders: list[Path] = typer.Argument(..., metavar="RUN...", help="Run folders that `poisonsim run` wrote."),
     out: Path = typer.Option(
-        None, "--out", "-o", metavar="FILE", help="Page about several runs. Default: report.html of the one run.",
-        show_default=False,
+        None, "--out", "-o", metavar="FILE", show_default=False,
+        help="The page to write, which several runs need. Default: report.html in the one run's folder, with pictures.",
     ),
     vms: int = typer.Option(
         None, "--vms", min=1, metavar="N", show_default=False,
@@ -30,29 +30,33 @@ def report_command(
 ) -> None:  # fmt: skip
     """Write report.html and its pictures for a finished run, or one page that compares several."""
     from poisonsim.engine.lock import hold
-    from poisonsim.engine.store import read_manifest
+    from poisonsim.engine.store import read_manifest, write_whole
     from poisonsim.errors import RunFolderError
-    from poisonsim.report import write_comparison, write_report
+    from poisonsim.report import render, write_comparison, write_report
     from poisonsim.results.run_folder import mend_summary, require_folder
     from poisonsim.results.runs import open_run
 
-    if (len(folders) > 1) != (out is not None):
-        raise RunFolderError(
-            f"{len(folders)} run{'s' if len(folders) > 1 else ''} and {'no' if out is None else 'an'} --out: several "
-            "runs go to one page, which --out names; a single run's report goes to its folder"
-        )
-    if vms is not None and out is not None:
+    if len(folders) > 1 and out is None:
+        raise RunFolderError(f"{len(folders)} runs go to one page; name it: --out FILE.html")
+    if len(folders) > 1 and vms is not None:
         raise RunFolderError("--vms: is of the page of one run; that of several speaks of no fleet")
     for folder in folders:
         require_folder(folder)
     with collected_warnings():
         commands = [str(read_manifest(folder).get("command", "")) for folder in folders]
-        if out is None:
-            with hold(folders[0]):
-                result = open_run(folders[0])
-                mend_summary(result, folders[0])
-                typer.echo(write_report(result, folders[0], command=commands[0], vms=vms or _vms_of(commands[0])))
+        if len(folders) == 1:
+            [folder], [command] = folders, commands
+            size = vms or _vms_of(command)
+            with hold(folder):
+                result = open_run(folder)
+                if out is None:
+                    mend_summary(result, folder)
+                    out = write_report(result, folder, command=command, vms=size)
+                else:
+                    write_whole(out, render(result, command=command, vms=size)[0].encode())
+            typer.echo(out)
             return
+        assert out is not None
         names = [folder.resolve().name for folder in folders]
         if len(set(names)) < len(names):
             names = [str(folder) for folder in folders]

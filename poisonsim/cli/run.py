@@ -102,7 +102,7 @@ def run_command(
     from poisonsim.cli.tables import print_result
     from poisonsim.engine.store import remove_report
     from poisonsim.errors import DamagedBlock
-    from poisonsim.results.run_folder import claimed_run, trials_held
+    from poisonsim.results.run_folder import claimed_run, trials_held, trials_kept
     from poisonsim.results.runs import default_trials, execute, most_trials, plan_run
     from poisonsim.scenario import resolve_scenario
 
@@ -126,11 +126,10 @@ def run_command(
     for policy_here in plan.policies:
         for note in policy_here.notes:
             typer.echo(f"note: policy {policy_here.label}: {note}", err=True)
-    kept = f"finished blocks are kept in {folder}"
     with (
         collected_warnings() as told,
         workers(cluster, threads) as executor,
-        going_on(kept),
+        going_on(lambda: f"{trials_kept(folder, plan, wanted):,} of {wanted:,} trials are kept in {folder}"),
         claimed_run(folder, plan),
     ):
         held = trials_held(folder, plan)

@@ -113,11 +113,10 @@ def sweep_command(
         ["poisonsim", "sweep", scenario, *options({"--over": over, "--policy": policy, "--set": settings, **held})]
     )
     quiet = as_json or as_csv
-    kept = f"finished points and blocks are kept in {folder}"
     with (
         collected_warnings(),
         workers(cluster, threads) as executor,
-        going_on(kept),
+        going_on(lambda: f"finished points and blocks are kept in {folder}"),
         SweepFolder(folder).claimed(plan),
     ):
         found = _simulate(plan, trials, threads, executor, folder, command)

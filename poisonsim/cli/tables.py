@@ -11,7 +11,14 @@ import typer
 from poisonsim.cli.common import print_table
 from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.faults.tables import load_fault_table
-from poisonsim.results.cost_words import cost_sentence, hvo_sentence, loss_sentence, reach_sentence, spares_sentence
+from poisonsim.results.cost_words import (
+    cost_sentence,
+    hvo_sentence,
+    loss_sentence,
+    reach_sentence,
+    same_sentence,
+    spares_sentence,
+)
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import TAIL_TRIALS, Distribution, Estimate, binomial_quantile
 from poisonsim.results.words import (
@@ -44,8 +51,8 @@ def print_result(result: Result, resolved: ResolvedScenario, *, vms: int) -> Non
         [[policy, *_cells(result, policy)] for policy in result.policies],
     )
     typer.echo("means at the end of the horizon, with 95 % intervals; every metric and year is in summary.csv")
-    for note in filter(None, (loss_sentence(result), reach_sentence(result))):
-        typer.echo(note)
+    for note in filter(None, (loss_sentence(result), reach_sentence(result), same_sentence(result))):
+        typer.echo(textwrap.fill(note, width=118, subsequent_indent="  "))
     if note := spares_sentence(result.plan):
         typer.echo(textwrap.fill(f"note: {note}", width=118, subsequent_indent="  "))
     typer.echo("")

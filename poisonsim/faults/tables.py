@@ -23,6 +23,12 @@ _POPULATION_KEYS = ("n_dimms", "n_chips_per_dimm", "hours")
 _TICKET_KEYS = ("n_ue_tickets", "n_servers", "n_server_months")
 _COUNT_KEYS = ("n_permanent", "n_transient", "n_ue_permanent", "n_ue_transient")
 _FIT_KEYS = ("fit_permanent", "fit_transient")
+_FIT = "FIT per chip"
+_UNITS = {
+    "hours": "hours", "n_dimms": "DIMMs", "n_chips_per_dimm": "chips", "n_ue_tickets": "tickets",
+    "n_servers": "servers", "n_server_months": "server-months",
+} | dict.fromkeys(_COUNT_KEYS, "faults")  # fmt: skip
+"""What counts are read in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,6 +307,8 @@ def _counts(problems: FileProblems, key: str, node: object, names: tuple[str, ..
     if not isinstance(node, Mapping):
         return dict.fromkeys(names, least)
     problems.known(key, table, names)
+    if len(units := {_UNITS[name] for name in names}) == 1:
+        problems.in_unit(key, table, *units)
     found = {}
     for name in names:
         value = table.get(name)
@@ -309,6 +317,8 @@ def _counts(problems: FileProblems, key: str, node: object, names: tuple[str, ..
             value = value.get("value")
         n_before = len(problems.list)
         found[name] = problems.whole(f"{key}.{name}", value, least=least)
+        if owner is not table:
+            problems.in_unit(f"{key}.{name}", owner, _UNITS[name])
         if len(problems.list) == n_before:
             problems.sourced(f"{key}.{name}", owner)
     return found
@@ -345,7 +355,10 @@ def _mode_of_rates(problems: FileProblems, key: str, node: object) -> FaultMode:
 
 
 def _rates(problems: FileProblems, key: str, table: Mapping[str, Any], names: Iterable[str]) -> list[float]:
-    return [problems.number(f"{key}.{name}", table, name, least=0, most=MAX_FIT, what="FIT per chip") for name in names]
+    for where, owner in ((key, table), *((f"{key}.{name}", table.get(name)) for name in names)):
+        if isinstance(owner, Mapping):
+            problems.in_unit(where, owner, _FIT)
+    return [problems.number(f"{key}.{name}", table, name, least=0, most=MAX_FIT, what=_FIT) for name in names]
 
 
 def _vendors(problems: FileProblems, node: object, modes: Sequence[FaultMode]) -> dict[str, dict[str, float]]:

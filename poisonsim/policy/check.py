@@ -59,7 +59,7 @@ class Checker:
     def __init__(self, policy: Policy, params: Mapping[str, int], situation: Situation) -> None:
         self.policy, self.params, self.ladder = policy, params, situation.ladder
         self.situation = situation
-        self.problems: list[str] = []
+        self._problems: dict[tuple[str, str], list[Rule | None]] = {}  # the rules that have each, by problem and hint
         self.notes: list[str] = []
         pages = situation.ladder.pages[0]
         self.bounds = {
@@ -116,36 +116,47 @@ class Checker:
         for rule in self.policy.rules:
             if _act(rule) in others or (rule.action is Act.UNMAP and rule.size != BACKING):
                 self.problem(
-                    f"{rule}: not together with UNMAP_STAGE2, which leaves the process table whole",
+                    "not together with UNMAP_STAGE2, which leaves the process table whole",
                     "take one of them; allowed beside it: UNMAP on BACKING, MIGRATE, EVACUATE, RESTART, REBOOT",
+                    rule,
                 )
 
-    def problem(self, what: str, hint: str) -> None:
-        self.problems.append(f"policy {self.policy.name}: {what}; {hint}")
+    def problem(self, what: str, hint: str, rule: Rule | None = None) -> None:
+        """Keep one problem, and the rule that has it; what several rules have is told once, of the first."""
+        self._problems.setdefault((what, hint), []).append(rule)
 
     def _give_up(self) -> None:
-        if self.problems:
-            raise PolicyError(self.problems)
+        problems = []
+        for (what, hint), rules in self._problems.items():
+            where = "" if rules[0] is None else f"{rules[0]}: "
+            more = len(set(map(str, rules))) - 1
+            also = f" (and so in {more} more rule{'s' if more > 1 else ''})" if more else ""
+            problems.append(f"policy {self.policy.name}: {where}{what}{also}; {hint}")
+        if problems:
+            raise PolicyError(problems)
+
+    def _n_problems(self) -> int:
+        return sum(map(len, self._problems.values()))
 
     def _expand(self, rule: Rule) -> Expanded | None:
         """What a rule means on the ladder, or None where it is wrong."""
-        before = len(self.problems)
+        before = self._n_problems()
         levels = [0] if rule.trigger == "every" else self._levels(rule.size, rule)
         try:
             encoded = [c for part in rule.conditions() if (c := self._encode(part, rule)) is not None]
         except PolicyError as error:
-            self.problem(f"{rule}: {error}", 'such as "hits_in_region >= 3 and spares_left > 0"')
+            self.problem(f"{error}", 'such as "hits_in_region >= 3 and spares_left > 0"', rule)
             return None
         act = _act(rule)
         if act not in ACTS_BY_TRIGGER[rule.trigger]:
             allowed = ", ".join(act.name for act in ACTS_BY_TRIGGER[rule.trigger])
             belongs = " and ".join(trigger for trigger, acts in ACTS_BY_TRIGGER.items() if act in acts)
-            self.problem(f"{rule}: {rule.trigger} knows no {act.name}, which is for {belongs}", f"allowed: {allowed}")
+            self.problem(f"{rule.trigger} knows no {act.name}, which is for {belongs}", f"allowed: {allowed}", rule)
         if rule.trigger == "every" and self._days(rule) < 1:
-            self.problem(f"{rule}: days is not a whole number of 1 or more, nor a parameter", "write every(days=30)")
+            self.problem("days is not a whole number of 1 or more, nor a parameter", "write every(days=30)", rule)
         conditions = self._reduce(rule, encoded)
         if len(conditions) > MAX_CONDITIONS:
-            self.problem(f"{rule}: {len(conditions)} comparisons in one guard", f"at most {MAX_CONDITIONS} are allowed")
+            self.problem(f"{len(conditions)} comparisons in one guard", f"at most {MAX_CONDITIONS} are allowed", rule)
         target = -1
         if isinstance(rule.action, SizedAct):
             target = self._exact_level(rule.action.size, rule)
@@ -153,14 +164,16 @@ class Checker:
         for level in levels:
             size = self.ladder.sizes[level]
             if rule.action is Act.SPLIT and level == base:
-                self.problem(f"{rule}: SPLIT at the base page {size}", "a base page cannot be split; use UNMAP or KEEP")
+                self.problem(f"SPLIT at the base page {size}", "a base page cannot be split; use UNMAP or KEEP", rule)
             elif rule.action is Act.OFFLINE and level > 0:
-                self.problem(f"{rule}: OFFLINE of a {size} leaf", "the guest vacates whole regions; write on(BACKING)")
+                self.problem(f"OFFLINE of a {size} leaf", "the guest vacates whole regions; write on(BACKING)", rule)
             elif isinstance(rule.action, SizedAct) and 0 <= target <= level:
                 self.problem(
-                    f"{rule}: a {size} leaf cannot be split to {self.ladder.sizes[target]}", "name a smaller size"
+                    f"a {size} leaf cannot be split to {self.ladder.sizes[target]}",
+                    "name a smaller size",
+                    rule,
                 )
-        return None if len(self.problems) > before else (levels, conditions, not conditions, target)
+        return None if self._n_problems() > before else (levels, conditions, not conditions, target)
 
     def _levels(self, size: str, rule: Rule) -> list[int]:
         if size[:1] in "<>" and size:
@@ -178,8 +191,9 @@ class Checker:
             return self.ladder.sizes.index(size)
         allowed = [BACKING, BASE, *self.ladder.sizes]
         self.problem(
-            f"{rule}: '{size}' is no leaf size of {self.ladder.arch}{did_you_mean(size, allowed)}",
+            f"'{size}' is no leaf size of {self.ladder.arch}{did_you_mean(size, allowed)}",
             f"allowed: {', '.join(allowed)}, and > or < before one of them",
+            rule,
         )
         return -1
 
@@ -187,16 +201,18 @@ class Checker:
         """[counter, operator, value], or None where the comparison is wrong."""
         if condition.counter not in COUNTERS:
             self.problem(
-                f"{rule}: unknown counter '{condition.counter}'{did_you_mean(condition.counter, COUNTERS)}",
+                f"unknown counter '{condition.counter}'{did_you_mean(condition.counter, COUNTERS)}",
                 f"counters: {', '.join(COUNTERS)}",
+                rule,
             )
             return None
         value = condition.operand
         if isinstance(value, str):
             if value not in self.params:
                 self.problem(
-                    f"{rule}: '{value}' is neither a number nor a parameter{did_you_mean(value, self.params)}",
+                    f"'{value}' is neither a number nor a parameter{did_you_mean(value, self.params)}",
                     f"parameters: {', '.join(self.params) or 'none'}{self._lacks_annotation(value)}",
+                    rule,
                 )
                 return None
             value = self.params[value]

@@ -122,7 +122,8 @@ def _unknown(name: str) -> str:
         given = [f"--policy {part.strip()}" for part in name.split(",") if part.strip()]
         return f"unknown policy '{name}'; give each policy an option of its own: {' '.join(given)}"
     stem = name.removesuffix(".")
-    for file in (Path(f"{stem}.py"), Path(f"{stem.replace('-', '_')}.py")):
+    as_module = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", stem.replace("-", "_")).lower()  # a class is named MyPolicy
+    for file in (Path(f"{stem}.py"), Path(f"{stem.replace('-', '_')}.py"), Path(f"{as_module}.py")):
         if _is_file(file):
             path = f"{'' if file.is_absolute() else './'}{file}"
             return f"unknown policy '{name}', but {path} is a file here; name it as one: --policy {path}"

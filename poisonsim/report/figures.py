@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import hypot
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from poisonsim.results.metric_words import SAME_SLOWDOWN
 F64 = NDArray[np.float64]
 
 _MARKER_SIZE = 9.0
+_SAME_PLACE = 6.0
+"""Points within which marks lie on one another, so that a label near one is near all."""
 _NEAR = 10.0
 """Points of TLB reach from 100 % within which an axis from 0 would show next to nothing."""
 
@@ -110,7 +113,7 @@ def trade(marks: Sequence[Mark], frame: Frame) -> Canvas:
         ]
     labels: list[Box] = []
     for i, (mark, centre) in enumerate(zip(marks, centres, strict=True)):
-        others = [at for at in centres if at != centre]
+        others = [at for at in centres if hypot(at[0] - centre[0], at[1] - centre[1]) > _SAME_PLACE]
         place_label(canvas, i, mark.label, mark.style, centre, taken, labels, must=not frame.narrow, others=others)
     return canvas
 

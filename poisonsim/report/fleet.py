@@ -11,14 +11,14 @@ from poisonsim.report.assumptions import NOT_MODELLED, cpu_notes, groups_of, sof
 from poisonsim.report.canvas import fixed_settings
 from poisonsim.report.figures import Mark, Spread, trade, undominated
 from poisonsim.report.page import colours_of, environment, facts_of, policy_text, title_of
-from poisonsim.report.picture import Pen, Picture, listed
+from poisonsim.report.picture import Pen, Picture
 from poisonsim.report.style import Style, styles
 from poisonsim.report.verdict import choice, lost_vms
 from poisonsim.results.fleet_folder import COMPONENTS
 from poisonsim.results.fleet_run import FleetRun
 from poisonsim.results.fleet_words import TOTALS, Drained, TotalRow, drained_rows, paired_sentences, total_rows
 from poisonsim.results.metric_words import SAME_SLOWDOWN
-from poisonsim.results.words import minus, vms_of
+from poisonsim.results.words import listed, minus, vms_of
 from poisonsim.units import format_bytes
 
 FLEET_PAGE = "fleet.html"

@@ -105,7 +105,7 @@ def place_label(
             has a line to its own that passes none of them.
     """
     inside = (canvas.box[0], canvas.box[1], canvas.size[0] - 4, canvas.box[3] + 8)
-    places = list(_places_around(centre, text_width(label), 200 if must else 44))
+    places = list(_places_around(centre, text_width(label), 200 if must else 60))
     free = [box for box in places if _within(box, inside) and _clear([box], taken)]
     marks = [(x - 8, y - 8, x + 8, y + 8) for x, y in others]
     told = [box for box in free if _clear(along(_leader(centre, box)), [*labels, *marks])]

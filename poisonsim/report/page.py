@@ -25,7 +25,7 @@ from poisonsim.report.plots import pictures
 from poisonsim.report.style import MARKER_PATHS, TONES, Style, styles
 from poisonsim.report.tables import FLEET, fleet_tables, how_sure, of_vms_hit, paired_tables
 from poisonsim.report.verdict import HEADINGS, faster, glance, rows_of
-from poisonsim.results.cost_words import hvo_sentence, loss_sentence, reach_sentence, spares_sentence
+from poisonsim.results.cost_words import hvo_sentence, loss_sentence, reach_sentence, same_sentence, spares_sentence
 from poisonsim.results.hits import rarely_hit, share_hit
 from poisonsim.results.result import Result
 from poisonsim.results.words import as_probability, rate_notes, simulated_of
@@ -111,6 +111,7 @@ def render(result: Result, *, command: str, vms: int = FLEET) -> tuple[str, dict
         glance=glance(result, at_horizon),
         at_loss=loss_sentence(result),
         reach_gained=reach_sentence(result),
+        alike=same_sentence(result),
         of_hit=of_vms_hit(result),
         n_fleet=vms,
         fleet=fleet_tables(result, vms),

@@ -21,6 +21,7 @@ class Picture:
         caption: How to read it.
         wide, narrow: The drawing as SVG, for a page and for a telephone.
         png: The drawing as a PNG file.
+        flat: Whether nothing but zeros is drawn, so that the finding says it all and the page leaves the drawing out.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Picture:
     wide: Markup
     narrow: Markup
     png: bytes
+    flat: bool = False
 
 
 class Pen:
@@ -55,12 +57,14 @@ class Pen:
         *,
         height: float = 400.0,
         narrow_height: float = 320.0,
+        flat: bool = False,
     ) -> Picture:
         """The figure that `draw` draws in a frame.
 
         Args:
             alternative: What a screen reader says instead.
             height, narrow_height: Least height in points on a page, and height on a telephone.
+            flat: Whether it draws nothing but zeros.
         """
         tall = max(height, 90 + 17.0 * len(self.looks))
         wide = draw(Frame(860, tall + HEADING_HEIGHT, heading=(heading, self._subtitle)))
@@ -69,15 +73,5 @@ class Pen:
             name, heading, finding, caption,
             Markup(with_page_colours(wide.svg(f"{name}-wide", alternative, "wide"), self.looks)),
             Markup(with_page_colours(narrow.svg(f"{name}-narrow", alternative, "narrow"), self.looks)),
-            wide.png({"Title": heading, **self._provenance}),
+            wide.png({"Title": heading, **self._provenance}), flat,
         )  # fmt: skip
-
-
-def listed(words: Sequence[str]) -> str:
-    """Words as a list in a sentence.
-
-    Examples:
-        >>> listed(["a"]), listed(["a", "b", "c"])
-        ('a', 'a, b and c')
-    """
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

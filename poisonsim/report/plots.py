@@ -21,7 +21,7 @@ from poisonsim.report.figures import (
     undominated,
 )
 from poisonsim.report.modes import by_mode
-from poisonsim.report.picture import Pen, Picture, listed
+from poisonsim.report.picture import Pen, Picture
 from poisonsim.report.style import Style
 from poisonsim.report.verdict import lost_vms
 from poisonsim.results.cost_words import REACH_GAINED
@@ -29,7 +29,7 @@ from poisonsim.results.hits import rarely_hit, series_when_hit, share_hit
 from poisonsim.results.metric_words import SAME_SLOWDOWN
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Distribution, Estimate
-from poisonsim.results.words import as_probability, minus
+from poisonsim.results.words import as_probability, listed, minus
 from poisonsim.units import format_bytes
 
 
@@ -140,7 +140,7 @@ def _reach(result: Result, looks: Sequence[Style], pen: Pen, few: bool) -> Pictu
     title = "TLB reach of VMs hit, % of that without errors" if few else "TLB reach, % of that without errors"
     return pen.picture(
         "reach", "TLB reach over the years", _reach_in_words(result, table), caption, alternative,
-        lambda frame: curves(series, frame, title, scale, ticks),
+        lambda frame: curves(series, frame, title, scale, ticks), flat=not table[["mean", "p05", "p95"]].any(axis=None),
     )  # fmt: skip
 
 
@@ -181,6 +181,7 @@ def _tables(result: Result, looks: Sequence[Style], pen: Pen, few: bool) -> Iter
         yield pen.picture(
             name, f"{heading} over the years", finding, caption, alternative,
             partial(curves, series, title=title, scale=scale, y_ticks=ticks), height=340.0,
+            flat=most.mean[-1] == 0,
         )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from poisonsim.errors import MetricError, PoisonsimWarning
 from poisonsim.report.assumptions import settings
 from poisonsim.report.canvas import fixed_settings
 from poisonsim.report.page import PolicyText, colours_of, environment, facts_of, policy_text, title_of
-from poisonsim.report.picture import Pen, Picture, listed
+from poisonsim.report.picture import Pen, Picture
 from poisonsim.report.plots import trade_picture
 from poisonsim.report.style import Style, styles
 from poisonsim.report.verdict import HEADINGS, Row, rows_of
@@ -21,6 +21,7 @@ from poisonsim.results.compare_runs import compare
 from poisonsim.results.compare_words import Compared, compared
 from poisonsim.results.hits import rarely_hit
 from poisonsim.results.result import Result
+from poisonsim.results.words import listed
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from poisonsim.engine.store import write_whole
 from poisonsim.report.assumptions import software
 from poisonsim.report.canvas import fixed_settings
 from poisonsim.report.page import colours_of, environment, policy_text, title_of
-from poisonsim.report.picture import Pen, listed
+from poisonsim.report.picture import Pen
 from poisonsim.report.style import styles
 from poisonsim.report.swept_pictures import in_sentence, registered, sweep_pictures, when_in
 from poisonsim.report.verdict import HEADINGS
@@ -21,6 +21,7 @@ from poisonsim.results.sweep import Sweep
 from poisonsim.results.sweep_findings import clearly_best
 from poisonsim.results.sweep_grid import spelled
 from poisonsim.results.sweep_words import best_where, errors_shared, in_common
+from poisonsim.results.words import listed
 
 SWEEP_PAGE = "sweep.html"
 

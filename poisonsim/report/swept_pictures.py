@@ -13,7 +13,7 @@ from poisonsim.report.canvas import Canvas, text_width
 from poisonsim.report.charts import Axis, Line, Stretch, lines
 from poisonsim.report.labels import Frame
 from poisonsim.report.maps import ALL_ALIKE, Cell, Steps, best_map, map_height
-from poisonsim.report.picture import Pen, Picture, listed
+from poisonsim.report.picture import Pen, Picture
 from poisonsim.report.scales import Linear, LogBytes, Ticks
 from poisonsim.report.style import Style
 from poisonsim.report.verdict import HEADINGS
@@ -24,6 +24,7 @@ from poisonsim.results.sweep import Sweep, SweepPoint
 from poisonsim.results.sweep_findings import clearly_best, crossovers
 from poisonsim.results.sweep_grid import settings_text, spelled
 from poisonsim.results.sweep_words import best_where, in_order, overtakings
+from poisonsim.results.words import listed
 
 _MOST_PICTURES = 12
 _UNCLEAR = "not clear"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from poisonsim.report.picture import listed
 from poisonsim.results.cost_words import cost_sentence, largest_part
 from poisonsim.results.metric_words import SAME_SLOWDOWN
 from poisonsim.results.result import Result
@@ -18,6 +17,7 @@ from poisonsim.results.words import (
     fallback_sentence,
     in_bytes,
     in_percent,
+    listed,
     spread_sentence,
     verdict,
 )

@@ -300,8 +300,8 @@ def parse_condition(
     match = _CONDITION.fullmatch(text) if len(text) <= _MOST_LETTERS else None
     if match is None:
         raise MetricError(
-            f"{shown(text)} is no condition: it is `[POLICY:] QUANTITY OP VALUE`, where OP is one of < <= > >=; write "
-            f"for example {such_as}"
+            f"{shown(text)} is no condition: it is `{'[POLICY:] ' if policies else ''}QUANTITY OP VALUE`, where OP is "
+            f"one of < <= > >=; write for example {such_as}"
         )
     per_year = bool(match["per_year"] or match["late"])
     if match["per_year"] and match["late"]:

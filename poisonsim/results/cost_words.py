@@ -1,4 +1,4 @@
-"""What stands behind a verdict: the largest part of a host's cost, what follows a loss, and reach that is gained."""
+"""What stands behind a verdict: the largest part of a cost, policies that come to the same, losses, reach gained."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from poisonsim.memory import hvo_saved_bytes
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import in_bytes
+from poisonsim.results.words import in_bytes, listed
 
 if TYPE_CHECKING:
     from poisonsim.engine.plan import Plan
@@ -76,6 +76,26 @@ def loss_sentence(result: Result) -> str:
         return ""
     on_loss = result.plan.scenario.vm.on_loss
     return f"{_AT_LOSS[on_loss]} (vm.on_loss = {on_loss})"
+
+
+def same_sentence(result: Result) -> str:
+    """Which policies come to the same in every figure of a run in which VMs are hit, where some do; else empty.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> of_2m = ps.load_scenario("seed-1t", overrides=["vm.memory=64GiB", "vm.backing=2M", "vm.guest_page=2M"])
+        >>> same_sentence(ps.run(of_2m, policies=["unmap1g", "hgm4k", "hgm2m"], trials=100))
+        'hgm4k and hgm2m come to the same in every figure: there is no leaf size between 2M and 4K'
+    """
+    frame, sizes = result._summary, result.plan.ladder.sizes
+    if not result.distribution(result.policies[0], "errors").values.any():
+        return ""
+    alike: dict[bytes, list[str]] = {}
+    for policy, own in frame.drop(columns=["unit", "year"]).groupby("policy", sort=False):
+        alike.setdefault(own.drop(columns=["policy", "metric"]).to_numpy(float).tobytes(), []).append(str(policy))
+    groups = [listed(policies) for policies in alike.values() if len(policies) > 1]
+    why = f": there is no leaf size between {sizes[0]} and {sizes[-1]}" if len(sizes) == 2 else ""
+    return f"{'; '.join(groups)} come to the same in every figure{why}" if groups else ""
 
 
 def hvo_sentence(scenario: Scenario) -> str:

@@ -198,9 +198,13 @@ def _none(found: CapacityPlan, all_levels: str) -> str:
 
 def _outcome(flip: Flip) -> str:
     if not flip.decided and flip.cheaper_open is not None:
-        other = "nothing else known" if flip.best is None else f"else {choice_words(flip.best)}"
-        return f"not decided, {choice_words(flip.cheaper_open)} just meets the levels or just fails; {other}"
-    may = f" (or {choice_words(flip.cheaper_open)}, undecided)" if flip.cheaper_open is not None else ""
+        other = "none is known to" if flip.best is None else choice_words(flip.best)
+        return f"too close to tell: {choice_words(flip.cheaper_open)} if it meets the levels there, if not {other}"
+    may = (
+        f" (unless {choice_words(flip.cheaper_open)}, which is cheaper, meets them too: too close to tell)"
+        if flip.cheaper_open is not None
+        else ""
+    )
     if flip.best is None:
         return f"none is known to meet the levels{may}"
     if not flip.stays:

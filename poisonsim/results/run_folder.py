@@ -16,6 +16,11 @@ from poisonsim.results.claim import claimed
 from poisonsim.results.result import Result
 
 
+def trials_kept(folder: Path, plan: Plan, wanted: int) -> int:
+    """Trials of `wanted` whose blocks a folder of `plan` has, so that going on does not simulate them again."""
+    return sum(size for i, size in enumerate(block_sizes(plan, wanted)) if block_path(folder, i).exists())
+
+
 def trials_held(folder: Path, plan: Plan) -> int:
     """Trials of the finished run of `plan` in a folder; 0 where there is none, or not all of it is there.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 from typing import TYPE_CHECKING
@@ -384,3 +384,13 @@ def _guest_memory(lost: Estimate, ratio: Estimate | None, to: str) -> str:
     half = (far - near) / 2
     spread = f" ± {half:,.{places}f}" if half >= 0.5 * 10**-places else ""
     return f"{best:,.{places}f}{spread} times {'less' if less else 'more'} guest memory than {to}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a list in a sentence.
+
+    Examples:
+        >>> listed(["a"]), listed(["a", "b", "c"])
+        ('a', 'a, b and c')
+    """
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

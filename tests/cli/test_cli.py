@@ -244,6 +244,17 @@ def test_the_report_speaks_of_the_same_fleet(cli: Cli, hashes: Hashes) -> None:
     assert refused.exit_code == 2 and "--vms: is of the page of one run" in refused.stderr
 
 
+def test_the_page_of_one_run_goes_elsewhere_too(cli: Cli, hashes: Hashes) -> None:
+    assert cli("run", "-p", "hgm2m", "--trials", 1000, "--out", "a").exit_code == 0
+    before = hashes(Path("a"))
+    result = cli("report", "a", "--out", "mail/q3.html")
+    assert (result.exit_code, result.stdout) == (0, "mail/q3.html\n")
+    assert Path("mail/q3.html").read_bytes() == Path("a/report.html").read_bytes()
+    assert [file.name for file in Path("mail").iterdir()] == ["q3.html"] and hashes(Path("a")) == before
+    refused = cli("report", "a", "a")
+    assert (refused.exit_code, refused.stderr) == (2, "error: 2 runs go to one page; name it: --out FILE.html\n")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -538,7 +549,7 @@ def test_ctrl_c_is_exit_code_130_and_says_what_is_kept(cli: Cli, monkeypatch: py
     result = cli(*arguments)
     assert (result.exit_code, result.stdout) == (130, "")
     told, command = result.stderr.splitlines()
-    assert told == "interrupted; finished blocks are kept in a b; go on with:"
+    assert told == "interrupted; 0 of 1,000 trials are kept in a b; go on with:"
     assert shlex.split(command) == ["poisonsim", *arguments]
 
 
@@ -628,10 +639,10 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(cli: Cli, tmp_path: Path
         child.send_signal(sent)
         out, err = child.communicate(timeout=60)
         assert (child.returncode, out) == (code, ""), err
-        assert (
-            sent == signal.SIGKILL or f"\ninterrupted; finished blocks are kept in {killed}; go on with:" in f"\n{err}"
-        )
-        assert blocks <= len(list(killed.glob("blocks/[0-9]*.npz"))) < n_blocks
+        there = len(list(killed.glob("blocks/[0-9]*.npz")))
+        assert blocks <= there < n_blocks
+        kept = f"{there * block:,} of {n_blocks * block - 9:,} trials are kept in {killed}"
+        assert sent == signal.SIGKILL or f"\ninterrupted; {kept}; go on with:" in f"\n{err}"
     for out_folder in (killed, unbroken):
         assert cli(*command, "--out", out_folder).exit_code == 0
     left = hashes(killed)

@@ -251,7 +251,7 @@ def test_a_policy_that_is_not_there(
     assert [fragment for fragment in fragments if fragment not in text] == []
 
 
-@pytest.mark.parametrize("name", ["my-mine", "my_mine", "./my_mine"])
+@pytest.mark.parametrize("name", ["my-mine", "my_mine", "./my_mine", "MyMine", "My_mine"])
 def test_a_file_named_without_its_ending_is_suggested(
     cli: Cli, policy_file: Callable[..., str], no_trials: None, name: str
 ) -> None:

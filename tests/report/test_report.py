@@ -500,3 +500,32 @@ def test_cli_and_page_compare_by_the_same_metrics() -> None:
     from poisonsim.cli.compare import METRICS as OF_CLI
 
     assert tuple(OF_CLI) == METRICS
+
+
+def test_marks_on_one_another_have_their_names_beside_them_on_a_telephone() -> None:
+    labels = ["unmap1g", "hgm4k", "hgm2m", "migrate1g"]
+    costs = [1 << 30, (16 << 30) + 4096, 16 << 30, 4 << 30]
+    marks = [
+        Mark(label, style, Spread(float(cost), None), Spread(0.0, None))
+        for label, style, cost in zip(labels, styles(labels), costs, strict=True)
+    ]
+    with fixed_settings():
+        drawn = trade(marks, Frame(360, 320.0, narrow=True)).svg("x", "x", "narrow")
+    assert [label for label in labels if f">{label}<" not in drawn] == []
+
+
+def test_where_no_policy_adds_tables_the_sentence_stands_alone() -> None:
+    result = ps.run("seed-1t", policies=["unmap1g", "hgm4k"], trials=200, seed=1)
+    none = ps.run("seed-1t", policies=["unmap1g", "migrate1g"], trials=200, seed=1)
+    for of, drawn in ((result, True), (none, False)):
+        html, images = render(of, command="")
+        for name in ("tables", "stage2"):
+            section = html.partition(f'<section id="{name}">')[2].partition("</section>")[0]
+            assert ("<figure>" in section) == drawn and ("No policy of this run adds any." in section) != drawn
+            assert f"{name}.png" in images
+
+
+def test_policies_that_come_to_the_same_are_told_on_the_page() -> None:
+    small = ps.load_scenario("seed-1t", overrides=["vm.memory=64GiB", "vm.backing=2M"])
+    html, _ = render(ps.run(small, policies=["unmap1g", "hgm4k", "hgm2m"], trials=100, seed=1), command="")
+    assert "hgm4k and hgm2m come to the same in every figure: there is no leaf size between 2M and 4K." in html

@@ -149,6 +149,8 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         ("[population]", "[populaton]\n[population]", "populaton: unknown key; did you mean population?"),
         ("n_dimms = 1000", "n_dimms = 0x" + "f" * 5000, "line 22, column 1: not TOML: an integer of more than 1,000 digits; write a smaller one"),
         ("n_dimms = 1000", "n_dimms = [0x" + "f" * 5000 + "]", "line 22, column 1: not TOML: an integer of more than 1,000 digits; write a smaller one"),
+        ("n_ue_transient = 1", "n_ue_transient = 1\nunit = 'servers'", "modes.row.unit: 'servers' is not what is read here; give faults, or leave unit out"),
+        ("hours = 8766", "hours = {value = 365, unit = 'days', source = 'us', quality = 'assumed'}", "population.hours.unit: 'days' is not what is read here; give hours, or leave unit out"),
         ("n_servers = 100", "n_servers = {value = 100}", "tickets.n_servers: needs a source and a quality, one of measured-field, published, vendor, assumed"),
     ],
 )  # fmt: skip
@@ -223,6 +225,8 @@ def test_the_jaguar_table_adds_up_to_its_published_totals() -> None:
         ("8.2", '"8.2"', "modes.row.fit_permanent: '8.2' is not FIT per chip from 0 to 1e+06"),
         ("fit_transient = 0.2\n", "", "modes.row.fit_transient: missing; write FIT per chip from 0 to 1e+06"),
         ("8.2\nfit_transient = 0.2", "0\nfit_transient = 0", "modes: no fault at all, so there is nothing to simulate"),
+        ("fit_transient = 0.2", "fit_transient = 0.2\nunit = 'FIT per Mbit'", "modes.row.unit: 'FIT per Mbit' is not what is read here; give FIT per chip, or leave unit out"),
+        ("0.2", "{value = 0.2, unit = 3, source = 'us', quality = 'assumed'}", "modes.row.fit_transient.unit: 3 is not what is read here; give FIT per chip, or leave unit out"),
         ("[modes.row]", "[modes.lane]", "modes.lane: unknown mode; known: bit, word, row, column, bank, multi-bank, multi-rank"),
         ('quality = "measured-field"', 'quality = "sure"', "modes.row.fit_permanent: needs a source and a quality, one of measured-field, published, vendor, assumed"),
     ],

@@ -295,6 +295,11 @@ def test_a_table_that_was_edited_has_another_digest() -> None:
             id="unknown counter",
         ),
         pytest.param(
+            [on(">BASE", when="hits > 3").do(KEEP), on(BASE, when="hits > 3").do(KEEP), *END],
+            [": on(>BASE, when hits > 3): KEEP: unknown counter 'hits' (and so in 1 more rule); counters"],
+            id="the same in two rules",
+        ),
+        pytest.param(
             [on(BACKING, when="hits_in_vm > limit").do(KEEP), on(BACKING).do(UNMAP)],
             ["'limit' is neither a number nor a parameter", "parameters: none"],
             id="unknown parameter",
