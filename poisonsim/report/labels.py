@@ -115,7 +115,7 @@ def place_label(
     if box is None:
         return
     labels.append(box)
-    leader = _leader(centre, box)
+    leader = _leader(centre, box) if box in told else []  # none through the label of a mark in the same place
     taken += [box, *along(leader)]
     if leader:
         xs, ys = zip(*leader, strict=True)

@@ -81,8 +81,11 @@ def as_probability(estimate: Estimate, *, unit: str = "%") -> Shown:
     Examples:
         >>> print(as_probability(Estimate(0.000011, 0.000018, 0.000028, "1")))
         0.0018 (0.0011–0.0028) %
+        >>> print(as_probability(Estimate(0.0, 0.0, 0.000018, "1")))
+        0 (0–0.0018) %
     """
-    return in_percent(estimate, unit=unit, most_places=9 if 0 < abs(estimate.best) < 0.001 else 2)
+    most = 9 if 0 < abs(estimate.best or estimate.high) < 0.001 else 2
+    return in_percent(estimate, unit=unit, most_places=most)
 
 
 def in_number(estimate: Estimate) -> Shown:
