@@ -146,7 +146,7 @@ def _print_comparison(comparison: Comparison, runs: Sequence[Path], metrics: Seq
 
     names = _names(comparison, runs)
     told = compared(comparison, metrics, year, names=names)
-    typer.echo(textwrap.fill(told.heading, width=WIDTH, subsequent_indent="  ") + "\n")
+    typer.echo(textwrap.fill(f"{told.what}: {told.how}", width=WIDTH, subsequent_indent="  ") + "\n")
     print_table(["mean", *names, "difference", "ratio"], [list(row) for row in told.rows])
     if told.unclear:
         typer.echo("~ the interval spans zero: there may be no difference")

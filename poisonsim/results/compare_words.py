@@ -20,16 +20,22 @@ METRICS = ("guest_lost_bytes", "capacity_cost_bytes", "table_bytes", "tlb_reach_
 """What policies are compared by, where nothing else is asked."""
 
 
+_SAME_RATIO = 0.005
+"""How near to 1 a ratio is of which nothing would be left in two digits after the point."""
+
+
 class Compared(NamedTuple):
     """A comparison in words.
 
     Attributes:
-        heading: What is compared, and how far the errors are the same.
+        what: What is compared, and when.
+        how: How far the errors are the same.
         rows: For each metric its name, both means, their difference, and their ratio; that may be empty.
         sentences: The same in sentences, those metrics together in which nothing differs.
     """
 
-    heading: str
+    what: str
+    how: str
     rows: tuple[tuple[str, str, str, str, str], ...]
     sentences: tuple[str, ...]
 
@@ -73,6 +79,7 @@ def compared(
         ratio, gap = comparison.ratio(name, at), difference_text(known, comparison.difference(name, at))
         mine, theirs = comparison.means(name, at)
         plain = in_points(known) or ratio is None or ratio.best <= 0 or ratio.low <= 1 <= ratio.high
+        plain = plain or (ratio is not None and abs(ratio.best - 1) < _SAME_RATIO)
         times = "" if plain or ratio is None else times_text(ratio)
         rows.append((title, value_text(known, mine), value_text(known, theirs), gap, times))
         if gap == "the same":
@@ -81,14 +88,14 @@ def compared(
             sentences.append(comparing_sentence(comparison, name, at, names=names))
     if same:
         sentences.append(f"the same in every VM: {', '.join(same)}")
-    return Compared(_heading(comparison, names, at), tuple(rows), tuple(sentences))
+    what = f"{names[0]} against {names[1]}, in year {at:g}"
+    return Compared(what, _how(comparison), tuple(rows), tuple(sentences))
 
 
-def _heading(comparison: Comparison, names: tuple[str, str], year: float) -> str:
-    when = f"{names[0]} against {names[1]}, in year {year:g}"
+def _how(comparison: Comparison) -> str:
     if comparison.paired:
-        return f"{when}: the same errors, paired over {comparison.n_trials:,} trials, with 95 % intervals"
+        return f"the same errors, paired over {comparison.n_trials:,} trials, with 95 % intervals"
     return (
-        f"{when}: not paired, since {comparison.unpaired_because}; intervals (95 %) are those of independent means, "
-        "which are wider"
+        f"not paired, since {comparison.unpaired_because}; intervals (95 %) are those of independent means, which are "
+        "wider"
     )

@@ -363,7 +363,7 @@ def test_several_runs_make_one_page(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids)) and {"what-differs", "verdict", "trade-0", "trade-1"} <= set(ids)
     assert "faults.errors" in page.text and "vm.memory" not in page.text
     assert "few and many compared" in page.text
-    assert "not paired, since faults.errors is 20 in one and 5 in the other" in page.text
+    assert "Not paired, since faults.errors is 20 in one and 5 in the other" in page.text
     assert page.text.index("unmap1g of many loses") < page.text.index("What differs")
     cells = page.having("data-value")
     assert len(cells) == (3 + 2) * 5
@@ -482,7 +482,8 @@ def test_two_runs_on_the_same_errors_begin_with_their_paired_differences() -> No
     page = Page(render_comparison(runs))
     told = page.text.split("The differences")[1].split("What differs")[0]
     gap = ps.compare(runs[1][1], runs[0][1], policy="migrate1g").difference("guest_lost_bytes")
-    assert "migrate1g of s4 against migrate1g of s0, in year 5: the same errors, paired over 200 trials" in told
+    assert told.count("The same errors, paired over 200 trials, with 95 % intervals.") == 1
+    assert "migrate1g of s4 against migrate1g of s0, in year 5." in told
     assert f"{minus(f'{gap.best / 2**30:.4g}')}" in told.replace("\N{WORD JOINER}", "")
     assert told.index("migrate1g of s4 against") < told.index("hgm2m of s4 against")  # what differs comes first
     assert "hgm2m of s4 against hgm2m of s0" not in [a["aria-label"] for a in page.having("aria-label")]
