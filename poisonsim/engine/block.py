@@ -37,6 +37,14 @@ from poisonsim.units import DAYS_PER_YEAR
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 
+_ATTRIBUTE = {
+    Act.UNMAP: "",
+    Act.SPLIT: "; SPLIT if the class says splits = True",
+    Act.KEEP: "; KEEP if the class says keeps = True",
+    Act.MIGRATE: "; MIGRATE if the class says moves = True",
+}
+"""What a `decide` may answer, and what makes a class answer it."""
+
 _DECIDE = types.int64(types.int64[::1], types.int64[::1])
 
 
@@ -213,10 +221,12 @@ def _refuse(plan: Plan, policy: CompiledPolicy, history: History, index: int, fa
     _, hit, answer, level = (int(x) for x in fault)
     trial = index * plan.block_trials + int(history.trial[hit])
     size = plan.ladder.sizes[level]
-    named = Act(answer).name if answer in (Act.SPLIT, Act.UNMAP, Act.KEEP, Act.MIGRATE) else str(answer)
+    named = Act(answer).name if answer in set(_ATTRIBUTE) else str(answer)
+    where = {Act.SPLIT: " above the base page", Act.MIGRATE: " while c.spares_left > 0"}
+    allowed = ", ".join(f"{act.name}{where.get(act, '')}" for act in policy.answers)
+    more = "" if answer in policy.answers or answer not in _ATTRIBUTE else _ATTRIBUTE[Act(answer)]
     raise PolicyError(
-        f"policy {policy.label}: decide answered {named} for a {size} leaf in trial {trial}; "
-        "allowed: UNMAP, KEEP, SPLIT above the base page, MIGRATE while c.spares_left > 0"
+        f"policy {policy.label}: decide answered {named} for a {size} leaf in trial {trial}; allowed: {allowed}{more}"
     )
 
 
@@ -246,8 +256,8 @@ def compile_decide(decide: Callable[[Any, Any], int] | None, params: tuple[str, 
         answer = typed.overloads[typed.signatures[0]].signature.return_type
         if isinstance(answer, (types.Optional, types.NoneType, types.Float)):
             raise PolicyError(
-                f"{where}: decide does not answer with an action in every case (it answers {answer}); "
-                "let every path return UNMAP, SPLIT, KEEP or MIGRATE"
+                f"{where}: decide does not answer with an action in every case; let every path return UNMAP, SPLIT, "
+                "KEEP or MIGRATE"
             )
         return cfunc(_DECIDE)(entry)
     except NumbaError as error:

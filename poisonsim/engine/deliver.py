@@ -48,10 +48,10 @@ from poisonsim.engine.acting import (
 from poisonsim.engine.answers import matching, pages_to_split_down, split_down
 from poisonsim.engine.codes import (
     EVACUATE,
+    G_ANSWERS,
     G_CHUNK_SHIFT,
     G_DIRECT_MAP,
     G_GROUP_SHIFT,
-    G_HAS_DECIDE,
     G_REFAULT_NS,
     G_REGIONS,
     G_RESTORES_SPLIT,
@@ -212,12 +212,12 @@ def deliver(
             counters[5] = s[TABLE_PAGES]
             counters[6] = day[e]
             counters[7] = level
-            if geometry[G_HAS_DECIDE] == 1:
+            if geometry[G_ANSWERS] != 0:
                 act = decide(counters, params)
                 target = step_down[level]
-                possible = act in (UNMAP, KEEP)
-                possible |= act == SPLIT and level < base
-                possible |= act == MIGRATE and spares_left > 0
+                possible = act in (UNMAP, KEEP, SPLIT, MIGRATE) and (geometry[G_ANSWERS] >> act) & 1 == 1
+                possible &= act != SPLIT or level < base
+                possible &= act != MIGRATE or spares_left > 0
                 if not possible:
                     fault[0], fault[2], fault[3] = 1, act, level
                     break

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from poisonsim.engine.answers import follow_rules
 from poisonsim.engine.codes import (
     EVACUATE,
+    G_ANSWERS,
     G_DIRECT_MAP,
-    G_HAS_DECIDE,
     G_RESTART_AT_LOSS,
     G_STAGE2_ONLY,
     HOLE,
@@ -59,7 +59,7 @@ def needs_ledger(policy: CompiledPolicy, geometry: I64) -> bool:
     """Whether the kernel must keep a ledger of every region: for a policy that does more than split and unmap."""
     acts = policy.rows[:, -2]
     does_more = bool((acts >= EVACUATE).any() or np.isin(acts, (KEEP, MIGRATE)).any())
-    return does_more or bool(geometry[G_HAS_DECIDE] == 1 or geometry[G_RESTART_AT_LOSS] == 1)
+    return does_more or bool(geometry[G_ANSWERS] != 0 or geometry[G_RESTART_AT_LOSS] == 1)
 
 
 def known_answers(

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from poisonsim.catalog import load_costs
 from poisonsim.engine.codes import (
+    G_ANSWERS,
     G_CHUNK_SHIFT,
     G_DIRECT_MAP,
     G_END_AT_LOSS,
     G_FREE_PAGES,
     G_GROUP_SHIFT,
-    G_HAS_DECIDE,
     G_MOVES_POISON,
     G_REFAULT_NS,
     G_REGION_PAGES,
@@ -200,7 +200,7 @@ class Plan:
         vector = self.geometry.copy()
         vector[G_SPARES] = self.spares_of(policy)
         vector[G_SHARED] = policy.leaks
-        vector[G_HAS_DECIDE] = policy.decide is not None
+        vector[G_ANSWERS] = sum(1 << act for act in policy.answers)
         vector[G_STAGE2_ONLY] = policy.stage2_only
         vector[G_TABLES] = 1 if policy.stage2_only else host.page_tables + 1
         hvo = self.hvo_of(policy)

@@ -46,7 +46,9 @@ def language_page() -> str:
                 [code("name"), "what the policy is called; the name of its file with hyphens, if it is not given"],
                 [code("mapping"), '`"shared"` or `"private"`, where the mechanism exists for one kind of mapping only'],
                 [code("needs_contiguous"), "`True` where `SPLIT` goes down by contiguous entries too (arm64, riscv64)"],
-                [code("keeps"), "`True` where a `decide` may answer `KEEP`"],
+                [code("keeps"), "`True` where a `decide` may answer `KEEP`, for memory whose poison stays mapped"],
+                [code("splits"), "`False` where a `decide` never answers `SPLIT`, so that it needs no HGM"],
+                [code("moves"), "`False` where a `decide` never answers `MIGRATE`, so that it needs no spares"],
             ],
         ),
         "The docstring's first line is the summary; lines that begin with `Status:`, `Needs:` and `Source:` are shown "

@@ -34,7 +34,7 @@ class Need:
 
 
 def needs_of(policy: Policy, situation: Situation) -> Iterator[Need]:
-    """What the rules of a policy ask of a host; of one that answers in code nothing is known.
+    """What the rules of a policy ask of a host, or all that one in code may answer.
 
     Examples:
         >>> from poisonsim.memory import ladder
@@ -69,22 +69,28 @@ def needs_of(policy: Policy, situation: Situation) -> Iterator[Need]:
             "it evacuates a VM that has poison, which QEMU refuses",
             "evacuate on_ce, or set host.moves_poison=true for a VMM that carries poison along",
         )
-    splits = [rule for rule in rules if _act(rule.action) in _SPLITS]
+    splits = [str(rule) for rule in rules if _act(rule.action) in _SPLITS]
+    if Act.SPLIT in policy.answers():
+        splits = ["decide may answer SPLIT"]
     if splits:
         yield Need(
             "a kernel with high-granularity mapping: host.hgm = true; what that does to HVO, host.hvo_with_hgm says",
             situation.hgm,
             {"host.hgm": "true"},
             f"{splits[0]}: it maps huge pages with high granularity, and the host has no HGM",
-            "choose a policy that does not split, or set host.hgm=true",
+            "choose a policy that does not split"
+            f"{f' (or say splits = False, if {policy.name} does not)' if policy.has_decide() else ''}, or set "
+            "host.hgm=true",
         )
-    if moving or any(rule.action is Act.MIGRATE for rule in rules):
+    if moving or Act.MIGRATE in policy.answers() or any(rule.action is Act.MIGRATE for rule in rules):
         yield Need(
             "memory that can move, not pinned for devices: host.pinned = false",
             not situation.pinned,
             {"host.pinned": "false"},
             "it moves memory, and that of this scenario's VM is pinned for devices",
-            "choose a policy without MIGRATE and EVACUATE, or set host.pinned=false",
+            "choose a policy without MIGRATE and EVACUATE"
+            f"{f' (or say moves = False, if {policy.name} does not move)' if policy.has_decide() else ''}, or set "
+            "host.pinned=false",
         )
 
 

@@ -268,10 +268,11 @@ class Policy:
 
     Subclasses set `rules`; annotated integer attributes are parameters. `mapping` overrides `host.mapping` where
     the mechanism exists for one kind of mapping only; `needs_contiguous` says that SPLIT goes down by the sizes of
-    contiguous entries too, so that the policy has no meaning where no leaf below the backing takes them; `keeps` that a
-    `decide` may answer KEEP, which takes memory whose poison stays mapped (of rules that is known). The docstring's
-    first line is the summary that `policies list` prints, and a line `Status:` says how far the mechanism is from
-    mainline Linux.
+    contiguous entries too, so that the policy has no meaning where no leaf below the backing takes them; `keeps` takes
+    memory whose poison stays mapped. What a `decide` may answer decides what it asks of the host: UNMAP always, SPLIT
+    unless `splits` is False, MIGRATE unless `moves` is False, KEEP if `keeps` (of rules all that is known). The
+    docstring's first line is the summary that `policies list` prints, and a line `Status:` says how far the mechanism
+    is from mainline Linux.
 
     Args:
         params: Values of the policy's parameters.
@@ -292,6 +293,8 @@ class Policy:
     mapping: ClassVar[str | None] = None
     needs_contiguous: ClassVar[bool] = False
     keeps: ClassVar[bool] = False
+    splits: ClassVar[bool] = True
+    moves: ClassVar[bool] = True
     source: ClassVar[str] = ""  # text of the file it was loaded from
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -352,14 +355,30 @@ class Policy:
 
     @classmethod
     def takes_spares(cls) -> bool:
-        """Whether the policy can take a spare huge page: a rule has one of `TAKES_SPARES`, or `decide` might."""
+        """Whether the policy can take a spare huge page: a rule has one of `TAKES_SPARES`, or `decide` may."""
         rules = cls.rules if isinstance(cls.rules, (list, tuple)) else ()
-        return cls.has_decide() or any(getattr(rule, "action", None) in TAKES_SPARES for rule in rules)
+        return MIGRATE in cls.answers() or any(getattr(rule, "action", None) in TAKES_SPARES for rule in rules)
 
     @classmethod
     def has_decide(cls) -> bool:
         """Whether the policy answers in code instead of rules."""
         return hasattr(cls, "decide")
+
+    @classmethod
+    def answers(cls) -> tuple[Act, ...]:
+        """What a `decide` may answer; nothing where there is none.
+
+        Examples:
+            >>> class Mover(Policy):
+            ...     splits = False
+            ...     @staticmethod
+            ...     def decide(c, p):
+            ...         return MIGRATE if c.spares_left > 0 else UNMAP
+            >>> [act.name for act in Mover.answers()]
+            ['UNMAP', 'MIGRATE']
+        """
+        may = {UNMAP: True, SPLIT: cls.splits, KEEP: cls.keeps, MIGRATE: cls.moves}
+        return tuple(act for act, is_asked in may.items() if is_asked) if cls.has_decide() else ()
 
     @property
     def label(self) -> str:

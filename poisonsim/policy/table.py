@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from poisonsim.errors import PolicyError
 from poisonsim.policy.check import Checker, Situation
+from poisonsim.policy.needs import needs_of
 from poisonsim.policy.rules import (
     HOST_SPARES,
     MAX_CONDITIONS,
@@ -47,6 +48,7 @@ class CompiledPolicy:
         stage2_only: Whether it splits stage 2 alone and leaves the process table whole.
         contiguous: Whether it splits to leaves of contiguous entries, too.
         decide: The policy's own function of counters and parameters, or None.
+        answers: What `decide` may answer.
         digest: SHA-256 over everything above that can change an outcome.
         source: Text of the file that `decide` was loaded from; empty where it is installed code or a class.
         notes: Rules that never act for want of spares, in words.
@@ -65,17 +67,18 @@ class CompiledPolicy:
     contiguous: bool
     decide: Callable[[Any, Any], int] | None
     digest: str
+    answers: tuple[Act, ...] = ()
     source: str = ""
     notes: tuple[str, ...] = ()
 
     @property
     def takes_spares(self) -> bool:
-        """Whether it can take spare huge pages; `decide` might."""
-        return self.decide is not None or bool(np.isin(self.rows[:, -2], TAKES_SPARES).any())
+        """Whether it can take spare huge pages."""
+        return Act.MIGRATE in self.answers or bool(np.isin(self.rows[:, -2], TAKES_SPARES).any())
 
     @property
     def evacuates(self) -> bool:
-        """Whether its rules can move the VM to another host; a `decide` that does so is not seen."""
+        """Whether it can move the VM to another host."""
         return bool((self.rows[:, -2] == Act.EVACUATE).any())
 
     @property
@@ -109,9 +112,9 @@ class CompiledPolicy:
 
     @property
     def uses_hgm(self) -> bool:
-        """Whether it can map a region with smaller leaves, which needs high-granularity mapping; `decide` might."""
+        """Whether it can map a region with smaller leaves, which needs high-granularity mapping."""
         splits = bool(np.isin(self.rows[:, -2], (Act.SPLIT_TO, Act.SPLIT_VM_TO)).any())
-        return self.decide is not None or (splits and not self.stage2_only)
+        return Act.SPLIT in self.answers or (splits and not self.stage2_only)
 
     def to_dict(self) -> dict[str, Any]:
         """The policy as plain data; of a `decide` only the digest is kept, the code stays in its file."""
@@ -145,6 +148,7 @@ class CompiledPolicy:
             params=params,
             decide=None,
             digest=_digest(rows, row_start, params, flags, ""),
+            answers=(),
             source="",
             notes=(),
             **flags,
@@ -176,13 +180,15 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
     if decide is None:
         checker = Checker(policy, params, situation)
         rows_by_level, notes = checker.rows_by_level(), checker.notes
+    elif lacking := [need for need in needs_of(policy, situation) if not need.met]:
+        raise PolicyError([f"policy {policy.name}: {need.problem}; {need.hint}" for need in lacking])
     flat = [row for rows in rows_by_level for row in rows]
     rows = np.array(flat, dtype=np.int64).reshape(len(flat), ROW_WIDTH)
     row_start = np.cumsum([0, *(len(level_rows) for level_rows in rows_by_level)]).astype(np.int64)
     keeping = (Act.KEEP, Act.UNMAP_STAGE2, Act.OFFLINE)
     flags = {
         "shared": (policy.mapping or situation.mapping) == "shared",
-        "keeps": policy.keeps or any(rule.action in keeping for rule in policy.rules),
+        "keeps": bool(policy.keeps) or any(rule.action in keeping for rule in policy.rules),
         "stage2_only": any(rule.action is Act.UNMAP_STAGE2 for rule in policy.rules),
         "contiguous": policy.needs_contiguous,
     }
@@ -196,6 +202,7 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
         params=params,
         decide=decide,
         digest=_digest(rows, row_start, params, flags, "" if decide is None else _source_of(policy, decide)),
+        answers=policy.answers(),
         source="" if decide is None else policy.source,
         notes=tuple(dict.fromkeys(notes)),
         **flags,
@@ -212,6 +219,11 @@ def _check_declaration(policy: Policy) -> None:
         )
     elif wrong := [rule.guard for rule in rules if not isinstance(rule.guard, str)]:
         problems.append(f'policy {policy.name}: guard {wrong[0]!r} is not text; write it as when="hits_in_region >= 3"')
+    problems += [
+        f"policy {policy.name}: {name} = {getattr(policy, name)!r} is not True or False"
+        for name in ("keeps", "splits", "moves")
+        if not isinstance(getattr(policy, name), bool)
+    ]
     if policy.mapping not in (None, "shared", "private"):
         problems.append(f"policy {policy.name}: mapping = {policy.mapping!r} is not 'shared' or 'private'")
     if problems:

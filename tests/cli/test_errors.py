@@ -143,7 +143,7 @@ MISTAKES: dict[str, tuple[str, str, tuple[str, ...]]] = {
 ANSWERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "decide answers MIGRATE without spares": (coded("return MIGRATE"), ("decide answered MIGRATE for a 1G leaf",)),
     "decide answers SPLIT at the base page": (coded("return SPLIT"), ("decide answered SPLIT for a 4K leaf",)),
-    "decide answers 99": (coded("return 99"), ("decide answered 99 for a 1G leaf", "allowed: UNMAP, KEEP, SPLIT")),
+    "decide answers 99": (coded("return 99"), ("decide answered 99 for a 1G leaf", "allowed: UNMAP, SPLIT")),
 }
 
 # What they should say is not settled, but they are the user's mistakes and must be called so.

@@ -478,6 +478,7 @@ class SplitsInCode(Policy):
 class MovesInCode(Policy):
     """Every counter and a parameter, as a function."""
 
+    keeps = True
     limit: int = 1
 
     @staticmethod

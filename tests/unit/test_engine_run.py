@@ -535,7 +535,51 @@ def test_an_answer_that_cannot_be_done_is_an_error(policy_file: Callable[..., st
     with pytest.raises(PolicyError) as caught:
         ps.run("seed-1t", policies=["unmap1g", path], trials=100, seed=7)
     assert fragment in str(caught.value) and "policy mine: " in str(caught.value)
-    assert "allowed: UNMAP, KEEP, SPLIT above the base page, MIGRATE while c.spares_left > 0" in str(caught.value)
+    assert "allowed: UNMAP, SPLIT above the base page, MIGRATE while c.spares_left > 0" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("says", "answer", "allowed"),
+    [
+        ("", "KEEP", "UNMAP, SPLIT above the base page, MIGRATE while c.spares_left > 0; KEEP if the class says keeps = True"),
+        ("splits = False", "SPLIT", "UNMAP, MIGRATE while c.spares_left > 0; SPLIT if the class says splits = True"),
+        ("moves = False", "MIGRATE", "UNMAP, SPLIT above the base page; MIGRATE if the class says moves = True"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_the_class_does_not_say_is_an_error(
+    policy_file: Callable[..., str], says: str, answer: str, allowed: str
+) -> None:
+    body = HGM2M_DECIDE.replace("UNMAP if c.leaf_level == c.base_level else SPLIT", answer)
+    path = policy_file(body.replace("    @static", f"    {says}\n\n    @static"))
+    with pytest.raises(PolicyError) as caught:
+        ps.run("seed-1t", policies=[path], trials=100, seed=7)
+    told = f"policy mine: decide answered {answer} for a 1G leaf in trial 0; allowed: {allowed}"
+    assert caught.value.problems == (told,)
+
+
+def test_code_costs_what_its_class_says_that_it_may_do(policy_file: Callable[..., str]) -> None:
+    """As migrate1g in code: charged for HGM and refused without it, unless the class says that it never splits."""
+    body = HGM2M_DECIDE.replace(
+        "UNMAP if c.leaf_level == c.base_level else SPLIT", "MIGRATE if c.spares_left > 0 else UNMAP"
+    )
+    might = policy_file(body, name="might")
+    never = policy_file(body.replace("    @static", "    splits = False\n\n    @static"), name="never")
+    res = ps.run("cloud-1t-ddr4", policies=["migrate1g", might, never], trials=20_000, seed=7)
+    coded, rules = (res.samples()[lambda f, p=p: f["policy"] == p] for p in ("never", "migrate1g"))
+    apart = ["policy", "spares_exhausted", "fallbacks"]  # code never counts as having asked for what was not there
+    pd.testing.assert_frame_equal(
+        coded.drop(columns=apart).reset_index(drop=True), rules.drop(columns=apart).reset_index(drop=True)
+    )
+    assert res.mean("might", "capacity_cost_bytes").best > res.mean("never", "capacity_cost_bytes").best + 10 * GIB
+    ps.run(load_scenario("cloud-1t-ddr4", overrides=["host.hgm=false"]), policies=[never], trials=10)
+    for key, problem, hint in (
+        ("host.hgm=false", "decide may answer SPLIT: it maps huge pages with high granularity", "splits = False"),
+        ("host.pinned=true", "it moves memory, and that of this scenario's VM is pinned", "moves = False"),
+    ):
+        with pytest.raises(PolicyError) as caught:
+            ps.run(load_scenario("cloud-1t-ddr4", overrides=[key]), policies=[might], trials=10)
+        [told] = caught.value.problems
+        assert told.startswith(f"policy might: {problem}") and f"(or say {hint}, if might does not" in told
 
 
 def test_migrating_until_the_spares_are_gone_is_an_error_then(policy_file: Callable[..., str]) -> None:
@@ -576,6 +620,7 @@ def test_an_edited_decide_has_another_digest_and_another_answer(policy_file: Cal
     answers = {}
     for name, act in (("a", "UNMAP"), ("b", "KEEP")):
         body = HGM2M_DECIDE.replace("UNMAP if c.leaf_level == c.base_level else SPLIT", act)
+        body = body.replace("    @static", f"    keeps = {act == 'KEEP'}\n\n    @static")
         path = policy_file(body, name=f"{name}/mine")
         res = ps.run("seed-1t-distinct", policies=[path], trials=20, seed=7)
         answers[act] = (res.plan.policies[0].digest, res.plan.run_id, one_value(res, "mine", "guest_lost_bytes"))
