@@ -165,6 +165,7 @@ def _print_plan(found: CapacityPlan, name: str) -> None:
         flip_lines,
         not_in_cost,
         not_known,
+        order_words,
         same_lines,
     )
     from poisonsim.results.words import in_bytes
@@ -194,9 +195,8 @@ def _print_plan(found: CapacityPlan, name: str) -> None:
     if found.n_choices > len(found.every):
         tried += f" ({found.n_choices:,} with every number of spares that was tried)"
     _say(
-        "those that meet all levels, then undecided ones, then others; each cheapest first, near ties by slowdown. "
-        f"With 95 % intervals, at the end of {horizon.years:g} years of a {format_bytes(vm.memory_bytes)} VM; {tried}, "
-        f"those above from {trials}, seed {found.seed}"
+        f"{order_words(found)}. With 95 % intervals, at the end of {horizon.years:g} years of a "
+        f"{format_bytes(vm.memory_bytes)} VM; {tried}, those above from {trials}, seed {found.seed}"
     )
     for line in same_lines(found):
         _say(line)

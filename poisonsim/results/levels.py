@@ -28,6 +28,8 @@ EXAMPLE = (
 )
 _TURNED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 _LONGEST = 1000  # characters of a level
+_JUST = 1.25
+"""Half-widths of its interval up to which a value that meets a level just meets it."""
 _POLICY = re.compile(r"\s*([^()<>]*[^()<>\s])\s*:")
 
 
@@ -80,6 +82,31 @@ class Level:
         half = value.high - value.best if self.lower_is_better else value.best - value.low
         way = self.condition.bound - value.best if self.lower_is_better else value.best - self.condition.bound
         return way / half if half > 0 else inf if way >= 0 else -inf
+
+    def just_met(self, value: Estimate | None) -> bool:
+        """Whether it is met by little more than the interval's half-width.
+
+        Examples:
+            >>> from poisonsim.results.metrics import metrics_for
+            >>> [level] = parse_levels(["vm_lost <= 1%"], metrics_for(("1G", "4K")))
+            >>> level.just_met(Estimate(0.006, 0.008, 0.0099, "1")), level.just_met(Estimate(0.004, 0.006, 0.008, "1"))
+            (True, False)
+        """
+        return self.standing(value) == MET and self.clearance(value) < _JUST
+
+    def miss(self, value: Estimate | None) -> float:
+        """How many times too high or too low a value is, by its best estimate; 1 or less where it is not.
+
+        Examples:
+            >>> from poisonsim.results.metrics import metrics_for
+            >>> [level] = parse_levels(["vm_lost <= 1%"], metrics_for(("1G", "4K")))
+            >>> level.miss(Estimate(0.015, 0.02, 0.025, "1"))
+            2.0
+        """
+        if value is None:
+            return inf
+        over, under = (value.best, self.condition.bound) if self.lower_is_better else (self.condition.bound, value.best)
+        return over / under if under > 0 else inf if over > under else 1.0
 
     def trials_to_decide(self, value: Estimate | None, trials: int) -> float:
         """About how many trials would decide an open level: half-widths fall with their square root."""

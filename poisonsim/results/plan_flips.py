@@ -76,7 +76,7 @@ def find_flips(
     rates from fewer trials.
     """
     best = rows[0] if rows and rows[0].standing == MET else None
-    who = contenders(rows, tie_bytes(scenario))
+    who = contenders(rows, tie_bytes(scenario), simulation.levels)
     at = _Elsewhere(scenario, simulation, effort, who, best, progress)
     return (
         *at.rates(), *at.translated("guest page", "vm.guest_page"), *at.translated("CPU", "host.cpu"),
@@ -84,10 +84,11 @@ def find_flips(
     )  # fmt: skip
 
 
-def contenders(rows: Sequence[Row], tie: float) -> list[Row]:
+def contenders(rows: Sequence[Row], tie: float, levels: Sequence[Level]) -> list[Row]:
     """The policies that could be chosen elsewhere: the best, its runners-up, and those that cost less but fail here.
 
-    Of those that tie with the best, it stands for all that take no spares.
+    Of those that tie with the best and take no spares, only those are looked at that meet some level better than all
+    that come before, and so may hold where these fail.
 
     Args:
         tie: Bytes within which costs are equal.
@@ -97,8 +98,19 @@ def contenders(rows: Sequence[Row], tie: float) -> list[Row]:
     if met:
         lowest = met[0].measured.cost.best
         others = [row for row in others if row.measured.cost.best < lowest]
-        met = [met[0], *(r for r in met[1:] if r.spares is not None or r.measured.cost.best > lowest + tie)]
+        apart: list[Row] = []
+        for row in met:
+            tied = row.spares is None and row.measured.cost.best <= lowest + tie
+            if not (tied and any(_no_worse(before, row, levels) for before in apart)):
+                apart.append(row)
+        met = apart
     return [*met[:3], *others, *met[3:]][:MOST_CONTENDERS]
+
+
+def _no_worse(one: Row, other: Row, levels: Sequence[Level]) -> bool:
+    """Whether one row is as good as another by every level."""
+    values = zip(levels, one.measured.values, other.measured.values, strict=True)
+    return all(level.miss(mine) <= level.miss(its) for level, mine, its in values)
 
 
 @dataclass

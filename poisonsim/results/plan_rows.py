@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from typing import Any
 
 import pandas as pd
@@ -21,7 +20,6 @@ from poisonsim.units import format_bytes
 TIE = 2.0**-20
 """Costs that differ by less than this part of the VM's memory count as equal: 1 MiB of 1 TiB."""
 
-_CLEAR = 3
 STATUSES = ("mainline", "patches", "proposed")
 """How far mechanisms are from what runs today, the nearest first; all else is hypothetical."""
 
@@ -37,7 +35,7 @@ class Row:
         settings: Keys of the scenario that it sets.
         params: Value of each parameter that was searched, spares apart.
         complexity: Whether it acts by the clock or by a `decide`, then the number of its rules.
-        clearance: `Level.clearance` of the level that it meets least clearly, in whole half-widths up to 3.
+        just: Whether it just meets some level.
     """
 
     found: Found
@@ -47,7 +45,7 @@ class Row:
     settings: Settings
     params: Mapping[str, int]
     complexity: tuple[bool, int]
-    clearance: int
+    just: bool
 
     def __repr__(self) -> str:
         return f"<{self.text}: {self.standing}, {format_bytes(self.measured.cost.best)} of host memory>"
@@ -64,10 +62,10 @@ class Row:
         }
         timed = any(rule.trigger == "every" for rule in chosen.rules)
         complexity = timed or not chosen.rules, len(chosen.rules)
-        clear = clearance(simulation.levels, found.measured)
+        just = any(level.just_met(value) for level, value in zip(simulation.levels, found.measured.values, strict=True))
         return Row(
             found, policy.label, chosen.spec or chosen.label, status_of(policy), settings, params, complexity,
-            int(min(max(clear, 0.0), _CLEAR)),
+            just,
         )  # fmt: skip
 
     @property
@@ -133,17 +131,12 @@ class Row:
         }
 
 
-def clearance(levels: Sequence[Level], measured: Measured) -> float:
-    """`Level.clearance` of the level that is met least clearly."""
-    return min((level.clearance(v) for level, v in zip(levels, measured.values, strict=True)), default=inf)
-
-
 def cheapest_first(every: Iterable[Row], scenario: Scenario) -> tuple[Row, ...]:
     """The best row of each policy: those that meet all levels by cost, then those that may, then those that do not.
 
     Costs within `tie_bytes` of the lowest are equal: then the faster comes first, then what is nearer to mainline, then
-    what meets the levels more clearly. Of those that are the same in all of that the simplest comes first: no rule by
-    the clock, then the fewest rules.
+    what does not just meet a level, then the cheaper after all. Of those that are the same in all of that the simplest
+    comes first: no rule by the clock, then the fewest rules.
     """
     tie = tie_bytes(scenario)
     by_policy: dict[str, list[Row]] = {}
@@ -224,9 +217,9 @@ def _ordered(rows: Sequence[Row], tie: float) -> list[Row]:
     return order
 
 
-def _preference(row: Row) -> tuple[float, int, int, int, int, float, tuple[bool, int], str]:
+def _preference(row: Row) -> tuple[float, int, int, int, bool, float, tuple[bool, int], str]:
     demand = 0 if row.hvo is None else HVO_CHOICES.index(row.hvo)
     return (
         round(row.measured.slowdown.best, 4), status_rank(row.status), demand, len(row.found.choice.family.params),
-        -row.clearance, row.measured.cost.best, row.complexity, row.spec,
+        row.just, row.measured.cost.best, row.complexity, row.spec,
     )  # fmt: skip

@@ -14,7 +14,6 @@ from poisonsim.results.statistics import Estimate
 from poisonsim.results.words import in_bytes, in_percent
 
 MARKS: dict[Standing, str] = {MET: "✓", FAILED: "✗", OPEN: "?"}
-_JUST = 1.25
 _HVO = {"off-everywhere": "HVO off everywhere", "off-where-split": "HVO off where split", "kept": "HVO kept"}
 
 
@@ -158,6 +157,17 @@ def flip_lines(flips: Sequence[Flip]) -> list[str]:
     return lines
 
 
+def order_words(found: CapacityPlan) -> str:
+    """What comes before what in the table."""
+    tie = in_bytes(_exactly(tie_bytes(found.scenario)))
+    words = (
+        f"those that meet all levels, then undecided ones, then others; each cheapest first, and costs within {tie} of "
+        "each other by slowdown, then nearness to mainline"
+    )
+    just = any(row.standing == MET and row.just for row in found.rows)
+    return words + ("; just: by little more than its interval, so another seed may undecide it" if just else "")
+
+
 def bounds_of_flips(found: CapacityPlan) -> str:
     """How far one has looked for what would flip the choice."""
     return (
@@ -168,7 +178,7 @@ def bounds_of_flips(found: CapacityPlan) -> str:
 
 def cell(level: Level, standing: Standing, value: Estimate | None) -> str:
     """What a row says of a level."""
-    just = " just" if standing == MET and level.clearance(value) < _JUST else ""
+    just = " just" if level.just_met(value) else ""
     return f"{'-' if value is None else level.quantity.number(value)} {MARKS[standing]}{just}"
 
 
@@ -180,7 +190,7 @@ def _cheaper_and_open(found: CapacityPlan, row: Row) -> bool:
 
 
 def _none(found: CapacityPlan, all_levels: str) -> str:
-    nearest = min(found.rows, key=lambda row: (row.found.standings.count(FAILED), row.measured.cost.best))
+    nearest = min(found.rows, key=lambda row: (row.found.standings.count(FAILED), _miss(found, row)))
     n = len(found.rows)
     misses = [
         f"{level.quantity.text} is {'not known' if value is None else level.quantity.shown(value)}, "
@@ -194,6 +204,11 @@ def _none(found: CapacityPlan, all_levels: str) -> str:
             f"the one policy {'does not meet' if nearest.standing == FAILED else 'may not meet'} {all_levels}: {which}"
         )
     return f"none of {n} policies is known to meet {all_levels}; the nearest is {which}"
+
+
+def _miss(found: CapacityPlan, row: Row) -> float:
+    """How far off a row is from the level that it is furthest off from."""
+    return max(level.miss(value) for level, value in zip(found.levels, row.measured.values, strict=True))
 
 
 def _outcome(flip: Flip) -> str:

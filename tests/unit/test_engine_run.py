@@ -538,10 +538,13 @@ def test_an_answer_that_cannot_be_done_is_an_error(policy_file: Callable[..., st
     assert "allowed: UNMAP, SPLIT above the base page, MIGRATE while c.spares_left > 0" in str(caught.value)
 
 
+ALL_BUT_KEEP = "UNMAP, SPLIT above the base page, MIGRATE while c.spares_left > 0"
+
+
 @pytest.mark.parametrize(
     ("says", "answer", "allowed"),
     [
-        ("", "KEEP", "UNMAP, SPLIT above the base page, MIGRATE while c.spares_left > 0; KEEP if the class says keeps = True"),
+        ("", "KEEP", f"{ALL_BUT_KEEP}; KEEP if the class says keeps = True"),
         ("splits = False", "SPLIT", "UNMAP, MIGRATE while c.spares_left > 0; SPLIT if the class says splits = True"),
         ("moves = False", "MIGRATE", "UNMAP, SPLIT above the base page; MIGRATE if the class says moves = True"),
     ],

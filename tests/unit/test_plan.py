@@ -144,7 +144,7 @@ def test_cheaper_policies_that_fail_are_contenders_elsewhere() -> None:
     policies = ["unmap1g", "migrate1g", "hgm2m"]
     found = ps.plan(SMALL, levels=["vm_lost <= 30%"], policies=policies, hvo="off-everywhere", flips=False, **QUICK)
     assert found.best is not None and [row.policy for row in found.rows][-1] == "unmap1g"
-    assert "unmap1g" in [row.policy for row in contenders(found.rows, 0.0)]
+    assert "unmap1g" in [row.policy for row in contenders(found.rows, 0.0, found.levels)]
 
 
 def test_parameters_of_policies_are_searched_and_those_given_are_not() -> None:
