@@ -190,6 +190,12 @@ class _Rows:
         plain = (state == 0) & (seconds >= 0) & (seconds < 1 << 36)
         half_day = np.isin(self.block.text[np.maximum(stop - 1, 0)], (77, 109)) & (stop > begin)  # AM, PM
         none = (state != 1) & ~plain & ((kinds < 3) | half_day)
+        text = self.block.text
+        last = len(text) - 1
+        date = (
+            (stop - begin == 10) & (text[np.minimum(begin + 4, last)] == 45) & (text[np.minimum(begin + 7, last)] == 45)
+        )
+        self.damaged(none & date, "date without a time of day")
         self.damaged(none, "time that is none")
         times = self.context.clock().times(np.where(none | plain, NO_STAMP, kinds), micros)
         times[plain] = (seconds[plain] * 1_000_000).view("M8[us]")

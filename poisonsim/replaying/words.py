@@ -74,10 +74,10 @@ class Setting:
 
     @property
     def watched(self) -> str:
-        """How long the log runs, and the horizon where that is longer."""
+        """How long the log runs, and the horizon where that is longer, as it is by less than a month."""
         if self.log_years is None or abs(self.log_years - self.years) < 1e-9:
             return format_years(self.years)
-        return f"{format_years(self.log_years)} (told after whole months: {format_years(self.years)})"
+        return f"{format_years(self.log_years)} (figures as of {format_years(self.years)}, the end of a month)"
 
 
 def host_table(gathered: Gathered, placed: Placed, drawn: dict[str, Any], names: list[str]) -> pd.DataFrame:
@@ -93,6 +93,9 @@ def host_table(gathered: Gathered, placed: Placed, drawn: dict[str, Any], names:
         "beyond": drawn["beyond"].max(axis=1).astype(np.int64), "passed": drawn["passed"].max(axis=1).astype(np.int64),
     })  # fmt: skip
 
+
+_FAR = 8
+"""Times the VM's end from which on an address, and so the memory of a host that is taken from it, is doubted."""
 
 _WENT = {
     "uniform": "placed anywhere in the host's memory, all pages alike",
@@ -119,6 +122,13 @@ def notices_of(table: pd.DataFrame, setting: Setting, plan: Plan, gathered: Gath
         f"addresses {setting.base_bytes:#x} to {vm_end - 1:#x} of each host back its VM of "
         f"{format_bytes(setting.vm_bytes)}; its memory is taken to end at {where}"
     )
+    far = gathered.largest[gathered.hosts] > _FAR * vm_end
+    if setting.host_memory_bytes is None and far.any():
+        said.append(
+            f"{_n(far.sum(), 'host')} with an address more than {_FAR} times as high as the VM's end, up to "
+            f"{format_bytes(int(gathered.largest.max()))}: is it right? Errors without an address are spread up to the "
+            "highest of their host; give --host-memory"
+        )
     n_ces = int(gathered.by_kind[Kind.CE].sum())
     if not total["uncorrected"]:
         acting = [policy.label for policy in plan.policies if policy.acts_on_ces]
@@ -150,7 +160,7 @@ def notices_of(table: pd.DataFrame, setting: Setting, plan: Plan, gathered: Gath
     if gathered.n_early:
         said.append(f"{_n(gathered.n_early, 'event')} before the start left out, pages bad by then among them")
     said.append(
-        f"hosts without an event are not in a log: the fleet is the {len(table):,} that are, over {setting.watched}"
+        f"hosts without an event are not in a log: the fleet is the {len(table):,} with one, over {setting.watched}"
     )
     return tuple(said)
 

@@ -526,6 +526,11 @@ def test_times_of_a_csv_need_no_seconds(log: Callable[..., Log], written: str, r
     assert str(log(f"kind,time\nUE,{written}\n").events.time[0])[:19] == read_as
 
 
+def test_a_date_of_a_csv_without_a_time_of_day_is_told(log: Callable[..., Log]) -> None:
+    read = log("kind,time\nUE,2024-01-09\nCE,2024-01-10 10:00\n")
+    assert read.report.files[0].damage["date without a time of day"].lines == [2] and len(read.events) == 1
+
+
 @pytest.mark.parametrize("written", ["2024-01-09 23:5", "2024-01-09 23:59:", "2024-01-09 23:59.5", "2024-01-09 23:59 x",
                                      "2024-01-09 23:599", "2024-01-09 24:00", "2024-02-30 23:59", "2024-01-09 11:59 PM",
                                      "2024-01-09 11:59:00 PM"])  # fmt: skip

@@ -340,3 +340,12 @@ def test_a_row_of_no_errors_is_none(tmp_path: Path) -> None:
     log = log_of(tmp_path / "a.csv", ue(1, GIB), ue(2, 2 * GIB, host="b", count=0), ue(3, 3 * GIB, count=0))
     found = ps.replay(log, policies=["unmap1g"])
     assert found.hosts["host"].tolist() == ["a"] and fleet(found, "regions_hit")["mean"] == 1
+
+
+def test_an_address_far_beyond_the_vm_is_doubted_unless_the_memory_is_given(tmp_path: Path) -> None:
+    log = tmp_path / "far.csv"
+    log.write_text("time,host,kind,address\n2025-01-05T10:00Z,h1,UE,0x999999999999\n2025-02-05T10:00Z,h1,UE,\n")
+    doubt = "1 host with an address more than 8 times as high as the VM's end, up to 153.6 TiB: is it right?"
+    assert any(doubt in line for line in ps.replay(log, policies=["unmap1g"]).notices)
+    given = ps.replay(log, policies=["unmap1g"], host_memory="2TiB")
+    assert not any("is it right?" in line for line in given.notices)
