@@ -18,7 +18,7 @@ from pydantic_core import ArgsKwargs, ErrorDetails
 from poisonsim.errors import ScenarioError, did_you_mean
 from poisonsim.scenario_fault_checks import FAULT_CHECKS
 from poisonsim.scenario_problem import Problem, lines, loads, shown
-from poisonsim.units import binary_meant, format_bytes, page_bytes, parse_years, size_text, time_text
+from poisonsim.units import MIB, binary_meant, format_bytes, page_bytes, parse_years, size_text, time_text
 
 T = TypeVar("T")
 
@@ -152,6 +152,8 @@ def _word(cls: type[Any], details: ErrorDetails) -> Problem:
         return Problem(dotted, f"{value} is not a share {range_words(metadata)}{_as_share(details['input'], metadata)}")
     if kind in _TYPE_WORDS:
         hint = "; write a name of the catalogue, or a file such as ./mine.toml" if dotted in FILE_KEYS else ""
+        if kind == "int_type" and isinstance(details["input"], str) and details["input"][:1].isdecimal():
+            hint = "; write the number alone, without a unit or quotes"
         return Problem(dotted, f"{value} {_TYPE_WORDS[kind]}{hint}")
     if kind in _RANGE_TYPES:
         return Problem(dotted, f"{value} is not {range_words(metadata)}")
@@ -277,11 +279,13 @@ def _memory(memory: int, backing: str) -> Iterator[Problem]:
     if memory % region_bytes:
         n_regions = max(round(memory / region_bytes), 1)
         meant = binary_meant(memory)
+        pages = f"{memory / region_bytes:.6g} pages of {backing}"
+        pages = f"less than a page of {backing}" if memory < region_bytes else pages
         yield Problem(
             "vm.memory",
-            f"{format_bytes(memory)} ({memory} bytes) is not a whole number of {backing} pages; "
-            f"the nearest that is: {size_text(n_regions * region_bytes)}"
-            + (f"; a number alone is bytes: write {memory}TiB" if memory < 1024 else "")
+            f"{format_bytes(memory)} ({memory} bytes) is {pages}; the nearest whole number of them is: "
+            f"{size_text(n_regions * region_bytes)}"
+            + (f"; a number alone is bytes: write {memory}{'TiB' if memory < 64 else 'GiB'}" if memory < MIB else "")
             + (f"; memory comes in binary units, so write {meant}" if meant else ""),
         )
     elif memory > MAX_REGIONS * region_bytes:

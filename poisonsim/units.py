@@ -176,7 +176,7 @@ def parse_years(text: str | float) -> float:
         raise ValueError(f"'{text}' {_unknown(unit, _YEAR_UNITS)}; allowed: y, months, weeks, d, h")
     years = number * _YEAR_UNITS[unit or "y"]
     if not 0 < years < 1000:
-        raise ValueError(f"'{text}' is not a time between 0 and 1000 years")
+        raise ValueError(f"'{text}' is not a time above 0 and below 1000 years")
     return years
 
 
@@ -259,7 +259,7 @@ def parse_rate_per_year(text: str | float) -> float:
         elif unit.startswith("/") and unit[1:] in _YEAR_UNITS:
             rate = number / _YEAR_UNITS[unit[1:]]
         elif not unit:
-            rate = number
+            raise ValueError(f"'{text}' has no unit; write {digits}FIT, {digits}/y, or a number without quotes")
         else:
             raise ValueError(f"'{text}' {_unknown(unit, ['FIT'])}; allowed: FIT, /y, /month, /week, /d, /h")
     if not 0 <= rate < 1e12:

@@ -114,10 +114,16 @@ def unknown_name(kind: str, name: str) -> str:
     """
     if name in names(kind):
         return ""
-    near = nearest(name, names(kind))
+    near = nearest(name, names(kind)) or _titled(kind, name)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     article = "an" if KINDS[kind][0] in "aeiou" else "a"
     return f"{shown(name)} is not {article} {KINDS[kind]} of the catalogue; known: {', '.join(names(kind))}{hint}"
+
+
+def _titled(kind: str, word: str) -> list[str]:
+    """Names of which the title has a word; at most three."""
+    word = word.lower()
+    return [] if len(word) < 3 else [n for n in names(kind) if word in str(load(kind, n).get("title", "")).lower()][:3]
 
 
 def split_options(name: str) -> tuple[str, str]:

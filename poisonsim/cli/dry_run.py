@@ -130,7 +130,8 @@ def _print_split(plan: Plan) -> None:
     ladder, host = plan.ladder, plan.scenario.host
     backing, base = ladder.sizes[0], ladder.sizes[-1]
     paths = {(base,)} | ({tuple(ladder.sizes[1:])} if len(ladder.sizes) > 2 else set())
-    typer.echo(f"\none poisoned {base} in one {backing} page, {host.page_tables} process table(s) + stage 2:")
+    tables = f"{host.page_tables} process table{'' if host.page_tables == 1 else 's'}"
+    typer.echo(f"\none poisoned {base} in one {backing} page, {tables} + stage 2:")
     for path in sorted(paths, key=len):
         cost = split_cost(arch=ladder.arch, leaf=backing, path=path, page_tables=host.page_tables)
         leaves = " + ".join(f"{n:,} x {size}" for size, n in cost.leaves.items())

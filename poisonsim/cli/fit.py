@@ -152,16 +152,19 @@ def _written(found: Fit, out: Path | None, png: Path | None) -> list[str]:
 
 
 def _print(found: Fit) -> None:
+    from poisonsim.fitting.findings import counted
     from poisonsim.units import format_bytes, format_years
 
     exposure = found.exposure
     derived = f" ({', '.join(exposure.derived)} taken from the log)" if exposure.derived else ""
     mean = "" if exposure.weight is None else " in the mean"
+    hit = counted(int((found.errors.counts > 0).sum()), "host")
+    incidents = counted(found.incidents.total, "incident")
     typer.echo(
         f"{exposure.n_hosts:,} host{'' if exposure.n_hosts == 1 else 's'} of {format_bytes(exposure.mean_memory_bytes)}"
         f"{mean} for {format_years(exposure.years)}{mean}: {exposure.tib_years:,.4g} TiB-years{derived}\n"
-        f"{found.errors.total:,} UEs on {int((found.errors.counts > 0).sum()):,} hosts, in {found.incidents.total:,} "
-        f"incidents (errors of a host with no 30 d between them); {found.observed.n_corrected:,} CEs\n"
+        f"{counted(found.errors.total, 'UE')} on {hit}, in {incidents} (errors of a host with no 30 d between them); "
+        f"{counted(found.observed.n_corrected, 'CE')}\n"
     )
     print_table(
         ["finding", "value (95 % interval)", "of", "interval"],

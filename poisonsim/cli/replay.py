@@ -204,7 +204,7 @@ def _print(found: Replay) -> None:
         "again: of pages that were bad already; outside: in memory that does not back the VM; beyond: past the end of "
         "memory; CE pages: whose corrected errors passed the threshold; in the VM: uncorrected errors, as drawn"
     ))  # fmt: skip
-    typer.echo(f"\nall {n:,} together" if n > 1 else "")
+    typer.echo(f"\nall {n:,} together: sums, and of reach and slowdown the mean" if n > 1 else "")
     fleet = found.fleet()
     print_table(["policy", *_SHOWN], [[p, *_cells(fleet[fleet["policy"] == p])] for p in found.policies])
     _print_modes(found)

@@ -372,7 +372,7 @@ def _check(
     if not problems:
         problems = shape_problems(shapes, rates.modes, dimm)
     if not 0 < years < 1000:
-        problems.append(f"years: {years!r} is not a time between 0 and 1000 years")
+        problems.append(f"years: {years!r} is not a time above 0 and below 1000 years")
     elif not problems and (mean := expected_faults(rates, dimm, years)) > _MOST_FAULTS:
         problems.append(
             f"rates: {mean:,.0f} faults expected per DIMM; more than {_MOST_FAULTS:,.0f} means no memory at all"

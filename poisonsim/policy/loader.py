@@ -128,6 +128,10 @@ def _unknown(name: str) -> str:
             path = f"{'' if file.is_absolute() else './'}{file}"
             return f"unknown policy '{name}', but {path} is a file here; name it as one: --policy {path}"
     known = policy_names()
+    head, colon, value = name.rpartition(":")
+    if colon and head in known and (parameters := find_policy(head).cls.parameters()):
+        such_as = f"{head}:{next(iter(parameters))}={value if value.isdecimal() else 'N'}"
+        return f"unknown policy '{name}'; write a parameter with its name, as in {such_as}"
     return (
         f"unknown policy '{name}'{did_you_mean(name, known)}; known: {', '.join(known)}; "
         "a file works too: --policy ./mine.py"

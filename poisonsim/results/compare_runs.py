@@ -54,7 +54,7 @@ def compare(result: Result, to_result: Result, *, policy: str, to: str | None = 
         True 256.5
         >>> c = ps.run("seed-1t-distinct", policies=["hgm2m"], trials=1000, seed=8)
         >>> ps.compare(a, c, policy="hgm4k", to="hgm2m").unpaired_because
-        'seed is 7 in one and 8 in the other'
+        'seed is 8 in one and 7 in the other'
     """
     to = policy if to is None else to
     p, q = result._policy(policy), to_result._policy(to)
@@ -66,7 +66,7 @@ def compare(result: Result, to_result: Result, *, policy: str, to: str | None = 
             f"the runs have no year in common: one knows {_listed(result.years)}, the other "
             f"{_listed(to_result.years)}; run both to the same horizon (--years)"
         )
-    because = errors_differ(result.plan, to_result.plan)
+    because = errors_differ(to_result.plan, result.plan)
     joint = None if because else _joint(result, p, to_result, q, years)
     if joint is None:
         return _Unpaired(
@@ -90,7 +90,9 @@ def errors_differ(a: Plan, b: Plan) -> str:
     for key in dict.fromkeys([*one, *other]):
         if key not in SAME_ERRORS_KEYS and key != "title" and one.get(key) != other.get(key):
             differing.append((key, one.get(key, "not set"), other.get(key, "not set")))
-    return "; ".join(f"{key} is {shown(x)} in one and {shown(y)} in the other" for key, x, y in differing[:3])
+    return "; ".join(
+        f"{key} is {_plain(key, x)} in one and {_plain(key, y)} in the other" for key, x, y in differing[:3]
+    )
 
 
 SIZE_KEYS = ("vm.memory", "host.free_memory")

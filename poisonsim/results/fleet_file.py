@@ -180,6 +180,9 @@ def _of_names(names: Iterable[str]) -> list[str]:
 def _sizes(total: object, entries: list[Any], wheres: list[str]) -> tuple[list[int], list[str]]:
     """VMs of each component, and what is wrong with what the file says of them."""
     problems = []
+    if both := [where for where, entry in zip(wheres, entries, strict=True) if {"vms", "weight"} <= set(entry)]:
+        problems = [f"{where}: has vms and weight; give one of them, the same for every component" for where in both]
+        return [0] * len(entries), problems
     by_weight = any("weight" in entry for entry in entries)
     key = "weight" if by_weight else "vms"
     for where, entry in zip(wheres, entries, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from poisonsim.units import DAYS_PER_YEAR, format_bytes
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 _INDENT = " " * 15
 _WIDTH = 118
+_MOST_IDLE = 3
+"""Steps in a row in which nothing changes that are told one by one."""
 _AT_LOSS = {
     "count": "the loss is counted and its memory goes on",
     "restart": "it is restarted",
@@ -39,17 +42,31 @@ def lines_of(life: Life) -> Iterator[str]:
         return
     yield f"{name}: {_several(life.n_steps, 'step')}"
     yield from _paragraph("at the start", _state(life.start))
-    for step in life.steps:
-        yield from _paragraph(f"day {step.years * DAYS_PER_YEAR:9.2f}", _what(step, life.on_loss))
-        if step.acts:
-            yield f"{_INDENT}{', '.join(step.acts)}"
-        if step.what != "guest dies":
-            yield from _paragraph("", _changes(step.changes) or "nothing changes")
+    idle = [not (_changes(step.changes) or step.acts or step.what == "guest dies") for step in life.steps]
+    for alike, run in groupby(zip(life.steps, idle, strict=True), lambda pair: pair[1]):
+        steps = [step for step, _ in run]
+        if alike and len(steps) > _MOST_IDLE:
+            until = f" until day {steps[-1].years * DAYS_PER_YEAR:.2f}"
+            yield from _paragraph(
+                f"day {steps[0].years * DAYS_PER_YEAR:9.2f}",
+                f"{_several(len(steps), 'step')}{until} that change nothing: errors in what is lost or kept already",
+            )
+        else:
+            yield from (line for step in steps for line in _told(step, life.on_loss))
     if left_out := life.n_steps - len(life.steps):
         yield f"{_INDENT}and {_several(left_out, 'more step')}"
     yield from _paragraph("at the end", _state(life.end))
     yield from _paragraph("", _consequences(life.end))
     yield f"{_INDENT}every metric of every step: --json or --csv"
+
+
+def _told(step: Step, on_loss: str) -> Iterator[str]:
+    """A step: what happened, what the policy did, and what that changed."""
+    yield from _paragraph(f"day {step.years * DAYS_PER_YEAR:9.2f}", _what(step, on_loss))
+    if step.acts:
+        yield f"{_INDENT}{', '.join(step.acts)}"
+    if step.what != "guest dies":
+        yield from _paragraph("", _changes(step.changes) or "nothing changes")
 
 
 def _paragraph(head: str, text: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from poisonsim.results.compare import Comparison
 from poisonsim.results.metrics import Metric, known_metric
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import Shown, as_probability, in_bytes, in_number, in_percent
+from poisonsim.results.words import Shown, as_probability, in_bytes, in_number, in_percent, with_half
 
 SAME_SLOWDOWN = 0.05
 """Points of run time within which two policies are as fast as each other."""
@@ -180,7 +180,7 @@ def times_text(ratio: Estimate, *, less: str = "less", more: str = "more") -> st
     half = (far - near) / 2
     if half > best / 2 and near > 1:
         return f"at least {_places(near)} times {word}"
-    return f"{_places(best)} ± {half:,.{0 if best >= 100 else 2}f} times {word}"
+    return f"{with_half(best, half)} times {word}"
 
 
 def comparing_sentence(
@@ -222,7 +222,8 @@ def comparing_sentence(
     if ratio.best == 0:
         return f"{policy} {phrase.verb} no {phrase.noun}, which {to} does{then_on}"
     if ratio.low <= 1 <= ratio.high:
-        return f"{policy} {phrase.verb} ~as {many} {phrase.noun} as {to}, {ratio} times{then_on}"
+        times = "" if abs(ratio.best - 1) < _NEARLY_ONE else f", {ratio} times"
+        return f"{policy} {phrase.verb} ~as {many} {phrase.noun} as {to}{times}{then_on if times else on}"
     if known.unit == "bytes" and abs(ratio.best - 1) < _NEARLY_ONE:
         size, word = in_bytes(_size(gap)), phrase.more if gap.best > 0 else phrase.less
         return f"{policy} {phrase.verb} {mark}{size} {word} {phrase.noun} than {to}{on}"

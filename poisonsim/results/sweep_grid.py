@@ -240,8 +240,11 @@ def _own_values(scenario: Scenario, key: str, given: Iterable[object] | None) ->
             raise ScenarioError(f"--over {key}: has no closed set of values; name them, as in {key}=0,4")
         found, refused = _closed_values(scenario, key)
         if found:
-            for value, error in refused.items():
-                warnings.warn(f"--over {key}: {value} is left out: {error.problems[0]}", ValueLeftOut, stacklevel=5)
+            if refused:
+                all_refused = ", ".join(map(str, refused))
+                told = "is left out" if len(refused) == 1 else "are left out; of the first"
+                why = next(iter(refused.values())).problems[0]
+                warnings.warn(f"--over {key}: {all_refused} {told}: {why}", ValueLeftOut, stacklevel=5)
             return found
         table, _, last = key.partition(".")
         now = scenario.to_dict()[table].get(last)

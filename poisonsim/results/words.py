@@ -213,6 +213,20 @@ def _fixed(value: float, places: int) -> str:
     return minus(text) if float(text.replace(",", "")) else text.lstrip("-")
 
 
+def with_half(best: float, half: float) -> str:
+    """A ratio with the half-width of its interval, both to the second digit of that.
+
+    Examples:
+        >>> with_half(136_909, 5_955), with_half(4.0, 0.83), with_half(256.5, 0.0)
+        ('136,900 ± 6,000', '4.00 ± 0.83', '256 ± 0')
+    """
+    places = 0 if best >= 100 else 2
+    if half >= 100:
+        places = 1 - floor(log10(half))
+    best, half = (round(value, places) for value in (best, half))
+    return f"{best:,.{max(places, 0)}f} ± {half:,.{max(places, 0)}f}"
+
+
 def verdict(result: Result, policy: str, means: Mapping[str, Estimate], *, to: str) -> str:
     """What a policy does to guest and host by the end of the horizon, against the policy `to`.
 
@@ -383,10 +397,11 @@ def _guest_memory(lost: Estimate, ratio: Estimate | None, to: str) -> str:
     best, near, far = ratio.best, ratio.low, ratio.high
     if less:
         best, near, far = 1 / best, 1 / far, 1 / max(near, 1e-300)
-    places = 0 if best >= 100 else 2
     half = (far - near) / 2
-    spread = f" ± {half:,.{places}f}" if half >= 0.5 * 10**-places else ""
-    return f"{best:,.{places}f}{spread} times {'less' if less else 'more'} guest memory than {to}"
+    times = with_half(best, half)
+    if half < 0.5 * 10.0 ** -(0 if best >= 100 else 2):
+        times = times.partition(" ")[0]
+    return f"{times} times {'less' if less else 'more'} guest memory than {to}"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -363,7 +363,7 @@ def test_several_runs_make_one_page(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids)) and {"what-differs", "verdict", "trade-0", "trade-1"} <= set(ids)
     assert "faults.errors" in page.text and "vm.memory" not in page.text
     assert "few and many compared" in page.text
-    assert "Not paired, since faults.errors is 20 in one and 5 in the other" in page.text
+    assert "Not paired, since faults.errors is 5 in one and 20 in the other" in page.text
     assert page.text.index("unmap1g of many loses") < page.text.index("What differs")
     cells = page.having("data-value")
     assert len(cells) == (3 + 2) * 5

@@ -71,7 +71,7 @@ def test_why_errors_differ_in_words() -> None:
     assert errors_differ(plans[0], plans[2]) == (
         "seed is 1 in one and 2 in the other; faults.errors is 100 in one and 9 in the other"
     )
-    assert errors_differ(plans[0], plans[3]).startswith("faults.model is 'count' in one and 'field' in the other; ")
+    assert errors_differ(plans[0], plans[3]).startswith("faults.model is count in one and field in the other; ")
 
 
 def test_a_run_with_itself_is_its_own_comparison() -> None:

@@ -595,13 +595,19 @@ def test_migrating_until_the_spares_are_gone_is_an_error_then(policy_file: Calla
         ps.run(more, policies=[path], trials=20, seed=7)
 
 
-@pytest.mark.parametrize("answer", ["open('x')", "UNMAP if c.hitz > 1 else KEEP", "c", "p.limit", "'UNMAP'"])
+@pytest.mark.parametrize("answer", ["open('x')", "UNMAP if c.hitz > 1 else KEEP", "c", "p.limit"])
 def test_a_decide_that_cannot_be_compiled_says_where(policy_file: Callable[..., str], answer: str) -> None:
     path = policy_file(HGM2M_DECIDE.replace("UNMAP if c.leaf_level == c.base_level else SPLIT", answer))
     with pytest.raises(PolicyError) as caught:
         ps.run("seed-1t", policies=[path], trials=100, seed=7)
     assert path in str(caught.value) and "cannot be compiled" in str(caught.value)
     assert "use whole numbers, comparisons and the fields of c and p only" in str(caught.value)
+
+
+def test_a_decide_that_answers_text_is_told_so(policy_file: Callable[..., str]) -> None:
+    path = policy_file(HGM2M_DECIDE.replace("UNMAP if c.leaf_level == c.base_level else SPLIT", "'UNMAP'"))
+    with pytest.raises(PolicyError, match="decide answers text; write UNMAP, not 'UNMAP'"):
+        ps.run("seed-1t", policies=[path], trials=100, seed=7)
 
 
 @pytest.mark.parametrize(("answer", "word"), [("UNMAP if c.hitz > 1 else KEEP", "hitz"), ("p.limit", "limit")])

@@ -75,7 +75,7 @@ MISTAKES = {
     "half a VM": (OLD.replace("6000", "0.5"), "vms = 0.5 is not a whole number"),
     "true VMs": (OLD.replace("6000", "true"), "vms = true is not a whole number"),
     "too many VMs": (OLD.replace("6000", "10000000000"), "vms = 10000000000 is not a whole number"),
-    "both": (f"vms = 9\n{OLD}weight = 2\n", "has vms where another has a weight"),
+    "both": (f"vms = 9\n{OLD}weight = 2\n", "has vms and weight; give one of them"),
     "weight of one": (f'vms = 9\n{OLD.replace("vms = 6000", "weight = 1")}[[fleet]]\nscenario = "seed-1t"\n',
                       "[[fleet]] 2 (seed-1t): has no weight, as others have"),
     "weight 0": (f"vms = 9\n{OLD.replace('vms = 6000', 'weight = 0')}", "weight = 0 is not a number above 0"),

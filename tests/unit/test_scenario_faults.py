@@ -47,7 +47,7 @@ def problems(*overrides: str, name: str = "cloud-1t-ddr4") -> tuple[str, ...]:
         (["faults.scale=-1"], "--set faults.scale: -1 is not between 0 and 1,000,000"),
         (["faults.scale=1e6"], "--set faults.scale: 1e+06 means 3.11e+06 DRAM faults on the host of 1 TiB over 5 years; at most 1,000,000 are simulated"),
         (["faults.repair=7m"], "--set faults.repair: '7m' is ambiguous: m may be minutes or months; write 7months or 0.116667h"),
-        (["host.patrol=0h"], "--set host.patrol: '0h' is not a time between 0 and 1000 years"),
+        (["host.patrol=0h"], "--set host.patrol: '0h' is not a time above 0 and below 1000 years"),
         (["workload.reads_per_hour=-1"], "--set workload.reads_per_hour: -1 is not between 0 and 1,000,000,000"),
         (["vm.unretired=0.9"], "--set vm.unretired: 0.9 is not a share between 0 and 0.5"),
     ],

@@ -67,7 +67,7 @@ def test_ten_mistakes_in_one_file_are_ten_lines(write: Any) -> None:
             'fleet.toml: vm.memory: 4.5 is not a size; write it as text with a unit, such as "1TiB"',
             "fleet.toml: vm.backing: '3G' is not one of 1G, 2M, the huge pages of x86-64",
             f"fleet.toml: host.cpu: 'saphire-rapids' is not a CPU of the catalogue; known: {cpus}; did you mean sapphire-rapids?",
-            "fleet.toml: host.spares: '5' is not a whole number",
+            "fleet.toml: host.spares: '5' is not a whole number; write the number alone, without a unit or quotes",
             "fleet.toml: host.hvo: 1 is not true or false",
             'fleet.toml: faults.errors: belongs to model = "count", but model is "rate"; set faults.model as well',
             "fleet.toml: workload.access: 'zipfian' is not one of zipf, uniform, hot-cold, sequential; did you mean zipf?",
