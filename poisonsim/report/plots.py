@@ -76,14 +76,18 @@ def trade_picture(
         slowdown = _spread(of(label, "slowdown"), lambda ratio: _round(100 * (ratio - 1)))
         marks.append(Mark(label, style, cost, slowdown))
     best = [marks[i].label for i in undominated(marks)]
+    by = f", by the {'median' if result.reports(0.5) else 'mean'}"
     if len(marks) == 1:
         finding = "One policy only: name a second one to see a trade."
     elif len(best) == 1:
-        finding = _one_best(marks, best[0], few)
+        finding = _one_best(marks, best[0], few, by)
+    elif len({(mark.cost_bytes.p50, mark.slowdown_pct.p50) for mark in marks if mark.label in best}) == 1:
+        finding = f"{listed(best)} are alike{by}{', and beat every other' if len(best) < len(marks) else ''}."
     elif len(best) == len(marks):
-        finding = "No policy beats another on both counts."
+        finding = f"No policy beats another on both counts{by}."
     else:
-        finding = f"The choice is between {listed(best)}; every other policy is beaten by one of these."
+        finding = f"The choice is between {listed(best)}{by}; every other policy is beaten by one of these."
+    finding += _slow_tail(marks, few)
     lost = {label: at_horizon.loc[(label, "vm_lost")] for label in result.policies}
     shares = {label: (float(row["mean"]), _share_lost(row)) for label, row in lost.items()}
     finding += lost_vms(shares, "of all VMs" if few else "")
@@ -104,15 +108,24 @@ def trade_picture(
     return pen.picture(name, heading, finding, caption, alternative, lambda frame: trade(marks, frame))
 
 
-def _one_best(marks: Sequence[Mark], best: str, few: bool) -> str:
+def _one_best(marks: Sequence[Mark], best: str, few: bool, by: str) -> str:
     """In what the one policy that no other beats is the best, which ties in slowdown leave open."""
     slowdowns = {mark.label: mark.slowdown_pct.p50 for mark in marks}
-    where = " where it is hit" if few else ""
+    where, points = " where it is hit" if few else "", f"{SAME_SLOWDOWN:g} points{by}"
     if max(slowdowns.values()) - min(slowdowns.values()) <= SAME_SLOWDOWN:
-        return f"{best} costs the host least; in slowdown{where} none differs by more than {SAME_SLOWDOWN:g} points."
+        return f"{best} costs the host least; in slowdown{where} none differs by more than {points}."
     if any(slowdown < slowdowns[best] for slowdown in slowdowns.values()):
-        return f"{best} costs the host least; none slows the VM less{where} by more than {SAME_SLOWDOWN:g} points."
-    return f"{best} costs the host least and slows the VM least{where}."
+        return f"{best} costs the host least; none slows the VM less{where} by more than {points}."
+    return f"{best} costs the host least and slows the VM least{where}{by}."
+
+
+def _slow_tail(marks: Sequence[Mark], few: bool) -> str:
+    """What the medians leave out: the policy under which the worst 1 % are slowed most, where that is more."""
+    known = [(mark.slowdown_pct.p99, mark) for mark in marks if mark.slowdown_pct.p99 is not None]
+    p99, worst = max(known, key=lambda pair: pair[0], default=(0.0, marks[0]))
+    if p99 <= worst.slowdown_pct.p50 + SAME_SLOWDOWN:
+        return ""
+    return f" 1 % of VMs{' hit' if few else ''} are slowed by {p99:.2g} % or more under {worst.label}."
 
 
 def _share_lost(row: pd.Series) -> str:

@@ -184,6 +184,19 @@ def asks_for_better(condition: Condition) -> bool | None:
     return lower == (condition.symbol in ("<", "<="))
 
 
+def always_holds(condition: Condition) -> str:
+    """Why a condition holds whatever a run finds; empty where it may not.
+
+    Examples:
+        >>> from poisonsim.results.metrics import metrics_for
+        >>> read = lambda text: parse_condition(text, metrics_for(("1G", "4K")), ["hgm2m"])
+        >>> always_holds(read("P(errors > 3) >= 0")), always_holds(read("vm_lost > 1%"))
+        ('P is at least 0', '')
+    """
+    told = _out_of_reach(Level(condition))
+    return told.partition(", for ")[2].partition(";")[0] if told.startswith("can never fail") else ""
+
+
 def turned(condition: Condition) -> str:
     """The condition that holds where this one does not, as one writes it.
 

@@ -63,6 +63,10 @@ def test_json_stays_alone_on_stdout(cli: Cli) -> None:
     ("arguments", "message"),
     [
         (("--fail-if", "slowdown"), "--fail-if 'slowdown' is no condition: it is `[POLICY:] QUANTITY OP VALUE`"),
+        (
+            ("--fail-if", "P(errors > 3) >= 0"),
+            "--fail-if 'P(errors > 3) >= 0': holds always, for P is at least 0; name a",
+        ),
         (("--fail-if", "hgm4k: p99(slowdown) > 1"), "--fail-if 'hgm4k: p99(slowdown) > 1': policy 'hgm4k' is not in"),
         (("--until", "p99(slowdown) > 1"), "--until 'p99(slowdown) > 1' is no width to reach"),
         (

@@ -87,6 +87,15 @@ def test_the_words_say_what_follows_a_loss() -> None:
         assert f"the guest dies of it; {words} (vm.on_loss = {on_loss})" in " ".join(text.split())
 
 
+def test_steps_in_a_row_that_change_nothing_are_one_line(res: Result) -> None:
+    lives = [life_of(res, trial, "unmap1g") for trial in range(20)]
+    life = max(lives, key=lambda life: life.n_steps)
+    lines = list(life.lines())
+    folded = [int(line.split()[2].replace(",", "")) for line in lines if "that change nothing" in line]
+    told = sum(line.startswith("day") for line in lines) - len(folded)
+    assert folded and min(folded) > 3 and told + sum(folded) == life.n_steps
+
+
 def test_a_life_without_errors() -> None:
     res = ps.run("cloud-1t-ddr4", policies=["hgm2m"], trials=100, seed=1)
     life = life_of(res, 0)
