@@ -99,7 +99,9 @@ class Quantity:
             return str(in_percent(value))
         if self.threshold is not None:
             return str(as_probability(value))
-        return str(value) if self.metric.name.startswith("slowdown") else value_text(self.metric, value)
+        if self.metric.name.startswith("slowdown"):  # a ratio near 1; more digits than these mean nothing
+            return str(Estimate(round(value.low, 5), round(value.best, 5), round(value.high, 5), value.unit))
+        return value_text(self.metric, value)
 
     def trials_needed(self, plan: Plan) -> int:
         """Trials of a plan below which nothing can be told of it."""
