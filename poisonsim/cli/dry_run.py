@@ -19,9 +19,9 @@ from poisonsim.faults.words import faults_in_question, in_words
 from poisonsim.memory import hvo_net_saving_bytes, split_cost
 from poisonsim.results.cost_words import hvo_sentence
 from poisonsim.results.expected import expected
+from poisonsim.results.numbers import as_probability, in_number, in_percent
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import as_probability, in_number, in_percent
 from poisonsim.scenario import FieldFaults, ResolvedScenario
 from poisonsim.units import format_bytes
 

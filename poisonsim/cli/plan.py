@@ -158,6 +158,7 @@ def plan_command(
 
 def _print_plan(found: CapacityPlan, name: str) -> None:
     """The answer, the table, the runner-up, what is open, and what would flip it."""
+    from poisonsim.results.numbers import in_bytes
     from poisonsim.results.plan_words import (
         answer,
         bounds_of_flips,
@@ -168,7 +169,6 @@ def _print_plan(found: CapacityPlan, name: str) -> None:
         order_words,
         same_lines,
     )
-    from poisonsim.results.words import in_bytes
     from poisonsim.units import format_bytes
 
     vm, horizon = found.scenario.vm, found.scenario.horizon

@@ -19,20 +19,10 @@ from poisonsim.results.cost_words import (
     same_sentence,
     spares_sentence,
 )
+from poisonsim.results.numbers import Shown, as_probability, in_bytes, in_percent, vms_of
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import TAIL_TRIALS, Distribution, Estimate, binomial_quantile
-from poisonsim.results.words import (
-    Shown,
-    as_probability,
-    fallback_sentence,
-    in_bytes,
-    in_percent,
-    paired_sentence,
-    rate_notes,
-    simulated_of,
-    too_few_seen,
-    vms_of,
-)
+from poisonsim.results.words import fallback_sentence, paired_sentence, rate_notes, simulated_of, too_few_seen
 from poisonsim.scenario import FieldFaults, ResolvedScenario
 from poisonsim.units import TIB, format_bytes
 

@@ -11,9 +11,9 @@ from poisonsim.report.charts import Axis, Line, lines
 from poisonsim.report.picture import Pen, Picture
 from poisonsim.report.scales import Decades, Linear, LogBytes, Ticks
 from poisonsim.report.style import Style
+from poisonsim.results.numbers import as_probability, listed
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Distribution, Estimate, without_empty
-from poisonsim.results.words import as_probability, listed
 from poisonsim.units import GIB, KIB, MIB, TIB, format_bytes
 
 F64 = NDArray[np.float64]

@@ -18,7 +18,7 @@ from poisonsim.results.fleet_folder import COMPONENTS
 from poisonsim.results.fleet_run import FleetRun
 from poisonsim.results.fleet_words import TOTALS, Drained, TotalRow, drained_rows, paired_sentences, total_rows
 from poisonsim.results.metric_words import SAME_SLOWDOWN
-from poisonsim.results.words import listed, minus, vms_of
+from poisonsim.results.numbers import listed, minus, vms_of
 from poisonsim.units import format_bytes
 
 FLEET_PAGE = "fleet.html"

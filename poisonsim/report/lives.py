@@ -15,9 +15,9 @@ from poisonsim.report.scales import Linear, Ticks
 from poisonsim.report.style import TONES
 from poisonsim.report.verdict import HEADINGS
 from poisonsim.results.life import Life, Step, life_of
+from poisonsim.results.numbers import minus
 from poisonsim.results.result import Result
 from poisonsim.results.typical import Typical, typical_trials
-from poisonsim.results.words import minus
 from poisonsim.units import DAYS_PER_YEAR, format_bytes
 
 MOST_CELLS = 1024

@@ -9,9 +9,9 @@ from poisonsim.report.charts import Marks, rows, rows_height
 from poisonsim.report.picture import Pen, Picture
 from poisonsim.report.style import Style
 from poisonsim.results.by_mode import loss_by_mode
+from poisonsim.results.numbers import in_percent, listed
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import in_percent, listed
 
 _ZERO = Estimate(0.0, 0.0, 0.0, "1")
 

@@ -27,8 +27,9 @@ from poisonsim.report.tables import FLEET, fleet_tables, how_sure, of_vms_hit, p
 from poisonsim.report.verdict import HEADINGS, faster, glance, rows_of
 from poisonsim.results.cost_words import hvo_sentence, loss_sentence, reach_sentence, same_sentence, spares_sentence
 from poisonsim.results.hits import rarely_hit, share_hit
+from poisonsim.results.numbers import as_probability
 from poisonsim.results.result import Result
-from poisonsim.results.words import as_probability, rate_notes, simulated_of
+from poisonsim.results.words import rate_notes, simulated_of
 from poisonsim.scenario import Scenario
 from poisonsim.scenario_file import OTHER
 from poisonsim.units import format_bytes

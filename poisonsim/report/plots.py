@@ -27,9 +27,9 @@ from poisonsim.report.verdict import lost_vms
 from poisonsim.results.cost_words import REACH_GAINED
 from poisonsim.results.hits import rarely_hit, series_when_hit, share_hit
 from poisonsim.results.metric_words import SAME_SLOWDOWN
+from poisonsim.results.numbers import as_probability, listed, minus
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Distribution, Estimate
-from poisonsim.results.words import as_probability, listed, minus
 from poisonsim.units import format_bytes
 
 

@@ -22,8 +22,8 @@ from poisonsim.report.page import colours_of, environment, policy_text
 from poisonsim.report.picture import Pen, Picture
 from poisonsim.report.style import TONES, Style, styles
 from poisonsim.report.verdict import HEADINGS, choice, lost_vms, shown
+from poisonsim.results.numbers import in_bytes
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import in_bytes
 from poisonsim.units import format_bytes
 
 _BY_MODE = (

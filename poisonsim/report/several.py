@@ -20,8 +20,8 @@ from poisonsim.report.verdict import HEADINGS, Row, rows_of
 from poisonsim.results.compare_runs import compare
 from poisonsim.results.compare_words import Compared, compared
 from poisonsim.results.hits import rarely_hit
+from poisonsim.results.numbers import listed
 from poisonsim.results.result import Result
-from poisonsim.results.words import listed
 
 
 @dataclass(frozen=True)

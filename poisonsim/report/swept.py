@@ -17,11 +17,11 @@ from poisonsim.report.swept_pictures import in_sentence, registered, sweep_pictu
 from poisonsim.report.verdict import HEADINGS
 from poisonsim.results.metric_words import value_text
 from poisonsim.results.metrics import known_metric
+from poisonsim.results.numbers import listed
 from poisonsim.results.sweep import Sweep
 from poisonsim.results.sweep_findings import clearly_best
 from poisonsim.results.sweep_grid import spelled
 from poisonsim.results.sweep_words import best_where, errors_shared, in_common
-from poisonsim.results.words import listed
 
 SWEEP_PAGE = "sweep.html"
 

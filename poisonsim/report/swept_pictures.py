@@ -19,12 +19,12 @@ from poisonsim.report.style import Style
 from poisonsim.report.verdict import HEADINGS
 from poisonsim.results.metric_words import SAME_SLOWDOWN, in_points, value_shown, value_text
 from poisonsim.results.metrics import Metric, known_metric
+from poisonsim.results.numbers import listed
 from poisonsim.results.statistics import Estimate
 from poisonsim.results.sweep import Sweep, SweepPoint
 from poisonsim.results.sweep_findings import clearly_best, crossovers
 from poisonsim.results.sweep_grid import settings_text, spelled
 from poisonsim.results.sweep_words import best_where, in_order, overtakings
-from poisonsim.results.words import listed
 
 _MOST_PICTURES = 12
 _UNCLEAR = "not clear"

@@ -9,18 +9,10 @@ import pandas as pd
 
 from poisonsim.results.cost_words import cost_sentence, largest_part
 from poisonsim.results.metric_words import SAME_SLOWDOWN
+from poisonsim.results.numbers import Shown, as_probability, in_bytes, in_percent, listed
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import (
-    Shown,
-    as_probability,
-    fallback_sentence,
-    in_bytes,
-    in_percent,
-    listed,
-    spread_sentence,
-    verdict,
-)
+from poisonsim.results.words import fallback_sentence, spread_sentence, verdict
 
 HEADINGS = {
     "vm_lost": "VMs lost",

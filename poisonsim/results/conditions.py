@@ -21,9 +21,9 @@ from poisonsim.engine.plan import Plan
 from poisonsim.errors import MetricError, did_you_mean, shown
 from poisonsim.results.metric_words import value_text
 from poisonsim.results.metrics import Metric, Threshold, known_metric, parse_threshold, parse_value
+from poisonsim.results.numbers import as_probability, in_percent
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate, is_certain, trials_needed
-from poisonsim.results.words import as_probability, in_percent
 
 MEAN, PROBABILITY = "mean", "P"
 STATISTICS = (MEAN, "p50", "p95", "p99", "p99.9", PROBABILITY)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from poisonsim.memory import hvo_saved_bytes
+from poisonsim.results.numbers import in_bytes, listed
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import in_bytes, listed
 
 if TYPE_CHECKING:
     from poisonsim.engine.plan import Plan

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from poisonsim.results.fleet_file import WHOLE
 from poisonsim.results.fleet_run import FleetRun
 from poisonsim.results.fleet_totals import scaled
+from poisonsim.results.numbers import in_bytes, vms_of
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import Gap, in_bytes, vms_of
+from poisonsim.results.words import Gap
 
 THRESHOLDS = ("guest_lost_bytes >= 1GiB", "slowdown > 1.01", "vm_lost >= 1")
 """From where on a VM is to be drained, where nothing else is asked."""

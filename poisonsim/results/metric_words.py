@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from poisonsim.results.compare import Comparison
 from poisonsim.results.metrics import Metric, known_metric
+from poisonsim.results.numbers import Shown, as_probability, in_bytes, in_number, in_percent, with_half
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import Shown, as_probability, in_bytes, in_number, in_percent, with_half
 
 SAME_SLOWDOWN = 0.05
 """Points of run time within which two policies are as fast as each other."""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from poisonsim.results.cost_words import hvo_sentence
 from poisonsim.results.levels import FAILED, MET, OPEN, Level, Standing
+from poisonsim.results.numbers import in_bytes, in_percent
 from poisonsim.results.plan import CapacityPlan
 from poisonsim.results.plan_candidates import HVO_CHOICES
 from poisonsim.results.plan_flips import MOST_CONTENDERS, Flip
 from poisonsim.results.plan_rows import Row, cheapest_first, tie_bytes
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import in_bytes, in_percent
 
 MARKS: dict[Standing, str] = {MET: "✓", FAILED: "✗", OPEN: "?"}
 _HVO = {"off-everywhere": "HVO off everywhere", "off-where-split": "HVO off where split", "kept": "HVO kept"}

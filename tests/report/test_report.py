@@ -28,9 +28,10 @@ from poisonsim.report.page import command_text, name_text
 from poisonsim.report.scales import Linear, LogBytes
 from poisonsim.report.style import MARKER_PATHS, SHIPPED, styles
 from poisonsim.results.compare_words import METRICS
+from poisonsim.results.numbers import minus
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import Gap, minus
+from poisonsim.results.words import Gap
 
 COMMAND = 'poisonsim run seed-1t --policy hgm2m --trials 2000 --seed 7 --set title="a & <b>"'
 POLICIES = ["unmap1g", "hgm4k", "hgm2m", "migrate1g"]

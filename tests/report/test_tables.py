@@ -16,9 +16,10 @@ from poisonsim.results import by_mode
 from poisonsim.results.by_mode import loss_by_mode
 from poisonsim.results.hits import rarely_hit, series_when_hit, share_hit
 from poisonsim.results.life import life_of
+from poisonsim.results.numbers import as_probability, in_bytes
 from poisonsim.results.result import Result
 from poisonsim.results.typical import typical_trials
-from poisonsim.results.words import as_probability, in_bytes, spread_sentence
+from poisonsim.results.words import spread_sentence
 
 
 @pytest.fixture(scope="module")

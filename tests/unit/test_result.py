@@ -14,8 +14,9 @@ from scipy import stats
 import poisonsim as ps
 from poisonsim.errors import FewTailTrials, MetricError
 from poisonsim.policy import BACKING, BASE, SPLIT, UNMAP, Policy, on
+from poisonsim.results.numbers import as_probability, in_bytes
 from poisonsim.results.result import Result
-from poisonsim.results.words import as_probability, in_bytes, paired_sentence
+from poisonsim.results.words import paired_sentence
 from poisonsim.scenario import CountFaults, Horizon, Host, RateFaults, Scenario
 
 POLICIES = ["unmap1g", "hgm2m", "migrate1g"]

@@ -6,8 +6,9 @@ import pytest
 
 import poisonsim as ps
 from poisonsim.results.cost_words import cost_sentence, loss_sentence, reach_sentence
+from poisonsim.results.numbers import in_number, vms_of
 from poisonsim.results.statistics import Estimate
-from poisonsim.results.words import in_number, too_few_seen, vms_of
+from poisonsim.results.words import too_few_seen
 
 FLAWLESS = ["faults.ue=ecc", "faults.dimm=ddr5-64g-2rx4", "faults.map=spr-8ch", "faults.scale=0.01"]
 
