@@ -18,7 +18,7 @@ from pydantic_core import ArgsKwargs, ErrorDetails
 from poisonsim.errors import ScenarioError, did_you_mean
 from poisonsim.scenario_fault_checks import FAULT_CHECKS
 from poisonsim.scenario_problem import Problem, lines, loads, shown
-from poisonsim.units import MIB, binary_meant, format_bytes, page_bytes, parse_years, size_text, time_text
+from poisonsim.units import binary_meant, format_bytes, page_bytes, parse_years, size_text, time_text
 
 T = TypeVar("T")
 
@@ -274,18 +274,25 @@ def _stage2_contiguous(arch: str, backing: str, contiguous: bool, stage2: bool) 
         yield Problem("host.stage2_contiguous", what)
 
 
+_BARE = 1 << 16
+"""Bytes below which the memory of a VM is taken to have been meant in GiB or TiB."""
+
+
 def _memory(memory: int, backing: str) -> Iterator[Problem]:
     region_bytes = page_bytes(backing)
     if memory % region_bytes:
         n_regions = max(round(memory / region_bytes), 1)
         meant = binary_meant(memory)
         pages = f"{memory / region_bytes:.6g} pages of {backing}"
-        pages = f"less than a page of {backing}" if memory < region_bytes else pages
+        if memory < region_bytes:
+            pages = f"less than a page of {backing}"
+        elif "." not in pages or "e+" in pages:
+            pages = f"no whole number of pages of {backing}"
         yield Problem(
             "vm.memory",
             f"{format_bytes(memory)} ({memory} bytes) is {pages}; the nearest whole number of them is: "
             f"{size_text(n_regions * region_bytes)}"
-            + (f"; a number alone is bytes: write {memory}{'TiB' if memory < 64 else 'GiB'}" if memory < MIB else "")
+            + (f"; a number alone is bytes: write {memory}{'TiB' if memory < 64 else 'GiB'}" if memory < _BARE else "")
             + (f"; memory comes in binary units, so write {meant}" if meant else ""),
         )
     elif memory > MAX_REGIONS * region_bytes:

@@ -259,7 +259,7 @@ def parse_rate_per_year(text: str | float) -> float:
         elif unit.startswith("/") and unit[1:] in _YEAR_UNITS:
             rate = number / _YEAR_UNITS[unit[1:]]
         elif not unit:
-            raise ValueError(f"'{text}' has no unit; write {digits}FIT, {digits}/y, or a number without quotes")
+            raise ValueError(f"'{text}' has no unit; write {digits}FIT, {digits}/y, or {number:g} as a number")
         else:
             raise ValueError(f"'{text}' {_unknown(unit, ['FIT'])}; allowed: FIT, /y, /month, /week, /d, /h")
     if not 0 <= rate < 1e12:

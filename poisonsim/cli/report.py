@@ -38,6 +38,8 @@ def report_command(
 
     if len(folders) > 1 and out is None:
         raise RunFolderError(f"{len(folders)} runs go to one page; name it: --out FILE.html")
+    if out is not None and out.suffix != ".html":
+        raise RunFolderError(f"--out {out}: is no page; end it in .html")
     if len(folders) > 1 and vms is not None:
         raise RunFolderError("--vms: is of the page of one run; that of several speaks of no fleet")
     for folder in folders:

@@ -170,7 +170,7 @@ def _conditions(plan: Plan, texts: Sequence[str], asked: Sequence[str], trials: 
     """What `--fail-if` asks, checked before any trial runs."""
     from poisonsim.errors import MetricError
     from poisonsim.results.conditions import check_trials, parse_condition
-    from poisonsim.results.levels import always_holds, asks_for_better, turned
+    from poisonsim.results.levels import always_or_never, asks_for_better, turned
     from poisonsim.results.metrics import metrics_for
 
     found, problems = [], []
@@ -178,8 +178,8 @@ def _conditions(plan: Plan, texts: Sequence[str], asked: Sequence[str], trials: 
         try:
             condition = parse_condition(text, metrics_for(plan.ladder.sizes), plan.labels, asked)
             check_trials(condition.quantity, plan, trials)
-            if why := always_holds(condition):
-                raise MetricError(f"{text!r}: holds always, for {why}; name a bound that can be kept")
+            if why := always_or_never(condition):
+                raise MetricError(f"{text!r}: {why}; name another bound")
             found.append(condition)
             if asks_for_better(condition):
                 typer.echo(

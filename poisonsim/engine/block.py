@@ -263,7 +263,9 @@ def compile_decide(decide: Callable[[Any, Any], int] | None, params: tuple[str, 
     except NumbaError as error:
         reason = _reason_of(error)
         if "Literal[str]" in reason or "unicode_type" in reason:
-            raise PolicyError(f"{where}: decide answers text; write UNMAP, not 'UNMAP'") from None
+            raise PolicyError(
+                f"{where}: decide uses text, which cannot be compiled; if it answers text, write UNMAP, not 'UNMAP'"
+            ) from None
         raise PolicyError(
             f"{where}: decide cannot be compiled: {reason}; "
             "use whole numbers, comparisons and the fields of c and p only; "

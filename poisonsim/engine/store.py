@@ -242,6 +242,16 @@ def read_block(folder: Path, run_id: str, index: int, *, tell: bool = False) -> 
         return None
 
 
+def trials_of_block(folder: Path, run_id: str, index: int) -> int:
+    """Trials that the file of a block says it counts; 0 where it is not there, damaged or of another run."""
+    try:
+        with np.load(block_path(folder, index), allow_pickle=False) as file:
+            owner, number, n_trials, _ = json.loads(str(file["about"]))
+    except (OSError, *_DAMAGE):
+        return 0
+    return int(n_trials) if (owner, number) == (run_id, index) else 0
+
+
 def unpacked(data: bytes, run_id: str, index: int) -> Block | None:
     """Block `index` from what `packed` made of it, or None where that is damaged or of another run."""
     try:

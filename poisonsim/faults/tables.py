@@ -307,8 +307,11 @@ def _counts(problems: FileProblems, key: str, node: object, names: tuple[str, ..
     if not isinstance(node, Mapping):
         return dict.fromkeys(names, least)
     problems.known(key, table, names)
-    if len(units := {_UNITS[name] for name in names}) == 1:
+    units = list(dict.fromkeys(_UNITS[name] for name in names))
+    if len(units) == 1:
         problems.in_unit(key, table, *units)
+    elif "unit" in table:
+        problems.add(f"{key}.unit", f"its numbers are in {', '.join(units)}; say the unit of each, or leave unit out")
     found = {}
     for name in names:
         value = table.get(name)

@@ -19,7 +19,7 @@ from poisonsim.logs.codes import CODES, UNKNOWN, FoundBy, Kind
 from poisonsim.logs.context import Context, coded, count_damage
 from poisonsim.logs.events import COLUMNS, DEFAULTS, I32, I64, Bools, EventBatch
 from poisonsim.logs.names import Names, printable
-from poisonsim.logs.scan import split, whole_numbers
+from poisonsim.logs.scan import DIGIT, split, whole_numbers
 from poisonsim.logs.source import Block, blocks
 from poisonsim.logs.stamps import NO_STAMP, stamps
 
@@ -195,6 +195,8 @@ class _Rows:
         date = (
             (stop - begin == 10) & (text[np.minimum(begin + 4, last)] == 45) & (text[np.minimum(begin + 7, last)] == 45)
         )
+        for k in (0, 1, 2, 3, 5, 6, 8, 9):
+            date &= DIGIT[text[np.minimum(begin + k, last)]] < 10
         self.damaged(none & date, "date without a time of day")
         self.damaged(none, "time that is none")
         times = self.context.clock().times(np.where(none | plain, NO_STAMP, kinds), micros)

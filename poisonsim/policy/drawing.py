@@ -19,6 +19,9 @@ _OUTCOMES = {
 }
 
 
+_BECOMES = {Act.UNMAP: "hole", Act.SPLIT: "split", Act.KEEP: "kept", Act.MIGRATE: "on a spare"}
+
+
 def state_ladder(policy: CompiledPolicy, sizes: Sequence[str]) -> list[str]:
     """What becomes of leaves, a line for each rule that can be reached, under a heading for each trigger.
 
@@ -35,7 +38,9 @@ def state_ladder(policy: CompiledPolicy, sizes: Sequence[str]) -> list[str]:
              └─ UNMAP ──▶ hole
     """
     if policy.decide is not None:
-        return ["poison in a leaf", f"  {' '.join(sizes)} ── decide(c, p) ──▶ split, hole, kept or on a spare"]
+        *some, last = [_BECOMES[act] for act in policy.answers]
+        becomes = f"{', '.join(some)} or {last}" if some else last
+        return ["poison in a leaf", f"  {' '.join(sizes)} ── decide(c, p) ──▶ {becomes}"]
     lines: list[str] = []
     n_levels = len(sizes)
     for heading, first in (("poison in a leaf", 0), ("corrected errors past the threshold", n_levels)):

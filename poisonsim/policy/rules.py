@@ -260,6 +260,9 @@ class Parameter:
     allowed: Range
 
 
+MAY = ("keeps", "splits", "moves")
+"""Attributes of a class that say what its `decide` may answer."""
+
 _ANY_COUNT = Range(0, 2**31 - 1)
 
 
@@ -332,7 +335,7 @@ class Policy:
         except NameError as error:
             raise PolicyError(f"policy {cls.name}: an annotation cannot be read: {error}; use int") from None
         for name, hint in hints.items():
-            if get_origin(hint) is ClassVar:
+            if get_origin(hint) is ClassVar or name in MAY:
                 continue
             kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
             allowed = next((extra for extra in extras if isinstance(extra, Range)), _ANY_COUNT)

@@ -18,6 +18,7 @@ from poisonsim.policy.needs import needs_of
 from poisonsim.policy.rules import (
     HOST_SPARES,
     MAX_CONDITIONS,
+    MAY,
     TAKES_SPARES,
     Act,
     Policy,
@@ -188,7 +189,7 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
     keeping = (Act.KEEP, Act.UNMAP_STAGE2, Act.OFFLINE)
     flags = {
         "shared": (policy.mapping or situation.mapping) == "shared",
-        "keeps": bool(policy.keeps) or any(rule.action in keeping for rule in policy.rules),
+        "keeps": policy.keeps or any(rule.action in keeping for rule in policy.rules),
         "stage2_only": any(rule.action is Act.UNMAP_STAGE2 for rule in policy.rules),
         "contiguous": policy.needs_contiguous,
     }
@@ -201,7 +202,7 @@ def compile_policy(policy: Policy, situation: Situation) -> CompiledPolicy:
         row_start=row_start,
         params=params,
         decide=decide,
-        digest=_digest(rows, row_start, params, flags, "" if decide is None else _source_of(policy, decide)),
+        digest=_digest(rows, row_start, params, flags, "" if decide is None else _code_of(policy, decide)),
         answers=policy.answers(),
         source="" if decide is None else policy.source,
         notes=tuple(dict.fromkeys(notes)),
@@ -220,8 +221,9 @@ def _check_declaration(policy: Policy) -> None:
     elif wrong := [rule.guard for rule in rules if not isinstance(rule.guard, str)]:
         problems.append(f'policy {policy.name}: guard {wrong[0]!r} is not text; write it as when="hits_in_region >= 3"')
     problems += [
-        f"policy {policy.name}: {name} = {getattr(policy, name)!r} is not True or False"
-        for name in ("keeps", "splits", "moves")
+        f"policy {policy.name}: {name} = {getattr(policy, name)!r} is not True or False; it says what code may answer, "
+        "so call a parameter otherwise"
+        for name in MAY
         if not isinstance(getattr(policy, name), bool)
     ]
     if policy.mapping not in (None, "shared", "private"):
@@ -253,6 +255,11 @@ def _decide_function(policy: Policy) -> Callable[[Any, Any], int] | None:
     if not callable(decide) or list(inspect.signature(decide).parameters) != ["c", "p"]:
         raise PolicyError(f"policy {policy.name}: decide must be a @staticmethod with the arguments (c, p)")
     return decide
+
+
+def _code_of(policy: Policy, decide: Callable[[Any, Any], int]) -> str:
+    """What stands for a policy in code: its text, and what it may answer, which a class above or beside may say."""
+    return f"{_source_of(policy, decide)}\n{', '.join(act.name for act in policy.answers())}"
 
 
 def _source_of(policy: Policy, decide: Callable[[Any, Any], int]) -> str:

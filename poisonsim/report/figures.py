@@ -114,7 +114,10 @@ def trade(marks: Sequence[Mark], frame: Frame) -> Canvas:
     labels: list[Box] = []
     for i, (mark, centre) in enumerate(zip(marks, centres, strict=True)):
         others = [at for at in centres if hypot(at[0] - centre[0], at[1] - centre[1]) > _SAME_PLACE]
-        place_label(canvas, i, mark.label, mark.style, centre, taken, labels, must=not frame.narrow, others=others)
+        place_label(
+            canvas, i, mark.label, mark.style, centre, taken, labels, must=not frame.narrow, others=others,
+            shared=len(others) < len(centres) - 1,
+        )  # fmt: skip
     return canvas
 
 

@@ -16,6 +16,8 @@ Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
 LABEL_HEIGHT = 15.0
+_NEAR = 36.0
+"""Points from its mark up to which the colour tells whose a label is, where a line would strike out another label."""
 HEADING_HEIGHT = 56.0
 # Angles from a mark to its label, and which part of the label is there: from 0, its left end, to 1, its right end.
 _DIRECTIONS = [
@@ -97,12 +99,14 @@ def place_label(
     *,
     must: bool,
     others: Sequence[Point] = (),
+    shared: bool = False,
 ) -> None:
     """Writes a label where it covers nothing, as near to its mark as that allows; adds to what is taken.
 
     Args:
         others: Centres of other marks. If there is room the label is nearer to its own than to any of these, else it
             has a line to its own that passes none of them.
+        shared: Whether another mark lies in the same place, with a label that a line would have to pass.
     """
     inside = (canvas.box[0], canvas.box[1], canvas.size[0] - 4, canvas.box[3] + 8)
     places = list(_places_around(centre, text_width(label), 200 if must else 60))
@@ -115,7 +119,8 @@ def place_label(
     if box is None:
         return
     labels.append(box)
-    leader = _leader(centre, box) if box in told else []  # none through the label of a mark in the same place
+    through = box not in told and shared and _gap(box, centre) < _NEAR
+    leader = [] if through else _leader(centre, box)
     taken += [box, *along(leader)]
     if leader:
         xs, ys = zip(*leader, strict=True)

@@ -125,7 +125,8 @@ def _slow_tail(marks: Sequence[Mark], few: bool) -> str:
     p99, worst = max(known, key=lambda pair: pair[0], default=(0.0, marks[0]))
     if p99 <= worst.slowdown_pct.p50 + SAME_SLOWDOWN:
         return ""
-    return f" 1 % of VMs{' hit' if few else ''} are slowed by {p99:.2g} % or more under {worst.label}."
+    by = f"{p99:.2g}" if p99 < 10 else f"{p99:,.0f}"
+    return f" 1 % of VMs{' hit' if few else ''} are slowed by {by} % or more under {worst.label}."
 
 
 def _share_lost(row: pd.Series) -> str:
@@ -153,7 +154,7 @@ def _reach(result: Result, looks: Sequence[Style], pen: Pen, few: bool) -> Pictu
     title = "TLB reach of VMs hit, % of that without errors" if few else "TLB reach, % of that without errors"
     return pen.picture(
         "reach", "TLB reach over the years", _reach_in_words(result, table), caption, alternative,
-        lambda frame: curves(series, frame, title, scale, ticks), flat=not table[["mean", "p05", "p95"]].any(axis=None),
+        lambda frame: curves(series, frame, title, scale, ticks),
     )  # fmt: skip
 
 
@@ -180,6 +181,8 @@ def _tables(result: Result, looks: Sequence[Style], pen: Pen, few: bool) -> Iter
         scale, ticks = bytes_scale(series)
         most = max(series, key=lambda c: float(c.mean[-1]))
         finding = "No policy of this run adds any."
+        if any(curve.mean.any() for curve in series):
+            finding = "No policy of this run has any left at the end."
         if most.mean[-1] > 0:
             median = f"{format_bytes(float(most.p50[-1]))} to the median VM{' that is hit' if few else ''}, "
             finding = (
@@ -194,7 +197,7 @@ def _tables(result: Result, looks: Sequence[Style], pen: Pen, few: bool) -> Iter
         yield pen.picture(
             name, f"{heading} over the years", finding, caption, alternative,
             partial(curves, series, title=title, scale=scale, y_ticks=ticks), height=340.0,
-            flat=most.mean[-1] == 0,
+            flat=not any(curve.mean.any() for curve in series),
         )  # fmt: skip
 
 

@@ -11,10 +11,10 @@ from poisonsim.results.metric_words import (
     comparing_sentence,
     difference_text,
     in_points,
-    times_text,
     value_text,
 )
 from poisonsim.results.metrics import known_metric
+from poisonsim.results.numbers import times_text
 
 METRICS = ("guest_lost_bytes", "capacity_cost_bytes", "table_bytes", "tlb_reach_loss", "slowdown", "vm_lost")
 """What policies are compared by, where nothing else is asked."""

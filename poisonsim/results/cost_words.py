@@ -93,9 +93,13 @@ def same_sentence(result: Result) -> str:
     alike: dict[bytes, list[str]] = {}
     for policy, own in frame.drop(columns=["unit", "year"]).groupby("policy", sort=False):
         alike.setdefault(own.drop(columns=["policy", "metric"]).to_numpy(float).tobytes(), []).append(str(policy))
-    groups = [listed(policies) for policies in alike.values() if len(policies) > 1]
-    why = f": there is no leaf size between {sizes[0]} and {sizes[-1]}" if len(sizes) == 2 else ""
-    return f"{'; '.join(groups)} come to the same in every figure{why}" if groups else ""
+    split = {policy.label for policy in result.plan.policies if policy.uses_hgm}
+    told = []
+    for policies in (policies for policies in alike.values() if len(policies) > 1):
+        none_between = len(sizes) == 2 and split.issuperset(policies)
+        why = f": there is no leaf size between {sizes[0]} and {sizes[-1]}" if none_between else ""
+        told.append(f"{listed(policies)} come to the same in every figure{why}")
+    return "; ".join(told)
 
 
 def hvo_sentence(scenario: Scenario) -> str:

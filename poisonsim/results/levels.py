@@ -105,7 +105,9 @@ class Level:
         """
         if value is None:
             return inf
-        over, under = (value.best, self.condition.bound) if self.lower_is_better else (self.condition.bound, value.best)
+        least = 1.0 if self.quantity.metric.name.startswith("slowdown") else 0.0  # a ratio; what it is above 1 counts
+        best, bound = value.best - least, self.condition.bound - least
+        over, under = (best, bound) if self.lower_is_better else (bound, best)
         return over / under if under > 0 else inf if over > under else 1.0
 
     def trials_to_decide(self, value: Estimate | None, trials: int) -> float:
@@ -184,17 +186,17 @@ def asks_for_better(condition: Condition) -> bool | None:
     return lower == (condition.symbol in ("<", "<="))
 
 
-def always_holds(condition: Condition) -> str:
-    """Why a condition holds whatever a run finds; empty where it may not.
+def always_or_never(condition: Condition) -> str:
+    """That a condition holds always, or never, whatever a run finds, and why; empty where both may be.
 
     Examples:
         >>> from poisonsim.results.metrics import metrics_for
         >>> read = lambda text: parse_condition(text, metrics_for(("1G", "4K")), ["hgm2m"])
-        >>> always_holds(read("P(errors > 3) >= 0")), always_holds(read("vm_lost > 1%"))
-        ('P is at least 0', '')
+        >>> [always_or_never(read(text)) for text in ("P(errors > 3) >= 0", "vm_lost > 100%", "vm_lost > 1%")]
+        ['holds always, for P is at least 0', 'can never hold, for vm_lost is at most 1', '']
     """
-    told = _out_of_reach(Level(condition))
-    return told.partition(", for ")[2].partition(";")[0] if told.startswith("can never fail") else ""
+    told = _out_of_reach(Level(condition)).partition(";")[0]
+    return told.replace("can never fail", "holds always").replace("can never be met", "can never hold")
 
 
 def turned(condition: Condition) -> str:

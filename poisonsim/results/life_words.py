@@ -49,7 +49,7 @@ def lines_of(life: Life) -> Iterator[str]:
             until = f" until day {steps[-1].years * DAYS_PER_YEAR:.2f}"
             yield from _paragraph(
                 f"day {steps[0].years * DAYS_PER_YEAR:9.2f}",
-                f"{_several(len(steps), 'step')}{until} that change nothing: errors in what is lost or kept already",
+                f"{_several(len(steps), 'step')}{until} that change nothing of mapping and memory",
             )
         else:
             yield from (line for step in steps for line in _told(step, life.on_loss))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from poisonsim.results.compare import Comparison
 from poisonsim.results.metrics import Metric, known_metric
-from poisonsim.results.numbers import Shown, as_probability, in_bytes, in_number, in_percent, with_half
+from poisonsim.results.numbers import Shown, as_probability, in_bytes, in_number, in_percent, times_text
 from poisonsim.results.statistics import Estimate
 
 SAME_SLOWDOWN = 0.05
@@ -157,32 +157,6 @@ def spans(estimate: Estimate, value: float) -> bool:
     return estimate.low <= value <= estimate.high and estimate.low < estimate.high
 
 
-def times_text(ratio: Estimate, *, less: str = "less", more: str = "more") -> str:
-    """A ratio as so many times less or more, with the half-width of its interval, or where that is wide its lower end.
-
-    Examples:
-        >>> times_text(Estimate(256.5, 256.5, 256.5, "1")), times_text(Estimate(0.2, 0.25, 0.3, "1"))
-        ('256 ± 0 times more', '4.00 ± 0.83 times less')
-        >>> times_text(Estimate(-0.1, 0.01, 0.2, "1"))
-        'at least 5.00 times less'
-        >>> times_text(Estimate(0.00125, 0.0025, 0.1, "1"))
-        'at least 10.00 times less'
-        >>> times_text(Estimate(1.0, 1.0, 1.0, "1"))
-        'the same'
-    """
-    if ratio.low == ratio.high == 1:
-        return "the same"
-    near, best, far, word = ratio.low, ratio.best, ratio.high, more
-    if best < 1:
-        if near <= 0:
-            return f"at least {_places(1 / far)} times {less}"
-        near, best, far, word = 1 / far, 1 / best, 1 / near, less
-    half = (far - near) / 2
-    if half > best / 2 and near > 1:
-        return f"at least {_places(near)} times {word}"
-    return f"{with_half(best, half)} times {word}"
-
-
 def comparing_sentence(
     comparison: Comparison, metric: str, year: float | None = None, *, names: tuple[str, str]
 ) -> str:
@@ -237,7 +211,3 @@ def _noun(metric: str) -> str:
 
 def _size(gap: Estimate) -> Estimate:
     return Estimate(-gap.high, -gap.best, -gap.low, gap.unit) if gap.best < 0 else gap
-
-
-def _places(value: float) -> str:
-    return f"{value:,.{0 if abs(value) >= 100 else 2}f}"

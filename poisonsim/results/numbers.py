@@ -139,17 +139,47 @@ def _fixed(value: float, places: int) -> str:
 
 
 def with_half(best: float, half: float) -> str:
-    """A ratio with the half-width of its interval, both to the second digit of that.
+    """A ratio with the half-width of its interval, in hundreds and more both to the second digit of that.
 
     Examples:
         >>> with_half(136_909, 5_955), with_half(4.0, 0.83), with_half(256.5, 0.0)
         ('136,900 ± 6,000', '4.00 ± 0.83', '256 ± 0')
     """
     places = 0 if best >= 100 else 2
-    if half >= 100:
-        places = 1 - floor(log10(half))
+    if half >= 100:  # but two digits of the ratio stay
+        places = max(1 - floor(log10(half)), 1 - floor(log10(best)))
     best, half = (round(value, places) for value in (best, half))
     return f"{best:,.{max(places, 0)}f} ± {half:,.{max(places, 0)}f}"
+
+
+def times_text(ratio: Estimate, *, less: str = "less", more: str = "more") -> str:
+    """A ratio as so many times less or more, with the half-width of its interval, or where that is wide its lower end.
+
+    Examples:
+        >>> times_text(Estimate(256.5, 256.5, 256.5, "1")), times_text(Estimate(0.2, 0.25, 0.3, "1"))
+        ('256 ± 0 times more', '4.00 ± 0.83 times less')
+        >>> times_text(Estimate(-0.1, 0.01, 0.2, "1"))
+        'at least 5.00 times less'
+        >>> times_text(Estimate(0.00125, 0.0025, 0.1, "1"))
+        'at least 10.00 times less'
+        >>> times_text(Estimate(1.0, 1.0, 1.0, "1"))
+        'the same'
+    """
+    if ratio.low == ratio.high == 1:
+        return "the same"
+    near, best, far, word = ratio.low, ratio.best, ratio.high, more
+    if best < 1:
+        if near <= 0:
+            return f"at least {_places(1 / far)} times {less}"
+        near, best, far, word = 1 / far, 1 / best, 1 / near, less
+    half = (far - near) / 2
+    if half > best / 2 and near > 1:
+        return f"at least {_places(near)} times {word}"
+    return f"{with_half(best, half)} times {word}"
+
+
+def _places(value: float) -> str:
+    return f"{value:,.{0 if abs(value) >= 100 else 2}f}"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -164,7 +164,7 @@ def order_words(found: CapacityPlan) -> str:
         f"those that meet all levels, then undecided ones, then others; each cheapest first, and costs within {tie} of "
         "each other by slowdown, then nearness to mainline"
     )
-    just = any(row.standing == MET and row.just for row in found.rows)
+    just = any(row.just for row in found.rows)
     return words + ("; just: by little more than its interval, so another seed may undecide it" if just else "")
 
 

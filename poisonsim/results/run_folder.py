@@ -10,15 +10,24 @@ from typing import Any
 
 from poisonsim.engine.plan import Plan
 from poisonsim.engine.run import block_sizes
-from poisonsim.engine.store import REPORT_FILES, SCHEMA, block_path, read_block, read_manifest, write_whole
+from poisonsim.engine.store import (
+    REPORT_FILES,
+    SCHEMA,
+    block_path,
+    read_block,
+    read_manifest,
+    trials_of_block,
+    write_whole,
+)
 from poisonsim.errors import RunFolderError, RunFolderNotice
 from poisonsim.results.claim import claimed
 from poisonsim.results.result import Result
 
 
 def trials_kept(folder: Path, plan: Plan, wanted: int) -> int:
-    """Trials of `wanted` whose blocks a folder of `plan` has, so that going on does not simulate them again."""
-    return sum(size for i, size in enumerate(block_sizes(plan, wanted)) if block_path(folder, i).exists())
+    """Trials of `wanted` whose blocks a folder of `plan` has whole, so that going on does not simulate them again."""
+    sizes = enumerate(block_sizes(plan, wanted))
+    return sum(size for i, size in sizes if trials_of_block(folder, plan.run_id, i) == size)
 
 
 def trials_held(folder: Path, plan: Plan) -> int:

@@ -16,7 +16,7 @@ from poisonsim.results.numbers import (
     in_bytes,
     in_number,
     in_percent,
-    with_half,
+    times_text,
 )
 from poisonsim.results.statistics import Estimate
 from poisonsim.scenario import FieldFaults, Scenario
@@ -257,12 +257,5 @@ def _guest_memory(lost: Estimate, ratio: Estimate | None, to: str) -> str:
         return f"no guest memory, which {to} does"
     if ratio.low <= 1 <= ratio.high:
         return f"{'' if ratio.low == ratio.high else '~'}as much guest memory as {to}"
-    less = ratio.best < 1
-    best, near, far = ratio.best, ratio.low, ratio.high
-    if less:
-        best, near, far = 1 / best, 1 / far, 1 / max(near, 1e-300)
-    half = (far - near) / 2
-    times = with_half(best, half)
-    if half < 0.5 * 10.0 ** -(0 if best >= 100 else 2):
-        times = times.partition(" ")[0]
-    return f"{times} times {'less' if less else 'more'} guest memory than {to}"
+    times = times_text(ratio, less="less guest memory", more="more guest memory")
+    return f"{times.replace(' ± 0 times', ' times').replace(' ± 0.00 times', ' times')} than {to}"

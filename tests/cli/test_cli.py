@@ -251,6 +251,11 @@ def test_the_page_of_one_run_goes_elsewhere_too(cli: Cli, hashes: Hashes) -> Non
     assert (result.exit_code, result.stdout) == (0, "mail/q3.html\n")
     assert Path("mail/q3.html").read_bytes() == Path("a/report.html").read_bytes()
     assert [file.name for file in Path("mail").iterdir()] == ["q3.html"] and hashes(Path("a")) == before
+    for not_a_page in ("a/run.json", "a/", "page"):
+        refused = cli("report", "a", "--out", not_a_page)
+        assert (
+            refused.exit_code == 2 and "is no page; end it in .html" in refused.stderr and hashes(Path("a")) == before
+        )
     refused = cli("report", "a", "a")
     assert (refused.exit_code, refused.stderr) == (2, "error: 2 runs go to one page; name it: --out FILE.html\n")
 

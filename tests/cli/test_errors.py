@@ -337,7 +337,7 @@ def test_a_new_policy_does_not_overwrite_a_file(cli: Cli, policy_file: Callable[
         (("--set", "host.spares=4GiB"), ("'4GiB' is not a whole number; write the number alone",)),
         (
             ("--set", "faults.model=rate", "--set", "faults.ue_per_tib_year='66'"),
-            ("'66' has no unit; write 66FIT, 66/y, or a number without quotes",),
+            ("'66' has no unit; write 66FIT, 66/y, or 66 as a number",),
         ),
         (("nowhere.toml",), ("nowhere.toml",)),
         (("--years", "0"), ("--years", "'0' is not a time above 0 and below 1000 years")),

@@ -67,6 +67,10 @@ def test_json_stays_alone_on_stdout(cli: Cli) -> None:
             ("--fail-if", "P(errors > 3) >= 0"),
             "--fail-if 'P(errors > 3) >= 0': holds always, for P is at least 0; name a",
         ),
+        (
+            ("--fail-if", "vm_lost > 100%"),
+            "--fail-if 'vm_lost > 100%': can never hold, for vm_lost is at most 1; name another",
+        ),
         (("--fail-if", "hgm4k: p99(slowdown) > 1"), "--fail-if 'hgm4k: p99(slowdown) > 1': policy 'hgm4k' is not in"),
         (("--until", "p99(slowdown) > 1"), "--until 'p99(slowdown) > 1' is no width to reach"),
         (

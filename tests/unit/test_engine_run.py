@@ -606,7 +606,7 @@ def test_a_decide_that_cannot_be_compiled_says_where(policy_file: Callable[..., 
 
 def test_a_decide_that_answers_text_is_told_so(policy_file: Callable[..., str]) -> None:
     path = policy_file(HGM2M_DECIDE.replace("UNMAP if c.leaf_level == c.base_level else SPLIT", "'UNMAP'"))
-    with pytest.raises(PolicyError, match="decide answers text; write UNMAP, not 'UNMAP'"):
+    with pytest.raises(PolicyError, match="if it answers text, write UNMAP, not 'UNMAP'"):
         ps.run("seed-1t", policies=[path], trials=100, seed=7)
 
 

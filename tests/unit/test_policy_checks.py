@@ -186,6 +186,30 @@ def test_what_a_policy_asks_of_its_memory_is_part_of_its_digest() -> None:
     assert compile_policy(UnmapKept(), X86).digest != compile_policy(Unmap(), X86).digest
 
 
+def test_what_code_may_answer_is_part_of_its_digest() -> None:
+    class Whole(Policy):
+        """In code."""
+
+        @staticmethod
+        def decide(c: Any, p: Any) -> int:
+            return UNMAP
+
+    class NeverSplits(Whole):
+        """The same code, of which more is known."""
+
+        splits = False
+
+    class NeverMoves(Whole):
+        """The same code, of which something else is known."""
+
+        moves = False
+
+    digests = {compile_policy(cls(), X86).digest for cls in (Whole, NeverSplits, NeverMoves)}
+    assert len(digests) == 3
+    assert [compile_policy(cls(), X86).uses_hgm for cls in (Whole, NeverSplits)] == [True, False]
+    assert [compile_policy(cls(), X86).takes_spares for cls in (Whole, NeverMoves)] == [True, False]
+
+
 def test_two_ways_to_write_the_same_rules_have_one_digest() -> None:
     spelled_out = policy_of(on("1G").do(SPLIT_TO("2M")), on("2M").do(SPLIT_TO("4K")), on("4K").do(UNMAP))
     assert compile_policy(spelled_out, X86).digest == compiled("hgm2m").digest
