@@ -10,7 +10,6 @@ import typer
 
 from poisonsim.cli.common import print_table
 from poisonsim.faults.arrivals import arrivals_of
-from poisonsim.faults.tables import load_fault_table
 from poisonsim.results.cost_words import (
     cost_sentence,
     hvo_sentence,
@@ -22,9 +21,16 @@ from poisonsim.results.cost_words import (
 from poisonsim.results.numbers import Shown, as_probability, in_bytes, in_percent, vms_of
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import TAIL_TRIALS, Distribution, Estimate, binomial_quantile
-from poisonsim.results.words import fallback_sentence, paired_sentence, rate_notes, simulated_of, too_few_seen
-from poisonsim.scenario import FieldFaults, ResolvedScenario
-from poisonsim.units import TIB, format_bytes
+from poisonsim.results.words import (
+    fallback_sentence,
+    paired_sentence,
+    rate_notes,
+    simulated_of,
+    thought_experiment,
+    too_few_seen,
+)
+from poisonsim.scenario import ResolvedScenario
+from poisonsim.units import format_bytes
 
 
 def print_result(result: Result, resolved: ResolvedScenario, *, vms: int) -> None:
@@ -95,15 +101,8 @@ def _p99(distribution: Distribution, shown: Callable[[Estimate], Shown]) -> str:
 def _print_fleet(result: Result, vms: int) -> None:
     scenario = result.plan.scenario
     years = f"{scenario.horizon.years:g} years"
-    if arrivals_of(scenario).fixed:
-        fleet = FieldFaults()
-        rate = load_fault_table(fleet.table).ue_per_tib_year(fleet.dimm_bytes)
-        expected = rate * scenario.vm.memory_bytes / TIB * scenario.horizon.years
-        typer.echo(
-            f"\nnote: {arrivals_of(scenario).mean:g} UEs in {years} is a thought experiment. At the rate of a real "
-            f"DDR4 fleet ({rate:.4f} faults with UEs per TiB-year)\n"
-            f"a VM of this size expects {expected:.3g} such faults; see it with: poisonsim run cloud-1t-ddr4"
-        )
+    if note := thought_experiment(scenario):
+        typer.echo("\n" + textwrap.fill(f"note: {note}", width=118))
         return
     hit = result.distribution(result.policies[0], "errors")
     share = hit.share(hit.values > 0)

@@ -237,7 +237,10 @@ class Checker:
             edges = {low, high} | {value + step for _, value in tests for step in (-1, 0, 1)}
             values = [x for x in edges if low <= x <= high]
             if tests and not any(all(_holds(x, *test) for test in tests) for x in values):
-                never = f"{rule}: the guard on {counter} can never hold ({counter} lies between {low} and {high})"
+                given = [part.operand for part in rule.conditions() if isinstance(part.operand, str)]
+                with_them = "".join(f" with {name} = {self.params[name]}" for name in given if name in self.params)
+                span = f"({counter} lies between {low} and {high})"
+                never = f"{rule}: the guard on {counter} can never hold{with_them} {span}"
                 more = [x for x in edges if x > high]
                 if counter == "spares_left" and any(all(_holds(x, *test) for test in tests) for x in more):
                     self.notes.append(f"{never}, so the rule never acts; more spares change that")

@@ -29,7 +29,7 @@ from poisonsim.results.cost_words import hvo_sentence, loss_sentence, reach_sent
 from poisonsim.results.hits import rarely_hit, share_hit
 from poisonsim.results.numbers import as_probability
 from poisonsim.results.result import Result
-from poisonsim.results.words import rate_notes, simulated_of
+from poisonsim.results.words import rate_notes, simulated_of, thought_experiment
 from poisonsim.scenario import Scenario
 from poisonsim.scenario_file import OTHER
 from poisonsim.units import format_bytes
@@ -81,7 +81,7 @@ def render(result: Result, *, command: str, vms: int = FLEET) -> tuple[str, dict
         warnings.simplefilter("always")
         summary = result.summary()
     notices = [str(w.message) for w in caught if issubclass(w.category, PoisonsimWarning)]
-    notices += filter(None, [hvo_sentence(plan.scenario), spares_sentence(plan)])
+    notices += filter(None, [thought_experiment(plan.scenario), hvo_sentence(plan.scenario), spares_sentence(plan)])
     at_horizon = summary[summary["year"] == result.years[-1]].set_index(["policy", "metric"])
     provenance = {"Command": command, "Run-Id": plan.run_id, "Seed": str(plan.seed), "Trials": str(result.n_trials)}
     title = title_of(plan.scenario)

@@ -10,7 +10,7 @@ from poisonsim.results.statistics import Estimate
 from poisonsim.units import GIB, KIB, MIB, TIB
 
 _BYTE_UNITS = (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB), ("B", 1))
-_MOST_DIGITS = 4
+_MOST_DIGITS, _MOST_PLACES = 4, 5
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,11 @@ def in_number(estimate: Estimate) -> Shown:
     if low == high:
         return Shown(f"{best:,.6g}", "", "")
     places = max(ceil(-log10((high - low) / 2)), 0)
+    if best:
+        places = min(places, max(_MOST_PLACES - floor(log10(abs(best))), 0))
     words = ["0" if value == 0 else _fixed(value, places) for value in (low, best, high)]
-    return Shown(words[1], f"{words[0]}{' to ' if low < 0 else '–'}{words[2]}", "")
+    interval = "" if len(set(words)) == 1 else f"{words[0]}{' to ' if low < 0 else '–'}{words[2]}"
+    return Shown(words[1], interval, "")
 
 
 def vms_of(vms: int, share: Estimate) -> str:

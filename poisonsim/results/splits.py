@@ -18,6 +18,7 @@ from poisonsim.results.runs import plan_run, scenario_of
 from poisonsim.results.statistics import Estimate
 from poisonsim.results.values import access_pattern
 from poisonsim.scenario import Scenario
+from poisonsim.scenario_checks import family
 from poisonsim.translation import AccessPattern, HotCold, Sequential, Uniform, Zipf, load_cpu
 from poisonsim.translation.cpus import PAGE_SIZES
 from poisonsim.translation.model import GuestPage
@@ -245,7 +246,7 @@ def splits(
         "n_regions": vm.n_regions, "cycles_per_access": workload.cycles_per_access,
         "smt_threads": workload.smt_threads, "threshold": threshold,
     }  # fmt: skip
-    for cpu in [*cpus] or list(dict.fromkeys((*CPUS, at.host.cpu))):
+    for cpu in [*cpus] or list(dict.fromkeys((*CPUS[family(vm.arch)], at.host.cpu))):
         if progress is not None:
             progress(str(cpu))
         found += cases(

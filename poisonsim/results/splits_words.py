@@ -74,7 +74,7 @@ def notes_of(found: Splits) -> list[str]:
     )
     notes = [
         f"Neither matters where both ways cost less than {threshold} of run time (--threshold){reason}.",
-        "Losses are of run time, by the mid estimate of what a page walk costs, with the low and high ones; numbers of "
-        "regions are by the mid one.",
+        "Losses are of run time, by the median published share of a page walk that shows in it, with the lowest and "
+        "the highest; numbers of regions are by the median.",
     ]
     return [text for text in (found.sensitivity, found.scenario_sentence, found.visits_sentence, *notes) if text]

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from scipy.special import gammaincinv
 
+from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.faults.field import field_model
+from poisonsim.faults.tables import load_fault_table
 from poisonsim.faults.words import departures, figure
 from poisonsim.policy import Act
 from poisonsim.results.numbers import (
@@ -20,6 +22,7 @@ from poisonsim.results.numbers import (
 )
 from poisonsim.results.statistics import Estimate
 from poisonsim.scenario import FieldFaults, Scenario
+from poisonsim.units import TIB
 
 if TYPE_CHECKING:
     from poisonsim.results.result import Result
@@ -61,6 +64,29 @@ def rate_notes(scenario: Scenario) -> list[str]:
         f"intervals are from the number of trials; the tickets alone leave the rate open by {low:+.0%} to {high:+.0%},",
         f"and the size of the DIMMs (faults.dimm) and the choice of fleet by more; {more}",
     ]
+
+
+def thought_experiment(scenario: Scenario) -> str:
+    """That a fixed number of errors is none of a real fleet, and how many faults that one would have; else empty.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> thought_experiment(ps.load_scenario("seed-1t"))[:44]
+        '100 UEs in 5 years is a thought experiment. '
+        >>> thought_experiment(ps.load_scenario("cloud-1t-ddr4"))
+        ''
+    """
+    arrivals, years = arrivals_of(scenario), scenario.horizon.years
+    if not arrivals.fixed:
+        return ""
+    fleet = FieldFaults()
+    rate = load_fault_table(fleet.table).ue_per_tib_year(fleet.dimm_bytes)
+    expected = rate * scenario.vm.memory_bytes / TIB * years
+    return (
+        f"{arrivals.mean:g} UEs in {years:g} years is a thought experiment. At the rate of a real DDR4 fleet "
+        f"({rate:.4f} faults with UEs per TiB-year) a VM of this size expects {expected:.3g} such faults; see it with: "
+        "poisonsim run cloud-1t-ddr4"
+    )
 
 
 def too_few_seen(result: Result) -> str:

@@ -21,7 +21,12 @@ from .walks import CYCLES_PER_ACCESS
 
 I64 = npt.NDArray[np.int64]
 
-CPUS = ("cascade-lake", "sapphire-rapids", "zen4", "zen5")
+CPUS: dict[str, tuple[str, ...]] = {
+    "x86-64": ("cascade-lake", "sapphire-rapids", "zen4", "zen5"),
+    "arm64": ("neoverse-n1", "neoverse-v1", "neoverse-n2", "neoverse-v2"),
+    "riscv64": ("xiangshan-kunminghu",),
+}
+"""CPUs of different make, by architecture."""
 GUEST_PAGES = ("1G", "2M", "4K")
 PATTERNS: dict[str, AccessPattern] = {
     "uniform": Uniform(),
@@ -143,7 +148,7 @@ Zone(verdict='2M is better, and costs', first=50, last=100))
 
 
 def cases(
-    cpus: Sequence[str | Path] = CPUS,
+    cpus: Sequence[str | Path] = CPUS["x86-64"],
     guest_pages: Mapping[str, GuestPage] | Sequence[str] = GUEST_PAGES,
     patterns: Mapping[str, AccessPattern] | None = None,
     *,

@@ -42,6 +42,10 @@ OTHER: dict[str, tuple[Mapping[str, object], object]] = {
     "host.replenish": ({}, 0.5),
     "host.spare_rows": ({}, 9),
     "host.spares": ({}, 1),
+    "host.stage2_contiguous": (
+        {"vm.arch": "arm64", "host.cpu": "neoverse-n1", "host.hvo": False, "vm.contiguous": True},
+        True,
+    ),
     "host.table_lock": ({}, "per-mm"),
     "horizon.grid": ({}, "3months"),
     "vm.guest_page": ({}, {"1G": 0.5, "4K": 0.5}),

@@ -42,7 +42,8 @@ for (const view of all("[data-life]")) {
       count.textContent = kinds.filter((kind) => kind === Number(count.dataset.count)).length;
     }
     const name = whose.selectedOptions[0].textContent;
-    now.textContent = at ? `Step ${at} of ${steps.length}, ${steps[at - 1].textContent}` : `Before the first of ${steps.length} steps.`;
+    const left = Number(whose.selectedOptions[0].dataset.left), among = `${steps.length + left}${left ? ` (the first ${steps.length} are on this page)` : ""}`;
+    now.textContent = at ? `Step ${at} of ${among}, ${steps[at - 1].textContent}` : `Before the first of ${among} steps.`;
     grid.setAttribute("aria-label", `Huge pages of the ${name} after step ${at} of ${steps.length}`);
   };
   const moves = { first: () => 0, back: () => at - 1, on: () => at + 1, last: () => Infinity };
