@@ -102,7 +102,7 @@ def _print_fleet(result: Result, vms: int) -> None:
     scenario = result.plan.scenario
     years = f"{scenario.horizon.years:g} years"
     if note := thought_experiment(scenario):
-        typer.echo("\n" + textwrap.fill(f"note: {note}", width=118))
+        typer.echo("\n" + textwrap.fill(f"note: {note}", width=118, break_on_hyphens=False))
         return
     hit = result.distribution(result.policies[0], "errors")
     share = hit.share(hit.values > 0)

@@ -92,7 +92,7 @@ def published() -> tuple[Published, ...]:
         >>> sum(one.slow is None for one in published()) > 5
         True
     """
-    gups = "random access, uniform"
+    gups = "random access, uniform; reference_cycles was set with GUPS runs in sight"
     native4, native2 = (Setup({size: 64 * _GIB // page_bytes(size)}, size, False) for size in ("4K", "2M"))
     vm4, vm2 = (Setup({size: 64 * _GIB // page_bytes(size)}, size, True) for size in ("4K", "2M"))
     rows = [
@@ -117,7 +117,8 @@ def published() -> tuple[Published, ...]:
                     slow=split,
                     fast=whole,
                     accesses_per_page_visit=visits,
-                    note=f"access pattern not published; uniform, {visits:g} accesses per page visit",
+                    note=f"access pattern not published; uniform, {visits:g} accesses per page visit"
+                    + (", set to meet these" if visits > 1 else ""),
                 )  # fmt: skip
             )
     chase4, chase2 = (Setup({size: _GIB // 2 // page_bytes(size)}, size, False) for size in ("4K", "2M"))
