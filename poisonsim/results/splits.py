@@ -30,6 +30,7 @@ from poisonsim.translation.sensitivity import (
     HIGH,
     LOW,
     MID,
+    NEITHER,
     PATTERNS,
     THRESHOLD,
     WORSE,
@@ -164,10 +165,12 @@ class Splits:
         own, n = self.own, self.n_hit
         losses = [loss_text(own, way, n) for way in ("all_4k", "mixed")]
         hit = "1 region is" if n == 1 else f"{n:,} regions are"
+        unsure = own.verdict_at(n) == NEITHER and float(own.loss("all_4k", n, HIGH)) >= self.threshold
+        doubt = ", by the middle estimate; by the high one 4K does" if unsure else ""
         return (
             f"The scenario itself ({own.cpu}, guest {own.guest_page}, {own.access}): {hit} hit in {self.years:g} years "
             f"where any is; split to 4K they cost {losses[0]} of run time, to 2M + 4K {losses[1]}: "
-            f"{own.verdict_at(n)}."
+            f"{own.verdict_at(n)}{doubt}."
         )
 
     @cached_property
