@@ -87,10 +87,12 @@ def dask_cluster(forks: Any) -> Iterator[Any]:
     """Three workers of one thread each, which are started again when they die."""
     from distributed import LocalCluster
 
-    with LocalCluster(
-        n_workers=3, threads_per_worker=1, dashboard_address=None, silence_logs=50, host="127.0.0.1"
-    ) as made:
-        yield made
+    made = LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None, silence_logs=50, host="127.0.0.1")
+    yield made
+    # Closing waits for a lock of distributed's event loop, now and then for ever.
+    closing = threading.Thread(target=made.close, daemon=True)
+    closing.start()
+    closing.join(timeout=60)
 
 
 @pytest.fixture
