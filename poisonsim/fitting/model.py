@@ -17,6 +17,7 @@ from poisonsim.fitting.inventory import UNKNOWN
 from poisonsim.fitting.mode_rates import ModeRate, dimm_years_of, n_dimms_of
 from poisonsim.fitting.timing import writable_shape
 from poisonsim.results.statistics import Estimate
+from poisonsim.scenario_problem import MAX_ERRORS
 from poisonsim.units import HOURS_PER_YEAR, MONTHS_PER_YEAR
 
 if TYPE_CHECKING:
@@ -31,11 +32,16 @@ Value = tuple[str, object, str]
 """A key of the scenario, its value, and where it comes from."""
 
 
+_MOST_PER_TIB_YEAR = MAX_ERRORS / 10
+"""UEs per TiB-year above which no scenario of the size of those that ship can be simulated."""
+
+
 def model_files(found: Fit, *, name: str = "model.toml") -> dict[str, str]:
     """The files of a fit's model by name, the scenario first.
 
     Raises:
-        FitError: The log has no uncorrected error, or nobody says how many hosts were watched.
+        FitError: The log has no uncorrected error, nobody says how many hosts were watched, or it was for too short a
+            time to make a rate of.
     """
     if not found.errors.total:
         high = found["rate.ue_per_tib_year"].estimate.high
@@ -45,6 +51,12 @@ def model_files(found: Fit, *, name: str = "model.toml") -> dict[str, str]:
         )
     if "hosts" in found.exposure.derived:
         raise FitError("model: hosts without a record count too, and nobody says how many; give --hosts")
+    rate = max(found["rate.ue_per_tib_year"].estimate.best, _rate(found).best)
+    if rate > _MOST_PER_TIB_YEAR:
+        raise FitError(
+            f"model: {counted(found.errors.total, 'UE')} in {found.exposure.tib_years:.2g} TiB-years would be {rate:.2g} a "
+            "TiB-year, which is no rate to simulate; say with --since and --until how long the hosts were watched"
+        )
     files: dict[str, str] = {}
     if found.model == "rate":
         values = list(_rate_values(found))

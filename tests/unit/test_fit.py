@@ -383,3 +383,11 @@ def test_errors_without_a_time_have_none_made_up(tmp_path: Path) -> None:
     found = ps.fit(log_of(tmp_path, ue("", "a", GIB), ue("", "b", GIB)), **YEAR)
     assert found.errors.total == 2 and len(found.times.time) == 0 and found.quantiles() == []
     assert {"repeat.within_24h", "shape"} <= {refusal.name for refusal in found.refusals}
+
+
+def test_a_log_of_a_second_makes_no_model(tmp_path: Path) -> None:
+    log = tmp_path / "short.csv"
+    log.write_text("time,host,kind\n1735689600,a,UE\n1735689601,a,UE\n1735689601,b,UE\n")
+    found = ps.fit(log, hosts=2, memory="1TiB")
+    with pytest.raises(FitError, match="no rate to simulate; say with --since and --until how long"):
+        found.to_toml()
