@@ -53,9 +53,10 @@ def model_files(found: Fit, *, name: str = "model.toml") -> dict[str, str]:
         raise FitError("model: hosts without a record count too, and nobody says how many; give --hosts")
     rate = max(found["rate.ue_per_tib_year"].estimate.best, _rate(found).best)
     if rate > _MOST_PER_TIB_YEAR:
+        told = f"{counted(found.errors.total, 'UE')} in {found.exposure.tib_years:.2g} TiB-years"
         raise FitError(
-            f"model: {counted(found.errors.total, 'UE')} in {found.exposure.tib_years:.2g} TiB-years would be {rate:.2g} a "
-            "TiB-year, which is no rate to simulate; say with --since and --until how long the hosts were watched"
+            f"model: {told} would be {rate:.2g} per TiB-year, which is no rate to simulate; say with --since and --until "
+            "how long the hosts were watched"
         )
     files: dict[str, str] = {}
     if found.model == "rate":

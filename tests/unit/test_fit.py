@@ -389,5 +389,5 @@ def test_a_log_of_a_second_makes_no_model(tmp_path: Path) -> None:
     log = tmp_path / "short.csv"
     log.write_text("time,host,kind\n1735689600,a,UE\n1735689601,a,UE\n1735689601,b,UE\n")
     found = ps.fit(log, hosts=2, memory="1TiB")
-    with pytest.raises(FitError, match="no rate to simulate; say with --since and --until how long"):
+    with pytest.raises(FitError, match="no rate to simulate; say with `since` and `until` how long"):
         found.to_toml()
