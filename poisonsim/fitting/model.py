@@ -55,8 +55,8 @@ def model_files(found: Fit, *, name: str = "model.toml") -> dict[str, str]:
     if rate > _MOST_PER_TIB_YEAR:
         told = f"{counted(found.errors.total, 'UE')} in {found.exposure.tib_years:.2g} TiB-years"
         raise FitError(
-            f"model: {told} would be {rate:.2g} per TiB-year, which is no rate to simulate; say with --since and --until "
-            "how long the hosts were watched"
+            f"model: {told} would be {rate:.2g} per TiB-year, which is no rate to simulate; say with --since and "
+            "--until how long the hosts were watched"
         )
     files: dict[str, str] = {}
     if found.model == "rate":
