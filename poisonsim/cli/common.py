@@ -20,6 +20,7 @@ from poisonsim.errors import PoisonsimError, PoisonsimWarning, ScenarioError, Wo
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+    from pathlib import Path
 
     import pandas as pd
 
@@ -216,6 +217,16 @@ def one_output(given: Mapping[str, bool]) -> None:
     chosen = [name for name, is_given in given.items() if is_given]
     if len(chosen) > 1:
         raise ScenarioError(f"{' and '.join(chosen)} exclude each other; give one of them")
+
+
+def check_page(out: Path | None) -> None:
+    """Refuses a file that is to hold a page and is not called one.
+
+    Raises:
+        ScenarioError: It does not end in .html.
+    """
+    if out is not None and out.suffix != ".html":
+        raise ScenarioError(f"--out {out}: is no page; end it in .html")
 
 
 def options(given: Mapping[str, object]) -> list[str]:

@@ -12,6 +12,7 @@ import typer
 from poisonsim.cli import complete
 from poisonsim.cli.common import (
     WIDTH,
+    check_page,
     command_given,
     one_output,
     options_named,
@@ -127,8 +128,7 @@ def replay_command(
     from poisonsim.scenario import load_scenario
 
     one_output({"--json": as_json, "--csv": as_csv, "--life": life})
-    if out is not None and out.suffix != ".html":
-        raise ScenarioError(f"--out {out}: is no page; end it in .html")
+    check_page(out)
     if names and (out is None or anonymise):
         raise ScenarioError("--names: belongs to --out, and excludes --anonymise")
     with options_named(_OPTIONS), reading_progress() as progress:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from poisonsim.cli.common import VMS, collected_warnings, user_errors
+from poisonsim.cli.common import VMS, check_page, collected_warnings, user_errors
 
 EXAMPLES = (
     "poisonsim report reports/mine",
@@ -38,8 +38,7 @@ def report_command(
 
     if len(folders) > 1 and out is None:
         raise RunFolderError(f"{len(folders)} runs go to one page; name it: --out FILE.html")
-    if out is not None and out.suffix != ".html":
-        raise RunFolderError(f"--out {out}: is no page; end it in .html")
+    check_page(out)
     if len(folders) > 1 and vms is not None:
         raise RunFolderError("--vms: is of the page of one run; that of several speaks of no fleet")
     for folder in folders:

@@ -31,19 +31,11 @@ from poisonsim.errors import PolicyError
 from poisonsim.faults.history import History, draw_history
 from poisonsim.faults.streams import Purpose, stream
 from poisonsim.policy import Act, CompiledPolicy
-from poisonsim.policy.rules import DECIDE_FIELDS
+from poisonsim.policy.rules import ANSWERS, DECIDE_FIELDS
 from poisonsim.units import DAYS_PER_YEAR
 
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
-
-_ATTRIBUTE = {
-    Act.UNMAP: "",
-    Act.SPLIT: "; SPLIT if the class says splits = True",
-    Act.KEEP: "; KEEP if the class says keeps = True",
-    Act.MIGRATE: "; MIGRATE if the class says moves = True",
-}
-"""What a `decide` may answer, and what makes a class answer it."""
 
 _DECIDE = types.int64(types.int64[::1], types.int64[::1])
 
@@ -221,10 +213,11 @@ def _refuse(plan: Plan, policy: CompiledPolicy, history: History, index: int, fa
     _, hit, answer, level = (int(x) for x in fault)
     trial = index * plan.block_trials + int(history.trial[hit])
     size = plan.ladder.sizes[level]
-    named = Act(answer).name if answer in set(_ATTRIBUTE) else str(answer)
+    says = next((says for act, says in ANSWERS.items() if act == answer), None)
+    named = str(answer) if says is None else Act(answer).name
     where = {Act.SPLIT: " above the base page", Act.MIGRATE: " while c.spares_left > 0"}
     allowed = ", ".join(f"{act.name}{where.get(act, '')}" for act in policy.answers)
-    more = "" if answer in policy.answers or answer not in _ATTRIBUTE else _ATTRIBUTE[Act(answer)]
+    more = f"; {named} if the class says {says} = True" if says and answer not in policy.answers else ""
     raise PolicyError(
         f"policy {policy.label}: decide answered {named} for a {size} leaf in trial {trial}; allowed: {allowed}{more}"
     )

@@ -144,6 +144,16 @@ def _wanted(meaning: dict[str, str]) -> str:
     return WANTED
 
 
+def _dates(text: NDArray[np.uint8], begin: I64, stop: I64) -> Bools:
+    """Which fields are a date such as 2024-01-09 and nothing else."""
+    last = len(text) - 1
+    found: Bools = stop - begin == 10
+    for k in range(10):
+        letter = text[np.minimum(begin + k, last)]
+        found &= letter == 45 if k in (4, 7) else DIGIT[letter] < 10
+    return found
+
+
 class _Rows:
     """The rows of one block, read column by column, and which of them are damaged."""
 
@@ -190,15 +200,9 @@ class _Rows:
         plain = (state == 0) & (seconds >= 0) & (seconds < 1 << 36)
         half_day = np.isin(self.block.text[np.maximum(stop - 1, 0)], (77, 109)) & (stop > begin)  # AM, PM
         none = (state != 1) & ~plain & ((kinds < 3) | half_day)
-        text = self.block.text
-        last = len(text) - 1
-        date = (
-            (stop - begin == 10) & (text[np.minimum(begin + 4, last)] == 45) & (text[np.minimum(begin + 7, last)] == 45)
-        )
-        for k in (0, 1, 2, 3, 5, 6, 8, 9):
-            date &= DIGIT[text[np.minimum(begin + k, last)]] < 10
-        self.damaged(none & date, "date without a time of day")
-        self.damaged(none, "time that is none")
+        if none.any():
+            self.damaged(none & _dates(self.block.text, begin, stop), "date without a time of day")
+            self.damaged(none, "time that is none")
         times = self.context.clock().times(np.where(none | plain, NO_STAMP, kinds), micros)
         times[plain] = (seconds[plain] * 1_000_000).view("M8[us]")
         return times

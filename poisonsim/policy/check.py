@@ -145,7 +145,7 @@ class Checker:
         try:
             encoded = [c for part in rule.conditions() if (c := self._encode(part, rule)) is not None]
         except PolicyError as error:
-            self.problem(f"{error}", 'such as "hits_in_region >= 3 and spares_left > 0"', rule)
+            self.problem(str(error), 'such as "hits_in_region >= 3 and spares_left > 0"', rule)
             return None
         act = _act(rule)
         if act not in ACTS_BY_TRIGGER[rule.trigger]:

@@ -260,8 +260,8 @@ class Parameter:
     allowed: Range
 
 
-MAY = ("keeps", "splits", "moves")
-"""Attributes of a class that say what its `decide` may answer."""
+ANSWERS: Mapping[Act, str] = {UNMAP: "", SPLIT: "splits", KEEP: "keeps", MIGRATE: "moves"}
+"""What a `decide` may answer, by the attribute of its class that says so; UNMAP always."""
 
 _ANY_COUNT = Range(0, 2**31 - 1)
 
@@ -335,7 +335,7 @@ class Policy:
         except NameError as error:
             raise PolicyError(f"policy {cls.name}: an annotation cannot be read: {error}; use int") from None
         for name, hint in hints.items():
-            if get_origin(hint) is ClassVar or name in MAY:
+            if get_origin(hint) is ClassVar or name in ANSWERS.values():
                 continue
             kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
             allowed = next((extra for extra in extras if isinstance(extra, Range)), _ANY_COUNT)
@@ -380,8 +380,7 @@ class Policy:
             >>> [act.name for act in Mover.answers()]
             ['UNMAP', 'MIGRATE']
         """
-        may = {UNMAP: True, SPLIT: cls.splits, KEEP: cls.keeps, MIGRATE: cls.moves}
-        return tuple(act for act, is_asked in may.items() if is_asked) if cls.has_decide() else ()
+        return tuple(a for a, says in ANSWERS.items() if not says or getattr(cls, says)) if cls.has_decide() else ()
 
     @property
     def label(self) -> str:

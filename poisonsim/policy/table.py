@@ -16,9 +16,9 @@ from poisonsim.errors import PolicyError
 from poisonsim.policy.check import Checker, Situation
 from poisonsim.policy.needs import needs_of
 from poisonsim.policy.rules import (
+    ANSWERS,
     HOST_SPARES,
     MAX_CONDITIONS,
-    MAY,
     TAKES_SPARES,
     Act,
     Policy,
@@ -223,7 +223,7 @@ def _check_declaration(policy: Policy) -> None:
     problems += [
         f"policy {policy.name}: {name} = {getattr(policy, name)!r} is not True or False; it says what code may answer, "
         "so call a parameter otherwise"
-        for name in MAY
+        for name in filter(None, ANSWERS.values())
         if not isinstance(getattr(policy, name), bool)
     ]
     if policy.mapping not in (None, "shared", "private"):

@@ -181,7 +181,8 @@ def _tables(result: Result, looks: Sequence[Style], pen: Pen, few: bool) -> Iter
         scale, ticks = bytes_scale(series)
         most = max(series, key=lambda c: float(c.mean[-1]))
         finding = "No policy of this run adds any."
-        if any(curve.mean.any() for curve in series):
+        flat = not any(curve.mean.any() for curve in series)
+        if not flat:
             finding = "No policy of this run has any left at the end."
         if most.mean[-1] > 0:
             median = f"{format_bytes(float(most.p50[-1]))} to the median VM{' that is hit' if few else ''}, "
@@ -197,7 +198,7 @@ def _tables(result: Result, looks: Sequence[Style], pen: Pen, few: bool) -> Iter
         yield pen.picture(
             name, f"{heading} over the years", finding, caption, alternative,
             partial(curves, series, title=title, scale=scale, y_ticks=ticks), height=340.0,
-            flat=not any(curve.mean.any() for curve in series),
+            flat=flat,
         )  # fmt: skip
 
 

@@ -78,9 +78,10 @@ def compared(
         known, title = known_metric(name, comparison.metrics), TITLES.get(name, name)
         ratio, gap = comparison.ratio(name, at), difference_text(known, comparison.difference(name, at))
         mine, theirs = comparison.means(name, at)
-        plain = in_points(known) or ratio is None or ratio.best <= 0 or ratio.low <= 1 <= ratio.high
-        plain = plain or (ratio is not None and abs(ratio.best - 1) < _SAME_RATIO)
-        times = "" if plain or ratio is None else times_text(ratio)
+        times = ""
+        if not in_points(known) and ratio is not None and ratio.best > 0:
+            alike = ratio.low <= 1 <= ratio.high or abs(ratio.best - 1) < _SAME_RATIO
+            times = "" if alike else times_text(ratio)
         rows.append((title, value_text(known, mine), value_text(known, theirs), gap, times))
         if gap == "the same":
             same.append(title)

@@ -14,6 +14,7 @@ import pandas as pd
 from poisonsim.errors import ScenarioError
 from poisonsim.memory import ARCHITECTURES
 from poisonsim.results.expected import expected
+from poisonsim.results.numbers import listed
 from poisonsim.results.runs import plan_run, scenario_of
 from poisonsim.results.statistics import Estimate
 from poisonsim.results.values import access_pattern
@@ -141,7 +142,7 @@ class Splits:
             left = [case for case, value in zip(self.cases, better, strict=True) if value is None]
             patterns = list(dict.fromkeys(case.access for case in left))
             whole = all(better_from(case) is None for case in self.cases if case.access in patterns)
-            text += f", and under {_listed(patterns)} access neither ever does" if whole else (
+            text += f", and under {listed(patterns)} access neither ever does" if whole else (
                 f", and in {_many(len(left), len(self.cases))} neither ever does"
             )  # fmt: skip
         costs = [case.matters_from("mixed") for case in self.cases if any(z.verdict == COSTS for z in case.zones)]
@@ -312,10 +313,6 @@ def _span(values: Iterable[int]) -> str:
 
 def _many(n: int, of: int) -> str:
     return "every case" if n == of else f"{n} of {of} cases"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _share(size: str, share: float) -> str:

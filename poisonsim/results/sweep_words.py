@@ -8,6 +8,7 @@ from math import prod
 
 import numpy as np
 
+from poisonsim.results.numbers import listed
 from poisonsim.results.sweep import SAME_ERRORS_KEYS, Sweep
 from poisonsim.results.sweep_findings import clearly_best, crossovers, number_at
 from poisonsim.results.sweep_grid import Settings, is_parameter, settings_text, spelled
@@ -65,11 +66,7 @@ def best_where(found: Sweep, metric: str, year: float | None) -> str:
 
 
 def _joined(policies: tuple[str, ...], n_policies: int) -> str:
-    return "all alike" if len(policies) == n_policies else _listed(policies)
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return "all alike" if len(policies) == n_policies else listed(policies)
 
 
 def _points(found: Sweep, at: list[int]) -> str:
@@ -81,7 +78,7 @@ def _points(found: Sweep, at: list[int]) -> str:
     places = {key: {text: place for place, (text, _) in enumerate(values)} for key, values in steps.items()}
     if prod(map(len, ranges)) > _MOST_BOXES:
         named = tuple(settings_text(found.points[i].settings) for i in at[:_MOST_NAMED])
-        return f"at {_listed((*named, *([f'{len(at) - _MOST_NAMED} more'] if len(at) > _MOST_NAMED else [])))}"
+        return f"at {listed((*named, *([f'{len(at) - _MOST_NAMED} more'] if len(at) > _MOST_NAMED else [])))}"
     wanted = np.zeros([len(values) for values in steps.values()], bool)
     for i in at:
         wanted[tuple(place[spelled(found.points[i].settings[key])] for key, place in places.items())] = True
@@ -95,7 +92,7 @@ def _points(found: Sweep, at: list[int]) -> str:
         first, *others = filter(None, (words for _, words in boxes[best]))
         told.append(f"at {first}{' with ' if others else ''}{' and '.join(others)}")
     more = int(left.sum())
-    return _listed((*told, *([f"at {more} more point{'s' if more > 1 else ''}"] if more else [])))
+    return listed((*told, *([f"at {more} more point{'s' if more > 1 else ''}"] if more else [])))
 
 
 def in_order(found: Sweep, key: str) -> list[tuple[str, float | None]]:
@@ -147,7 +144,7 @@ def overtakings(found: Sweep, metrics: Sequence[str], year: float | None) -> lis
     for (place, overtaken), names in better.items():
         told.setdefault((place, tuple(names)), []).append(overtaken)
     lines = [
-        f"{_listed(names)} {'overtake' if names[1:] else 'overtakes'} {_listed(tuple(worse))} {place}"
+        f"{listed(names)} {'overtake' if names[1:] else 'overtakes'} {listed(tuple(worse))} {place}"
         for (place, names), worse in told.items()
     ]
     left = len(lines) - _MOST_TOLD
