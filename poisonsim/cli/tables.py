@@ -13,6 +13,7 @@ from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.results.cost_words import (
     cost_sentence,
     hvo_sentence,
+    kept_sentence,
     loss_sentence,
     reach_sentence,
     same_sentence,
@@ -49,7 +50,7 @@ def print_result(result: Result, resolved: ResolvedScenario, *, vms: int) -> Non
     typer.echo("means at the end of the horizon, with 95 % intervals; every metric and year is in summary.csv")
     for note in filter(None, (loss_sentence(result), reach_sentence(result), same_sentence(result))):
         typer.echo(textwrap.fill(note, width=118, subsequent_indent="  "))
-    if note := spares_sentence(result.plan):
+    for note in filter(None, (spares_sentence(result.plan), kept_sentence(result.plan))):
         typer.echo(textwrap.fill(f"note: {note}", width=118, subsequent_indent="  "))
     typer.echo("")
     reference = result.policies[0]

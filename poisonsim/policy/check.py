@@ -100,7 +100,15 @@ class Checker:
                     "an earlier rule always acts first, or no leaf of that size ever arises; remove it or move it up",
                 )
         self._give_up()
+        self._note_idle_parameters()
         return rows
+
+    def _note_idle_parameters(self) -> None:
+        """Notes parameters that stand in no rule; `spares` is the host's to give, whatever the rules say."""
+        named = {part.operand for rule in self.policy.rules for part in rule.conditions()}
+        named |= {rule.days for rule in self.policy.rules}
+        for name in sorted(self.params.keys() - named - {"spares"}):
+            self.notes.append(f"parameter {name} stands in no rule, so its value changes nothing")
 
     def _check_host(self) -> None:
         """Reports what the policy needs and the host of the scenario lacks."""

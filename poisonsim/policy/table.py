@@ -52,7 +52,7 @@ class CompiledPolicy:
         answers: What `decide` may answer.
         digest: SHA-256 over everything above that can change an outcome.
         source: Text of the file that `decide` was loaded from; empty where it is installed code or a class.
-        notes: Rules that never act for want of spares, in words.
+        notes: Rules that never act for want of spares, and parameters that stand in no rule, in words.
     """
 
     label: str

@@ -12,7 +12,7 @@ from poisonsim.catalog.entries import of_file, shipped
 from poisonsim.errors import ScenarioError
 from poisonsim.policy import Act, CompiledPolicy
 from poisonsim.scenario import FieldFaults, Scenario, load_scenario
-from poisonsim.translation.cpus import load_cpu
+from poisonsim.translation.cpus import FOR_THE_RECORD, load_cpu
 from poisonsim.translation.walks import model_numbers
 from poisonsim.units import format_bytes
 
@@ -227,6 +227,8 @@ def _numbers(scenario: Scenario) -> Iterator[InUse]:
             yield from _numbers_of(kind, name)
     try:
         for number in load_cpu(cpu).numbers:
+            if number.key in FOR_THE_RECORD:
+                continue
             yield InUse(f"CPU {cpu}", number.key, _number(number.value, number.unit), number.source, number.quality)
     except ScenarioError:
         yield InUse(f"CPU {cpu}", "every number", "", "stated in that file", "")

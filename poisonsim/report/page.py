@@ -25,7 +25,14 @@ from poisonsim.report.plots import pictures
 from poisonsim.report.style import MARKER_PATHS, TONES, Style, styles
 from poisonsim.report.tables import FLEET, fleet_tables, how_sure, of_vms_hit, paired_tables
 from poisonsim.report.verdict import HEADINGS, faster, glance, rows_of
-from poisonsim.results.cost_words import hvo_sentence, loss_sentence, reach_sentence, same_sentence, spares_sentence
+from poisonsim.results.cost_words import (
+    hvo_sentence,
+    kept_sentence,
+    loss_sentence,
+    reach_sentence,
+    same_sentence,
+    spares_sentence,
+)
 from poisonsim.results.hits import rarely_hit, share_hit
 from poisonsim.results.numbers import as_probability
 from poisonsim.results.result import Result
@@ -81,7 +88,13 @@ def render(result: Result, *, command: str, vms: int = FLEET) -> tuple[str, dict
         warnings.simplefilter("always")
         summary = result.summary()
     notices = [str(w.message) for w in caught if issubclass(w.category, PoisonsimWarning)]
-    notices += filter(None, [thought_experiment(plan.scenario), hvo_sentence(plan.scenario), spares_sentence(plan)])
+    asides = (
+        thought_experiment(plan.scenario),
+        hvo_sentence(plan.scenario),
+        spares_sentence(plan),
+        kept_sentence(plan),
+    )
+    notices += filter(None, asides)
     at_horizon = summary[summary["year"] == result.years[-1]].set_index(["policy", "metric"])
     provenance = {"Command": command, "Run-Id": plan.run_id, "Seed": str(plan.seed), "Trials": str(result.n_trials)}
     title = title_of(plan.scenario)

@@ -143,6 +143,29 @@ def spares_sentence(plan: Plan) -> str:
     )
 
 
+def kept_sentence(plan: Plan) -> str:
+    """What the figures of policies that leave poison mapped rest on that no kernel has shown yet; else empty.
+
+    Examples:
+        >>> from poisonsim.engine.plan import make_plan
+        >>> from poisonsim.scenario import load_scenario
+        >>> kept_sentence(make_plan(load_scenario("seed-1t"), ["hgm2m", "keep-mapped"], seed=1))[:60]
+        'keep-mapped leaves poison mapped, for which there are patche'
+        >>> kept_sentence(make_plan(load_scenario("seed-1t"), ["hgm2m"], seed=1))
+        ''
+    """
+    policies, host = [policy.label for policy in plan.policies if policy.keeps], plan.scenario.host
+    if not policies:
+        return ""
+    leave = "leave" if len(policies) > 1 else "leaves"
+    hvo = host.hvo and host.hvo_with_keep == "kept"
+    guesses = "and whether HVO stays (host.hvo_with_keep) are guesses" if hvo else "is a guess"
+    return (
+        f"{listed(policies)} {leave} poison mapped, for which there are patches only: how often the host's own kernel "
+        f"reads it (host.kernel_reads) {guesses}; vary before you choose"
+    )
+
+
 def reach_sentence(result: Result) -> str:
     """Why a policy may lose less than no TLB reach, where one does; else empty.
 

@@ -29,6 +29,9 @@ __all__ = [
 
 ARCHITECTURES = ("x86-64", "arm64", "riscv64")
 
+FOR_THE_RECORD = ("walkers",)
+"""Numbers of a CPU file that no result depends on."""
+
 _CYCLE_KEYS = ("stlb_hit_cycles", "reference_cycles")
 _CPU_KEYS = (
     "title",

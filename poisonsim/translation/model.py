@@ -176,6 +176,7 @@ class Translator:
         self._walk_costs = WalkCosts(
             self.cpu, access, memory_bytes, self._guest, self._entry_sizes, virtualised, smt_threads
         )
+        self._access, self._smt_threads = access, smt_threads
         self._cycles_per_access = cycles_per_access
         self._accesses_per_page_visit = accesses_per_page_visit
 
@@ -224,6 +225,8 @@ class Translator:
             walks_by_leaf[:, column] += share * walked
             walk_cycles += share * walked * cycles[guest, column]
             reach_bytes += self._guest[guest] * size_bytes[:, column] * outcome.resident
+        if isinstance(self._access, Sequential):
+            reach_bytes = self._reach_of_scan(counts)
         stlb_cycles = (l1_miss - walks_by_leaf.sum(axis=1)) * self.cpu.stlb_hit_cycles
         translation_cycles = (walk_cycles[:, None] * np.array(SLOPES) + stlb_cycles[:, None]) / visits
         return TranslationStates(
@@ -255,6 +258,22 @@ class Translator:
         """Entry sizes as which the first and the second level hold a host leaf under a guest page."""
         effective = min(page_bytes(guest), int(self._stage2_bytes[column]))
         return held_bytes(self.cpu.l1, effective), held_bytes(self.cpu.l2, effective)
+
+    def _reach_of_scan(self, counts: I64) -> F64:
+        """float64[n]: reach where all but the largest leaves fill as few regions of that size as they fit in."""
+        from .scan import Regions, reach_of_scan
+
+        size_bytes, region_bytes = counts * self._leaf_bytes, int(self._leaf_bytes[0])
+        n_split = -(-size_bytes[:, 1:].sum(axis=1) // region_bytes)
+        whole, split_bytes = np.zeros(len(self._pairs)), np.zeros((len(counts), len(self._pairs)))
+        for guest, share in self._guest.items():
+            places = [self._pairs.index(self._pair(guest, column)) for column in range(len(self.leaf_sizes))]
+            whole[places[0]] += share
+            for column, place in enumerate(places[1:], start=1):
+                split_bytes[:, place] += share * size_bytes[:, column] / np.maximum(n_split, 1)
+        n_places = self.memory_bytes // region_bytes
+        regions = Regions(n_places, region_bytes, counts[:, 0], n_split, whole, split_bytes)
+        return reach_of_scan(self.cpu.l1, self.cpu.l2, self._pairs, regions, self._smt_threads)
 
     def _outcomes(self, size_bytes: I64) -> dict[tuple[int, int], Outcome]:
         """What becomes of the leaves that the levels hold as each pair of sizes."""

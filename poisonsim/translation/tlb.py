@@ -121,7 +121,7 @@ def level_lifetimes(
         [[inf], [88.72]]
     """
     found: dict[int, Lifetimes] = {}
-    for pool in _pools(arrays):
+    for pool in array_pools(arrays):
         sizes = {size for array in pool for size in array.sizes_bytes}
         members = [i for i, demand in enumerate(demands) if demand.size in sizes]
         if members:
@@ -130,7 +130,13 @@ def level_lifetimes(
     return [found[i] for i in range(len(demands))]
 
 
-def _pools(arrays: Sequence[TlbArray]) -> list[list[TlbArray]]:
+def array_pools(arrays: Sequence[TlbArray]) -> list[list[TlbArray]]:
+    """Arrays of a level that compete for leaves: each with all that share a size with it, or with another of them.
+
+    Examples:
+        >>> array_pools([TlbArray((4096, 1 << 21), 1024), TlbArray((1 << 30,), 16)])[1]
+        [TlbArray(sizes_bytes=(1073741824,), entries=16, ways=None, fill='inclusive-fill')]
+    """
     pools: list[list[TlbArray]] = []
     for array in arrays:
         linked = [p for p in pools if any(set(other.sizes_bytes) & set(array.sizes_bytes) for other in p)]

@@ -241,6 +241,7 @@ def test_assumed_numbers_come_first_and_chosen_values_lose_their_source() -> Non
     of = {"fault table ddr4-alibaba", "set of laws field", "DIMM ddr4-32g-2rx4", "address map skx-closed-6ch"}
     assert of | {"costs linux", "CPU cascade-lake", "scenario"} <= {row.where for row in rows}
     assert all(row.source for row in rows)
+    assert "walkers" not in {row.key for row in rows}  # no result depends on it
     changed = {s.key: s for s in settings(ps.load_scenario("seed-1t", overrides=["host.spares=9"]))}
     assert (changed["host.spares"].value, changed["host.spares"].quality) == ("9", "")
     assert changed["host.page_tables"].quality == "assumed"

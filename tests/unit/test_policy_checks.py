@@ -654,6 +654,18 @@ def test_days_may_be_a_parameter() -> None:
     assert str(Nightly.rules[-1]) == "every(days=days): COLLAPSE"
 
 
+def test_a_parameter_that_stands_in_no_rule_is_noted() -> None:
+    class Idle(Policy):
+        """Names a limit, and forgets it."""
+
+        limit: Annotated[int, Range(1, 64)] = 2
+        spares: Annotated[int, Range(0, 100)] = 17
+        days: Annotated[int, Range(1, 365)] = 7
+        rules = [*END, every(days="days").do(COLLAPSE)]
+
+    assert compile_policy(Idle(), X86).notes == ("parameter limit stands in no rule, so its value changes nothing",)
+
+
 def test_restarting_takes_spares_and_evacuating_does_not() -> None:
     assert compile_policy(policy_of(on(BACKING).do(RESTART), on(BACKING).do(UNMAP)), X86).takes_spares
     assert not compile_policy(policy_of(on(BACKING).do(EVACUATE), on(BACKING).do(UNMAP)), X86).takes_spares

@@ -1,0 +1,113 @@
+"""Reach under a scan, against a TLB that is simulated entry by entry over memory laid out in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from poisonsim.translation import Cpu, Sequential, TlbArray, Translator, scan
+from poisonsim.translation.cpus import PAGE_SIZES
+from poisonsim.translation.lru import CHUNK_BYTES, ExactTlb
+from poisonsim.units import page_bytes
+
+GIB = 1 << 30
+N_REGIONS = 32
+PER_REGION = GIB // CHUNK_BYTES
+
+
+def toy(l1: list[TlbArray], l2: list[TlbArray]) -> Cpu:
+    return Cpu("toy", "Toy", "x86-64", tuple(l1), tuple(l2), stlb_hit_cycles=7.0, reference_cycles=30.0)
+
+
+def array(sizes: str, entries: int, ways: int | None = None, fill: str = "inclusive-fill") -> TlbArray:
+    return TlbArray(tuple(page_bytes(size) for size in sizes.split()), entries, ways, fill)
+
+
+BY_SIZE = [array("4K", 64, 4), array("2M", 32, 4), array("1G", 4)]
+CPUS = {
+    "one array": toy(BY_SIZE, [array("4K 2M 1G", 1024, 8)]),
+    "1G apart": toy(BY_SIZE, [array("4K 2M", 1536, 12), array("1G", 16)]),
+    "2M and 1G apart, 4K in both": toy(BY_SIZE, [array("4K 2M", 1024, 8), array("4K 1G", 1024, 8)]),
+    "behind a first level of all sizes": toy([array("4K 2M 1G", 64, 8)], [array("4K 2M", 2048, 16), array("1G", 16)]),
+    "exclusive": toy([array("4K 2M 1G", 256, 8)], [array("4K 2M 1G", 1024, 8, "exclusive")]),
+}
+
+
+def laid_out(order: np.ndarray, n_split: int, in_4k: int, guest: str, rng: np.random.Generator) -> np.ndarray:
+    """int8[chunks]: entry sizes where the regions numbered below `n_split` have `in_4k` chunks of 4K leaves each."""
+    largest = PAGE_SIZES.index(guest)
+    chunks = np.full((N_REGIONS, PER_REGION), largest, dtype=np.int8)
+    for region in np.flatnonzero(order < n_split):
+        chunks[region] = max(largest, PAGE_SIZES.index("2M"))
+        chunks[region, rng.permutation(PER_REGION)[:in_4k]] = PAGE_SIZES.index("4K")
+    return chunks.ravel()
+
+
+def entries_of(chunks: np.ndarray) -> np.ndarray:
+    """int64[entries]: where the pages of a layout begin, in order."""
+    return np.fromiter(_begins(chunks), dtype=np.int64)
+
+
+def _begins(chunks: np.ndarray) -> Iterator[int]:
+    for at, size in enumerate(chunks.tolist()):
+        step = page_bytes(PAGE_SIZES[size])
+        if at * CHUNK_BYTES % step == 0:
+            yield from range(at * CHUNK_BYTES, (at + 1) * CHUNK_BYTES, min(step, CHUNK_BYTES))
+
+
+def translated_bytes(tlb: ExactTlb) -> int:
+    """Bytes of which either level has a translation."""
+    tags = np.unique(np.concatenate([tags for tags, _ in tlb._state]))
+    tags = tags[tags >= 0]
+    starts, sizes = tags >> 6 << (tags & 63), 1 << (tags & 63)
+    order = np.argsort(starts, kind="stable")
+    starts, ends = starts[order], (starts + sizes)[order]
+    covered = np.concatenate(([0], np.maximum.accumulate(ends)[:-1]))
+    return int(np.maximum(ends - np.maximum(starts, covered), 0).sum())
+
+
+def simulated_reach(cpu: Cpu, chunks: np.ndarray, n_samples: int) -> float:
+    """Mean of what the TLB translates at places spread evenly over the memory, in the second pass over it."""
+    tlb, begins = ExactTlb(cpu), entries_of(chunks)
+    edges = np.searchsorted(begins, (np.arange(n_samples) + 0.37) * (chunks.size * CHUNK_BYTES / n_samples))
+    tlb.touch(chunks, begins)
+    seen = []
+    for low, high in zip(np.concatenate(([0], edges[:-1])), edges, strict=True):
+        tlb.touch(chunks, begins[low:high])
+        seen.append(translated_bytes(tlb))
+    return float(np.mean(seen))
+
+
+def compared(
+    monkeypatch: pytest.MonkeyPatch, cpu: Cpu, guest: str, n_split: int, in_4k: int, n_orders: int = 2
+) -> tuple[float, float]:
+    """Reach by the model and by simulation, of the same orders of regions."""
+    rng = np.random.default_rng(n_split + in_4k)
+    orders = np.stack([rng.permutation(N_REGIONS) for _ in range(n_orders)])
+    monkeypatch.setattr(scan, "_orders", lambda n_places: orders)
+    translator = Translator(cpu=cpu, memory_bytes=N_REGIONS * GIB, access=Sequential(), guest_page=guest)
+    counts = [N_REGIONS - n_split, n_split * (PER_REGION - in_4k), n_split * in_4k * 512]
+    model = float(translator.evaluate(np.array([counts])).reach_bytes[0])
+    exact = [simulated_reach(cpu, laid_out(order, n_split, in_4k, guest, rng), 1009) for order in orders]
+    return model, float(np.mean(exact))
+
+
+@pytest.mark.parametrize("guest", ["2M", "1G"])
+@pytest.mark.parametrize("n_split", [3, 12])
+@pytest.mark.parametrize("name", CPUS)
+def test_a_scan_over_regions_in_4k_is_as_simulated(
+    name: str, n_split: int, guest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, exact = compared(monkeypatch, CPUS[name], guest, n_split, PER_REGION)
+    assert model == pytest.approx(exact, rel=0.03)
+
+
+@pytest.mark.parametrize("in_4k", [1, 4, 256])
+@pytest.mark.parametrize("name", CPUS)
+def test_a_scan_over_regions_in_2m_but_for_some_is_as_simulated(
+    name: str, in_4k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, exact = compared(monkeypatch, CPUS[name], "2M", 6, in_4k)
+    assert model == pytest.approx(exact, rel=0.05)
