@@ -25,6 +25,8 @@ _FEWEST_REGIONS = 4096
 """Regions passed in all: a smaller memory is passed several times, each time in another order."""
 _STARTS = 8
 """Places in each region from where the scan is looked back upon; even."""
+_MOST_REGIONS = 16384
+"""Regions with such places; of a memory of more, as many that lie evenly."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,18 @@ def reach_of_scan(
     entries = np.array([window.sizes for window in windows], dtype=np.float64)
     counted = np.array([window.counted for window in windows]) / entries
     lasting = np.array([window.entries for window in windows]) / threads
-    orders = _orders(regions.n_places)
+    # Regions that are all alike come in any order, and no window reaches back over more of them than this.
+    alike = (regions.n_whole == 0) | (regions.n_split == 0)
+    orders, of_alike = _orders(1 if alike.all() else regions.n_places), np.arange(_MOST_REGIONS)[None]
     reach = np.zeros(regions.n_whole.size)
     for state, (n_whole, n_split) in enumerate(zip(regions.n_whole, regions.n_split, strict=True)):
         held_bytes = np.stack([regions.region_bytes * regions.whole, regions.split_bytes[state]], axis=1)
+        costs = counted @ held_bytes
+        if alike[state]:
+            n_whole, n_split = min(n_whole, _MOST_REGIONS), min(n_split, _MOST_REGIONS)
         if n_whole + n_split:
-            reach[state] = _mean_held(
-                orders, n_whole, n_split, held_bytes, counted @ held_bytes, lasting, ways, ways_of
-            )
+            order = of_alike if alike[state] else orders
+            reach[state] = _mean_held(order, n_whole, n_split, held_bytes, costs, lasting, ways, ways_of)
     return np.asarray(np.minimum(reach, regions.mapped_bytes))
 
 
@@ -115,7 +121,7 @@ def _held_while(
     """Ways in which the leaves of population `of` are held: while they are in all windows of one of them.
 
     What arrays have in common goes where an entry was not used for longest. So they keep the last entries of them all;
-    but what one array only can hold gets no more than that, and the rest no less than the other arrays.
+    but what one array only can hold gets no more than that array has, and all else no less than the others have.
     """
     for level, arrays in enumerate((l1, l2)):
         level_sizes = tuple(pair[level] for pair in sizes)
@@ -125,16 +131,16 @@ def _held_while(
         exclusive = any(array.fill == EXCLUSIVE for array in pool)
         beside = sum(a.entries for a in l1 if exclusive and level_sizes[of] in a.sizes_bytes)
         total = sum(array.entries for array in pool) + beside
-        everything = _Window(tuple(bool(home) for home in homes), level_sizes, total)
-        if len(homes[of]) == 1:
-            own = _Window(tuple(home == homes[of] for home in homes), level_sizes, pool[homes[of][0]].entries + beside)
-            yield (own, everything) if any(len(home) > 1 for home in homes) else (own,)
-            continue
-        yield (everything,)
+        windows = [_Window(tuple(bool(home) for home in homes), level_sizes, total)]
         for i, array in enumerate(pool):
-            if (i,) in homes:
+            if (i,) in homes and homes[of] != (i,):
                 rest = tuple(bool(home) and home != (i,) for home in homes)
-                yield (_Window(rest, level_sizes, total - array.entries),)
+                windows.append(_Window(rest, level_sizes, total - array.entries))
+        most: tuple[_Window, ...] = ()
+        if len(homes[of]) == 1:
+            own = tuple(home == homes[of] for home in homes)
+            most = (_Window(own, level_sizes, pool[homes[of][0]].entries + beside),)
+        yield from ((*most, window) for window in windows)
 
 
 @functools.lru_cache(maxsize=8)
@@ -173,7 +179,7 @@ def _mean_held(orders, n_whole, n_split, held_bytes, costs, lasting, ways, ways_
             for w in range(n_windows):
                 entries[w, r + 1] = entries[w, r] + costs[w, kinds[r]]
         ends[:] = 0
-        for r in range(n, 2 * n):
+        for r in range(n, 2 * n, -(-n // _MOST_REGIONS)):
             kind = kinds[r]
             # Soon after entering a region much changes: half the places lie where windows reach back beyond it.
             early = 0.0
