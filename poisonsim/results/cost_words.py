@@ -21,9 +21,10 @@ _PARTS = {
     "host_lost_bytes": "lost memory",
 }
 """The sum that `capacity_cost_bytes` is, in words."""
-_MUCH_REACH = 0.05
 MANY_SPARES = 0.02
 """Share of a VM's memory from which on its spares are told to be many."""
+_MUCH_REACH = 0.05
+"""Share of TLB reach from which on its loss under a scan is explained."""
 
 _AT_LOSS = {
     "count": "a lost VM is counted, and its memory goes on as if it still ran",
@@ -174,15 +175,20 @@ def reach_sentence(result: Result) -> str:
         >>> import poisonsim as ps
         >>> reach_sentence(ps.run("seed-1t", policies=["hgm2m"], trials=100))[:47]
         'TLB reach lost below 0 is reach gained: the CPU'
+        >>> scan = ps.load_scenario("seed-1t", overrides=["workload.access=sequential"])
+        >>> reach_sentence(ps.run(scan, policies=["hgm4k"], trials=100))[:34]
+        'A scan walks once per page it ente'
     """
     losses = [result.distribution(policy, "tlb_reach_loss").mean().best for policy in result.policies]
+    told = []
+    if min(losses) <= -5e-5:
+        told.append(f"TLB reach lost below 0 is reach gained: {REACH_GAINED}")
     if result.plan.scenario.workload.access == "sequential" and max(losses) >= _MUCH_REACH:
-        return (
-            "a scan walks once per page it enters, so lost TLB reach hardly slows it; lost memory counts as lost reach"
-        )
-    return f"TLB reach lost below 0 is reach gained: {REACH_GAINED}" if min(losses) <= -5e-5 else ""
+        told.append(_SCANS)
+    return ". ".join(told)
 
 
+_SCANS = "A scan walks once per page it enters, so lost TLB reach hardly slows it; lost memory counts as lost reach"
 REACH_GAINED = "the CPU keeps TLB entries for small pages alone, and splits put them to use"
 
 

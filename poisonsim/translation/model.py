@@ -261,7 +261,7 @@ class Translator:
 
     def _reach_of_scan(self, counts: I64) -> F64:
         """float64[n]: reach where all but the largest leaves fill as few regions of that size as they fit in."""
-        from .scan import Regions, reach_of_scan
+        from .scan import Regions, reach_of_scan  # imports Numba, which other patterns do without
 
         size_bytes, region_bytes = counts * self._leaf_bytes, int(self._leaf_bytes[0])
         n_split = -(-size_bytes[:, 1:].sum(axis=1) // region_bytes)

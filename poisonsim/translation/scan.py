@@ -43,8 +43,8 @@ class Regions:
 
     Examples:
         >>> one = Regions(4, 1 << 30, np.array([3]), np.array([1]), np.array([1.0, 0.0]), np.array([[0.0, 1 << 30]]))
-        >>> one.mapped_bytes / 2**30
-        array([4.])
+        >>> one.n_whole + one.n_split
+        array([4])
     """
 
     n_places: int
@@ -53,11 +53,6 @@ class Regions:
     n_split: I64
     whole: F64
     split_bytes: F64
-
-    @property
-    def mapped_bytes(self) -> F64:
-        """float64[n]."""
-        return np.asarray(self.n_whole * self.region_bytes + self.n_split * self.split_bytes.sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,7 @@ def reach_of_scan(
         if n_whole + n_split:
             order = of_alike if alike[state] else orders
             reach[state] = _mean_held(order, n_whole, n_split, held_bytes, costs, lasting, ways, ways_of)
-    return np.asarray(np.minimum(reach, regions.mapped_bytes))
+    return reach
 
 
 def _held_while(
@@ -164,6 +159,15 @@ def _mean_held(orders, n_whole, n_split, held_bytes, costs, lasting, ways, ways_
     entries = np.zeros((n_windows, 2 * n + 1))
     ends = np.zeros(n_windows, np.int64)
     begins, fronts = np.empty(n_windows), np.empty(n_windows)
+    # Soon after entering a region much changes: half the places lie where windows reach back beyond it.
+    earlies = np.zeros(2)
+    for kind in range(2):
+        for w in range(n_windows):
+            if costs[w, kind] > lasting[w]:
+                earlies[kind] = max(earlies[kind], lasting[w] / costs[w, kind])
+        if earlies[kind] == 0.0:
+            earlies[kind] = 0.5
+    half = _STARTS // 2
     total, weight = 0.0, 0.0
     for order in orders:
         # Two passes one after the other: the scan is in the second and looks back into the first.
@@ -181,15 +185,8 @@ def _mean_held(orders, n_whole, n_split, held_bytes, costs, lasting, ways, ways_
         ends[:] = 0
         for r in range(n, 2 * n, -(-n // _MOST_REGIONS)):
             kind = kinds[r]
-            # Soon after entering a region much changes: half the places lie where windows reach back beyond it.
-            early = 0.0
-            for w in range(n_windows):
-                if costs[w, kind] > lasting[w]:
-                    early = max(early, lasting[w] / costs[w, kind])
-            if early == 0.0:
-                early = 0.5
+            early = earlies[kind]
             for start in range(_STARTS):
-                half = _STARTS // 2
                 width = early / half if start < half else (1.0 - early) / half
                 part = (start + 0.5) * width if start < half else early + (start - half + 0.5) * width
                 weight += width * mapped[kind]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from toy_tlbs import array, toy
 
-from poisonsim.translation import Cpu, Sequential, TlbArray, Translator, scan
+from poisonsim.translation import Cpu, Sequential, Translator, scan
 from poisonsim.translation.cpus import PAGE_SIZES
 from poisonsim.translation.lru import CHUNK_BYTES, ExactTlb
 from poisonsim.units import page_bytes
@@ -13,14 +14,6 @@ from poisonsim.units import page_bytes
 GIB = 1 << 30
 N_REGIONS = 32
 PER_REGION = GIB // CHUNK_BYTES
-
-
-def toy(l1: list[TlbArray], l2: list[TlbArray]) -> Cpu:
-    return Cpu("toy", "Toy", "x86-64", tuple(l1), tuple(l2), stlb_hit_cycles=7.0, reference_cycles=30.0)
-
-
-def array(sizes: str, entries: int, ways: int | None = None, fill: str = "inclusive-fill") -> TlbArray:
-    return TlbArray(tuple(page_bytes(size) for size in sizes.split()), entries, ways, fill)
 
 
 BY_SIZE = [array("4K", 64, 4), array("2M", 32, 4), array("1G", 4)]
@@ -98,18 +91,20 @@ def test_a_scan_over_regions_in_4k_is_as_simulated(
 
 @pytest.mark.parametrize(
     ("guest", "in_4k", "within"),
-    [("2M", 0, 0.01), ("2M", 1, 0.05), ("2M", 256, 0.05), ("1G", 0, 0.05), ("1G", 1, 0.35), ("1G", 256, 0.05)],
+    [("2M", 0, 0.01), ("2M", 1, 0.05), ("2M", 256, 0.05), ("1G", 0, 0.05), ("1G", 1, 0.05), ("1G", 256, 0.05)],
 )
 @pytest.mark.parametrize("name", CPUS)
 def test_a_scan_over_regions_in_2m_but_for_some_is_as_simulated(
     name: str, guest: str, in_4k: int, within: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if (name, guest, in_4k) == ("2M and 1G apart, 4K in both", "1G", 1):
+        within = 0.35  # which array gets the 4K pages changes within a region
     model, exact = compared(monkeypatch, CPUS[name], guest, 4, in_4k)
     assert model == pytest.approx(exact, rel=within)
 
 
 @pytest.mark.parametrize("kind", [0, 1])
-def test_regions_that_are_all_alike_need_no_order(kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_regions_that_are_all_alike_need_no_order(kind: int) -> None:
     counts = np.array([[1 << 18, 0], [0, 1 << 27]][kind])
     translator = Translator(cpu=CPUS["one array"], memory_bytes=1 << 39, access=Sequential(), leaf_sizes=("2M", "4K"))
     assert translator.evaluate(counts[None]).reach_bytes[0] == pytest.approx(1024 * (2 << 20, 4096)[kind], rel=1e-3)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from toy_tlbs import array, toy
 
 from poisonsim.errors import ScenarioError
 from poisonsim.translation import Cpu, HotCold, Sequential, TlbArray, Translator, Uniform, Zipf, cpu_names, load_cpu
@@ -19,14 +20,6 @@ from poisonsim.translation.tlb import EXCLUSIVE, Demand, lasting_time
 from poisonsim.units import page_bytes
 
 GIB, TIB = 1 << 30, 1 << 40
-
-
-def toy(l1: list[TlbArray], l2: list[TlbArray]) -> Cpu:
-    return Cpu("toy", "Toy", "x86-64", tuple(l1), tuple(l2), stlb_hit_cycles=7.0, reference_cycles=30.0)
-
-
-def array(sizes: str, entries: int, ways: int | None = None, fill: str = "inclusive-fill") -> TlbArray:
-    return TlbArray(tuple(page_bytes(size) for size in sizes.split()), entries, ways, fill)
 
 
 # ---------------------------------------------------------------- a twin in plain Python
