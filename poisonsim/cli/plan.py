@@ -179,24 +179,27 @@ def _print_plan(found: CapacityPlan, name: str) -> None:
         typer.echo(f"{letter}  {level.text}")
     typer.echo("")
     rows = []
+    same_trials = len({row.measured.trials for row in found.rows}) == 1
     for row in found.rows:
         params = " ".join(f"{key}={value}" for key, value in row.params.items())
         values = zip(found.levels, row.found.standings, row.measured.values, strict=True)
         rows.append([
             row.policy, params or "-", row.hvo or "-", "-" if row.spares is None else str(row.spares),
-            str(in_bytes(row.measured.cost)), *(cell(*each) for each in values), row.status.partition(",")[0],
+            str(in_bytes(row.measured.cost)), *(cell(*each) for each in values),
+            "-" if same_trials else f"{row.measured.trials:,}", row.status.partition(",")[0],
         ])  # fmt: skip
-    header = ["policy", "with", "HVO", "spares", "host cost", *letters, "status"]
+    header = ["policy", "with", "HVO", "spares", "host cost", *letters, "trials", "status"]
     used = [i for i in range(len(header)) if i == 0 or any(row[i] != "-" for row in rows)]
     print_table([header[i] for i in used], [[row[i] for i in used] for row in rows], right=sum(i < 3 for i in used))
-    fewest, most = (pick(row.measured.trials for row in found.rows) for pick in (min, max))
-    trials = f"{fewest:,}{'' if fewest == most else f' to {most:,}'} trials"
-    tried = f"{_several(len(found.every), 'choice')} measured in {_several(found.n_runs, 'run')}"
+    tried = _several(len(found.every), "choice")
     if found.n_choices > len(found.every):
         tried += f" ({found.n_choices:,} with every number of spares that was tried)"
+    tried += f", measured in {_several(found.n_runs, 'run')}"
+    if same_trials:
+        tried += f", those above from {found.rows[0].measured.trials:,} trials each"
     _say(
         f"{order_words(found)}. With 95 % intervals, at the end of {horizon.years:g} years of a "
-        f"{format_bytes(vm.memory_bytes)} VM; {tried}, those above from {trials}, seed {found.seed}"
+        f"{format_bytes(vm.memory_bytes)} VM; {tried}; seed {found.seed}"
     )
     for line in same_lines(found):
         _say(line)

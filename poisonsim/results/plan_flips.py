@@ -216,16 +216,27 @@ def at_rate(scenario: Scenario, factor: float) -> Scenario:
     return scenario.replace({"faults.ue_per_tib_year": faults.ue_per_tib_year * factor})
 
 
+def changes_of_hvo(every: Sequence[Row]) -> dict[str, str]:
+    """What the choices do that may cost the host HVO, in words, by the key that says whether it does."""
+    words = {"host.hvo_with_hgm": "HGM", "host.hvo_with_keep": "kept poison"}
+    keys = {row.hvo_key for row in every}
+    return {key: word for key, word in words.items() if key in keys}
+
+
 def _by_hvo(scenario: Scenario, every: Sequence[Row], best: Row | None) -> list[Flip]:
-    """If the host does this with HVO and nothing else."""
+    """If the host does this with HVO and nothing else: what the scenario says, and each value for all policies."""
     known = [value for value in HVO_CHOICES if any(row.hvo == value for row in every)]
     if len(known) < 2:
         return []
-    flips = []
-    for value in known:
-        rows = cheapest_first([row for row in every if row.suits_hvo(value)], scenario)
-        flips.append(_flip("HVO", value, rows, best, tie_bytes(scenario)))
-    return flips
+    suiting: dict[str, list[Row]] = {value: [row for row in every if row.suits_hvo(value)] for value in known}
+    own = [row for row in every if row.suits(scenario)]
+    if own not in suiting.values() and any(row.hvo for row in own):
+        suiting = {"as the scenario has it": own, **suiting}
+    group = f"HVO with {' and '.join(changes_of_hvo(every).values())}"
+    return [
+        _flip(group, value, cheapest_first(rows, scenario), best, tie_bytes(scenario))
+        for value, rows in suiting.items()
+    ]
 
 
 def _by_status(scenario: Scenario, every: Sequence[Row], best: Row | None) -> list[Flip]:

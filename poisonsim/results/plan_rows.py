@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -88,10 +88,19 @@ class Row:
         """What becomes of HVO, where the policy does not leave it alone."""
         return self.found.choice.family.hvo
 
+    @property
+    def hvo_key(self) -> str | None:
+        """The key of the scenario that says what becomes of HVO, where the policy does not leave it alone."""
+        return None if self.hvo is None else self.found.choice.family.hvo_key
+
     def suits_hvo(self, value: str) -> bool:
         """Whether it is a choice where `host.hvo_with_hgm` has this value and the rest of the kernel is as good."""
-        keeps = self.found.choice.family.hvo_key == "host.hvo_with_keep"
+        keeps = self.hvo_key == "host.hvo_with_keep"
         return self.hvo in (None, "kept" if keeps and value == "off-where-split" else value)
+
+    def suits(self, scenario: Scenario) -> bool:
+        """Whether it is a choice where HVO becomes what the scenario says."""
+        return self.hvo_key is None or self.hvo == host_value(scenario, self.hvo_key)
 
     def same_as(self, other: Row) -> bool:
         """Whether two choices differ in nothing that is measured here, nor in what they ask of the host."""
@@ -131,12 +140,38 @@ class Row:
         }
 
 
+class Preference(NamedTuple):
+    """What decides between choices of equal cost.
+
+    Attributes:
+        better, worse: What is said of the choice that comes first, and of the other.
+        key: A number of a row, less being better.
+    """
+
+    better: str
+    worse: str
+    key: Callable[[Row], float]
+
+
+PREFERENCES = (
+    Preference("the faster (to 0.01 %)", "is slower", lambda row: round(row.measured.slowdown.best, 4)),
+    Preference("the nearer to mainline", "is further from mainline", lambda row: status_rank(row.status)),
+    Preference(
+        "what asks less of HVO", "asks more of HVO",
+        lambda row: 0 if row.hvo is None else HVO_CHOICES.index(row.hvo),
+    ),
+    Preference("what has fewer parameters", "has more parameters", lambda row: len(row.found.choice.family.params)),
+    Preference("what does not just meet a level", "meets a level only just", lambda row: row.just),
+    Preference("the cheaper", "is dearer", lambda row: row.measured.cost.best),
+)  # fmt: skip
+"""What decides between choices whose costs are equal, the most important first."""
+
+
 def cheapest_first(every: Iterable[Row], scenario: Scenario) -> tuple[Row, ...]:
     """The best row of each policy: those that meet all levels by cost, then those that may, then those that do not.
 
-    Costs within `tie_bytes` of the lowest are equal: then the faster comes first, then what is nearer to mainline, then
-    what does not just meet a level, then the cheaper after all. Of those that are the same in all of that the simplest
-    comes first: no rule by the clock, then the fewest rules.
+    Costs within `tie_bytes` of the lowest are equal: `PREFERENCES` decide between them. Of those that are the same in
+    all of that the simplest comes first: no rule by the clock, then the fewest rules.
     """
     tie = tie_bytes(scenario)
     by_policy: dict[str, list[Row]] = {}
@@ -152,6 +187,17 @@ def runner_up_of(rows: Sequence[Row], tie: float) -> Row | None:
     """The next row that meets all levels and costs more than the first by more than a tie; rows cheapest first."""
     met = [row for row in rows if row.standing == MET]
     return next((row for row in met[1:] if row.measured.cost.best > met[0].measured.cost.best + tie), None)
+
+
+def host_value(scenario: Scenario, key: str) -> str:
+    """The value that a scenario has of a key of its host.
+
+    Examples:
+        >>> host_value(Scenario(), "host.hvo_with_hgm")
+        'off-everywhere'
+    """
+    value: str = getattr(scenario.host, key.removeprefix("host."))
+    return value
 
 
 def tie_bytes(scenario: Scenario) -> float:
@@ -217,9 +263,5 @@ def _ordered(rows: Sequence[Row], tie: float) -> list[Row]:
     return order
 
 
-def _preference(row: Row) -> tuple[float, int, int, int, bool, float, tuple[bool, int], str]:
-    demand = 0 if row.hvo is None else HVO_CHOICES.index(row.hvo)
-    return (
-        round(row.measured.slowdown.best, 4), status_rank(row.status), demand, len(row.found.choice.family.params),
-        row.just, row.measured.cost.best, row.complexity, row.spec,
-    )  # fmt: skip
+def _preference(row: Row) -> tuple[Any, ...]:
+    return (*(preference.key(row) for preference in PREFERENCES), row.complexity, row.spec)

@@ -9,8 +9,8 @@ from poisonsim.results.levels import FAILED, MET, OPEN, Level, Standing
 from poisonsim.results.numbers import in_bytes, in_percent
 from poisonsim.results.plan import CapacityPlan
 from poisonsim.results.plan_candidates import HVO_CHOICES
-from poisonsim.results.plan_flips import MOST_CONTENDERS, Flip
-from poisonsim.results.plan_rows import Row, cheapest_first, tie_bytes
+from poisonsim.results.plan_flips import MOST_CONTENDERS, Flip, changes_of_hvo
+from poisonsim.results.plan_rows import PREFERENCES, Row, cheapest_first, host_value, tie_bytes
 from poisonsim.results.statistics import Estimate
 
 MARKS: dict[Standing, str] = {MET: "✓", FAILED: "✗", OPEN: "?"}
@@ -68,11 +68,12 @@ def answer(found: CapacityPlan) -> str:
     if alike := [row for row in found.alike if row not in same]:
         tie = in_bytes(_exactly(tie_bytes(found.scenario)))
         text += f"; as cheap to within {tie}: {', '.join(choice_words(row) for row in alike)}"
+        text += "".join(f", of which {row.policy} is cheaper but {why}" for row, why in _passed_over(best, alike))
     if found.runner_up is None or found.gap is None:
         text += f"; no other policy is known to meet {'it' if n == 1 else 'them'}"
     else:
         text += f"; runner-up: {choice_words(found.runner_up)}, {_dearer(found.gap)}"
-    return text + _without_hvo(found, best)
+    return text + _with_other_hvo(found, best)
 
 
 def same_lines(found: CapacityPlan) -> list[str]:
@@ -88,16 +89,33 @@ def same_lines(found: CapacityPlan) -> list[str]:
     ]
 
 
-def _without_hvo(found: CapacityPlan, best: Row) -> str:
-    """The choice where the kernel turns HVO off on the whole host, as a sentence, if the best asks for more."""
+def _passed_over(best: Row, alike: Sequence[Row]) -> list[tuple[Row, str]]:
+    """Choices that tie with the best and cost less all the same, and what puts each behind it."""
+    found = []
+    for row in alike:
+        if row.measured.cost.best < best.measured.cost.best:
+            found.append((row, next(each.worse for each in PREFERENCES if each.key(row) > each.key(best))))
+    return found
+
+
+def _with_other_hvo(found: CapacityPlan, best: Row) -> str:
+    """The choice where HVO becomes what the scenario says, or else is turned off, if the best asks for more."""
     off = HVO_CHOICES[0]
-    if best.hvo in (None, off) or not any(row.hvo == off for row in found.every):
+    if best.hvo is None:
         return ""
-    rows = cheapest_first([row for row in found.every if row.suits_hvo(off)], found.scenario)
+    changes = changes_of_hvo(found.every)
+    if not best.suits(found.scenario) and any(row.hvo and row.suits(found.scenario) for row in found.every):
+        rows = cheapest_first([row for row in found.every if row.suits(found.scenario)], found.scenario)
+        own = [f"{key}={host_value(found.scenario, key)}" for key in changes]
+        where = f"With {' and '.join(own)}, as the scenario has it,"
+    elif best.hvo != off and any(row.hvo == off for row in found.every):
+        rows = cheapest_first([row for row in found.every if row.suits_hvo(off)], found.scenario)
+        where = f"If {' and '.join(changes.values())} turn{'s' if len(changes) == 1 else ''} HVO off everywhere,"
+    else:
+        return ""
     if rows[0].standing != MET:
-        return ". If the kernel turns HVO off everywhere, nothing is known to meet the levels"
-    cost = in_bytes(rows[0].measured.cost)
-    return f". If the kernel turns HVO off everywhere, it is {choice_words(rows[0])}, at {cost}"
+        return f". {where} nothing is known to meet the levels"
+    return f". {where} it is {choice_words(rows[0])}, at {in_bytes(rows[0].measured.cost)}"
 
 
 def not_in_cost(found: CapacityPlan) -> str | None:
@@ -160,9 +178,10 @@ def flip_lines(flips: Sequence[Flip]) -> list[str]:
 def order_words(found: CapacityPlan) -> str:
     """What comes before what in the table."""
     tie = in_bytes(_exactly(tie_bytes(found.scenario)))
+    first, *others = (preference.better for preference in PREFERENCES)
     words = (
-        f"those that meet all levels, then undecided ones, then others; each cheapest first, and costs within {tie} of "
-        "each other by slowdown, then nearness to mainline"
+        "those that meet all levels, then undecided ones, then others; each cheapest first; costs within "
+        f"{tie} of each other are equal, and of those comes first {first}, then {', '.join(others)}"
     )
     just = any(row.just for row in found.rows)
     return words + ("; just: by little more than its interval, so another seed may undecide it" if just else "")
@@ -214,7 +233,7 @@ def _miss(found: CapacityPlan, row: Row) -> float:
 def _outcome(flip: Flip) -> str:
     if not flip.decided and flip.cheaper_open is not None:
         other = "none is known to" if flip.best is None else choice_words(flip.best)
-        return f"too close to tell: {choice_words(flip.cheaper_open)} if it meets the levels there, if not {other}"
+        return f"too close to tell: {choice_words(flip.cheaper_open)} if it meets the levels there, otherwise {other}"
     may = (
         f" (unless {choice_words(flip.cheaper_open)}, which is cheaper, meets them too: too close to tell)"
         if flip.cheaper_open is not None

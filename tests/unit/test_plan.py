@@ -107,7 +107,7 @@ def test_the_cheapest_of_several_with_what_hvo_decides() -> None:
     assert found.gap.low == found.gap.best == found.gap.high
     assert found.gap.best == pytest.approx((4_296_888 - 16_752) * 100, rel=0.01)
     assert [row.standing for row in found.rows] == ["met", "met", "failed"]
-    by_hvo = {flip.value: flip for flip in found.flips if flip.group == "HVO"}
+    by_hvo = {flip.value: flip for flip in found.flips if flip.group == "HVO with HGM"}
     assert by_hvo["off-everywhere"].best is None and not by_hvo["off-everywhere"].stays
     assert by_hvo["off-where-split"].best is not None
     assert choice_words(by_hvo["off-where-split"].best) == "hgm2m (HVO off where split)"
@@ -116,6 +116,35 @@ def test_the_cheapest_of_several_with_what_hvo_decides() -> None:
     assert kernel["mainline only"].best is None and kernel["mainline or posted patches"].stays
     rates = {flip.value: flip for flip in found.flips if flip.group == "error rate"}
     assert rates["×0.1"].stays and rates["×0.5"].stays
+
+
+def test_what_the_host_does_with_hvo_as_it_is_decides_too() -> None:
+    sure = Scenario(faults=CountFaults(errors=100, placement="distinct-regions"))
+    given = {"levels": ["capacity_cost_bytes <= 20GiB"], "policies": ["hgm2m", "keep-mapped"], "trials": 200}
+    found = ps.plan(sure, **given)
+    by_hvo = {flip.value: flip for flip in found.flips if flip.group == "HVO with HGM and kept poison"}
+    assert list(by_hvo) == ["as the scenario has it", "off-everywhere", "off-where-split", "kept"]
+    own, off = by_hvo["as the scenario has it"].best, by_hvo["off-everywhere"].best
+    assert own is not None and choice_words(own) == "keep-mapped (HVO kept)"  # only HGM costs this host its HVO
+    assert off is not None and off.hvo == "off-everywhere" and off.measured.cost.best > 15 * GIB
+    assert ". If HGM and kept poison turn HVO off everywhere, it is " in answer(found)
+    found = ps.plan(sure.replace({"host.hvo_with_keep": "off-everywhere"}), **given)
+    assert {flip.group for flip in found.flips if "HVO" in flip.group} == {"HVO with HGM and kept poison"}
+    text = answer(found)
+    assert ". With host.hvo_with_hgm=off-everywhere and host.hvo_with_keep=off-everywhere, as the scenario has " in text
+    alone = answer(ps.plan(sure, **{**given, "policies": ["hgm2m"], "hvo": ["off-everywhere", "kept"]}, flips=False))
+    assert ". With host.hvo_with_hgm=off-everywhere, as the scenario has it, it is hgm2m (HVO off " in alone
+
+
+def test_a_choice_that_ties_and_is_cheaper_is_told_with_what_puts_it_behind() -> None:
+    sure = Scenario(faults=CountFaults(errors=1, placement="distinct-regions"))
+    found = ps.plan(
+        sure, levels=["errors <= 2"], policies=["hgm2m", "keep-mapped"], hvo="kept", trials=200, flips=False
+    )
+    first, second = found.rows
+    assert (first.policy, second.policy) == ("keep-mapped", "hgm2m") and "cheaper but" not in answer(found)
+    turned = dataclasses.replace(found, rows=(second, dataclasses.replace(first, just=True)))
+    assert answer(turned).partition(", of which ")[2].startswith("keep-mapped is cheaper but meets a level only just")
 
 
 def test_nothing_meets_the_levels_and_what_comes_nearest() -> None:
