@@ -28,8 +28,10 @@ from poisonsim.units import format_bytes
 
 def print_dry_run(resolved: ResolvedScenario, plan: Plan, trials: int, threads: int | None) -> None:
     """Prints the resolved scenario, the expected errors, the price of one split and of the run."""
+    from poisonsim.report.assumptions import title_of  # the reports' package takes a second to load
+
     scenario = resolved.scenario
-    typer.echo(f"scenario {resolved.name}: {scenario.title or 'untitled'}\n")
+    typer.echo(f"scenario {resolved.name}: {title_of(scenario)}\n")
     quality = {number.key: f"{number.quality}: {number.source}" for number in resolved.numbers}
     rows = []
     for section, table in scenario.to_dict().items():

@@ -43,7 +43,7 @@ EXAMPLES = (
 @user_errors
 def fleet_command(
     file: Path = typer.Argument(
-        ..., metavar="FILE", help="TOML file with a [[fleet]] table for each kind of VM: scenario, vms, and maybe set.",
+        ..., metavar="FILE", help="TOML file with a fleet table for each kind of VM: scenario, vms, and maybe set.",
     ),
     policy: list[str] = typer.Option(
         [], "--policy", "-p", metavar="NAME[:PARAM=N]|FILE.py", autocompletion=complete.policies,

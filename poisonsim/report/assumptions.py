@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +13,7 @@ from poisonsim.catalog.entries import of_file, shipped
 from poisonsim.errors import ScenarioError
 from poisonsim.policy import Act, CompiledPolicy
 from poisonsim.scenario import FieldFaults, Scenario, load_scenario
+from poisonsim.scenario_file import OTHER
 from poisonsim.translation.cpus import FOR_THE_RECORD, load_cpu
 from poisonsim.translation.walks import model_numbers
 from poisonsim.units import format_bytes
@@ -197,6 +199,24 @@ def settings(scenario: Scenario) -> list[Setting]:
     """
     quality = {row.key: row.quality for row in _scenario_numbers(scenario)}
     return [Setting(key, _plain(key, value), quality.get(key, "")) for key, value in _flat(scenario.to_dict()).items()]
+
+
+def title_of(scenario: Scenario) -> str:
+    """What the scenario calls itself, with the values that overrides gave it, or what there is to say of it.
+
+    Examples:
+        >>> title_of(load_scenario("seed-1t", overrides=["vm.memory=2048GiB", "host.hvo=false"]))
+        '2 TiB VM, 100 uniform errors in 5 years, but host.hvo = false'
+    """
+    title = " ".join(scenario.title.split())
+    own, with_other, names = title.rpartition(OTHER)
+    keys, values = names.split(", "), {row.key: row.value for row in settings(scenario)}
+    if with_other and values.keys() >= set(keys):
+        if "vm.memory" in keys and (size := re.match(r"\d+ [KMGT]iB(?= VM\b)", own)):
+            own = own.replace(size[0], values["vm.memory"], 1)
+            keys.remove("vm.memory")
+        title = own + (f", but {', '.join(f'{key} = {values[key]}' for key in keys)}" if keys else "")
+    return title or f"Memory errors in a {format_bytes(scenario.vm.memory_bytes)} VM"
 
 
 def cpu_notes(scenario: Scenario) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from poisonsim.engine.store import write_whole
-from poisonsim.report.assumptions import NOT_MODELLED, cpu_notes, groups_of, software
+from poisonsim.report.assumptions import NOT_MODELLED, cpu_notes, groups_of, software, title_of
 from poisonsim.report.canvas import fixed_settings
 from poisonsim.report.figures import Mark, Spread, trade, undominated
-from poisonsim.report.page import colours_of, environment, facts_of, policy_text, title_of
+from poisonsim.report.page import colours_of, environment, facts_of, policy_text
 from poisonsim.report.picture import Pen, Picture
 from poisonsim.report.style import Style, styles
 from poisonsim.report.verdict import choice, lost_vms

@@ -18,7 +18,7 @@ from poisonsim.errors import PoisonsimWarning, PolicyError, ScenarioError
 from poisonsim.faults.words import in_words
 from poisonsim.policy import CompiledPolicy, find_policy
 from poisonsim.policy.drawing import state_ladder
-from poisonsim.report.assumptions import NOT_MODELLED, cpu_notes, groups_of, settings, software
+from poisonsim.report.assumptions import NOT_MODELLED, cpu_notes, groups_of, software, title_of
 from poisonsim.report.canvas import fixed_settings
 from poisonsim.report.lives import MOST_CELLS, grid_png, kinds_of, lives, tones_of
 from poisonsim.report.plots import pictures
@@ -38,7 +38,6 @@ from poisonsim.results.numbers import as_probability
 from poisonsim.results.result import Result
 from poisonsim.results.words import rate_notes, simulated_of, thought_experiment
 from poisonsim.scenario import Scenario
-from poisonsim.scenario_file import OTHER
 from poisonsim.units import format_bytes
 
 
@@ -157,25 +156,6 @@ def _few_hit(result: Result) -> str:
         f"{as_probability(share_hit(result))} of VMs see an error in {_years(result.plan.scenario.horizon.years)}. "
         "Figures are means over all VMs, most of which see nothing."
     )
-
-
-def title_of(scenario: Scenario) -> str:
-    """What the scenario calls itself, with the values that overrides gave it, or what there is to say of it.
-
-    Examples:
-        >>> from poisonsim.scenario import load_scenario
-        >>> title_of(load_scenario("seed-1t", overrides=["vm.memory=2048GiB", "host.hvo=false"]))
-        '2 TiB VM, 100 uniform errors in 5 years, but host.hvo = false'
-    """
-    title = " ".join(scenario.title.split())
-    own, with_other, names = title.rpartition(OTHER)
-    keys, values = names.split(", "), {row.key: row.value for row in settings(scenario)}
-    if with_other and values.keys() >= set(keys):
-        if "vm.memory" in keys and (size := re.match(r"\d+ [KMGT]iB(?= VM\b)", own)):
-            own = own.replace(size[0], values["vm.memory"], 1)
-            keys.remove("vm.memory")
-        title = own + (f", but {', '.join(f'{key} = {values[key]}' for key in keys)}" if keys else "")
-    return title or f"Memory errors in a {format_bytes(scenario.vm.memory_bytes)} VM"
 
 
 def facts_of(result: Result) -> list[tuple[str, str]]:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from poisonsim.engine.store import write_whole
 from poisonsim.errors import MetricError, PoisonsimWarning
-from poisonsim.report.assumptions import settings
+from poisonsim.report.assumptions import settings, title_of
 from poisonsim.report.canvas import fixed_settings
-from poisonsim.report.page import PolicyText, colours_of, environment, facts_of, policy_text, title_of
+from poisonsim.report.page import PolicyText, colours_of, environment, facts_of, policy_text
 from poisonsim.report.picture import Pen, Picture
 from poisonsim.report.plots import trade_picture
 from poisonsim.report.style import Style, styles

@@ -8,9 +8,9 @@ from pathlib import Path
 from textwrap import shorten
 
 from poisonsim.engine.store import write_whole
-from poisonsim.report.assumptions import software
+from poisonsim.report.assumptions import software, title_of
 from poisonsim.report.canvas import fixed_settings
-from poisonsim.report.page import colours_of, environment, policy_text, title_of
+from poisonsim.report.page import colours_of, environment, policy_text
 from poisonsim.report.picture import Pen
 from poisonsim.report.style import styles
 from poisonsim.report.swept_pictures import in_sentence, registered, sweep_pictures, when_in

@@ -52,6 +52,11 @@ class Comparison:
         return not self.unpaired_because
 
     @property
+    def same_baseline(self) -> bool:
+        """Whether the VM without errors, which slowdowns and lost reach are relative to, is the same in both."""
+        return True
+
+    @property
     def n_trials(self) -> int:
         """Trials of `policy` that are compared."""
         return self.result.n_trials

@@ -19,12 +19,15 @@ from poisonsim.results.metrics import Metric, known_metric
 from poisonsim.results.paths import histories
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Distribution, Estimate
-from poisonsim.results.sweep import SAME_ERRORS_KEYS
+from poisonsim.results.sweep import SAME_ERRORS_KEYS, VALUED_KEYS
 from poisonsim.scenario_problem import shown
 from poisonsim.units import size_text
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
+
+BASELINE_KEYS = VALUED_KEYS | {"vm.memory", "vm.backing", "vm.arch", "vm.contiguous"}
+"""Keys that decide how fast the VM is without errors."""
 
 _MOST_ERRORS = 1 << 27
 """Errors that are simulated again to pair two runs: some ten seconds of them."""
@@ -129,6 +132,11 @@ class _OfTwoRuns(Comparison):
     @property
     def to_result(self) -> Result:
         return self.other
+
+    @property
+    def same_baseline(self) -> bool:
+        one, other = _flat(self.result.plan), _flat(self.other.plan)
+        return all(one.get(key) == other.get(key) for key in BASELINE_KEYS)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

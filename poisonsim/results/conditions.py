@@ -20,7 +20,7 @@ from math import isfinite
 from poisonsim.engine.plan import Plan
 from poisonsim.errors import MetricError, did_you_mean, shown
 from poisonsim.results.metric_words import value_text
-from poisonsim.results.metrics import Metric, Threshold, known_metric, parse_threshold, parse_value
+from poisonsim.results.metrics import Metric, Threshold, known_metric, parse_threshold, parse_value, share_of_memory
 from poisonsim.results.numbers import as_probability, in_percent
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate, is_certain, trials_needed
@@ -36,7 +36,6 @@ _QUANTITY = (
     r"\s*(?:(?P<policy>[^()<>]*[^()<>\s])\s*:\s*)?"
     r"(?:(?P<statistic>\w+(?:\.\d+)?)\s*\((?P<inside>[^()]*)\)|(?P<alone>\w+))(?P<per_year>\s+per\s+year\b)?\s*"
 )
-_OF_MEMORY = re.compile(r"(?P<share>[^%]+)%\s*of\s+(?:(?:the\s+)?(?:host|vm)(?:'s)?\s+)?memory", re.IGNORECASE)
 _CONDITION = re.compile(_QUANTITY + r"(?P<symbol><=|>=|<|>)\s*(?P<bound>[^<>=]+?)(?P<late>\s+per\s+year)?\s*")
 _WIDTH = re.compile(_QUANTITY + r"within\s+(?P<bound>\S.*)")
 _PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,9})?)")
@@ -82,7 +81,8 @@ class Quantity:
     def _whole(self, result: Result, policy: str) -> Estimate | None:
         if self.threshold is not None:
             distribution = result.distribution(policy, self.metric.name)
-            return distribution.share(self.threshold.holds(distribution.values))
+            memory = result.plan.scenario.vm.memory_bytes
+            return distribution.share(self.threshold.holds(distribution.values, memory))
         if self.statistic == MEAN:
             return result.mean(policy, self.metric.name)
         q = quantile_of(self.statistic)
@@ -310,16 +310,12 @@ def parse_condition(
         raise MetricError(f"{shown(text)}: says 'per year' twice; say it once")
     quantity = _quantity(text, match, metrics, policies, asked, per_year=per_year)
     symbol, bound = match["symbol"], match["bound"].strip()
-    if share := _OF_MEMORY.fullmatch(bound):
-        if quantity.threshold is not None or quantity.metric.unit != "bytes":
-            raise MetricError(
-                f"{shown(text)}: only an amount of bytes is a share of memory; write for example "
-                "'capacity_cost_bytes <= 0.5% of memory'"
-            )
-        level = _number(share["share"]) / 100
-        if not isfinite(level):
-            raise MetricError(f"{shown(text)}: {shown(bound)} is no share of memory; write one such as 0.5% of memory")
-        return Condition(replace(quantity, of_memory=True), symbol, level, f"{symbol} {bound}")
+    try:
+        share = None if quantity.threshold is not None else share_of_memory(bound, quantity.metric)
+    except MetricError as error:
+        raise MetricError(f"{shown(text)}: {error}") from None
+    if share is not None:
+        return Condition(replace(quantity, of_memory=True), symbol, share, f"{symbol} {bound}")
     return Condition(quantity, symbol, _level(text, quantity, bound), f"{symbol} {bound}")
 
 

@@ -29,6 +29,8 @@ class _Phrase(NamedTuple):
 
 
 _NEARLY_ONE = 0.05
+_RELATIVE = ("slowdown", "slowdown_low", "slowdown_high", "tlb_reach_loss")
+"""Metrics that are relative to the same VM without errors."""
 _PHRASES = {
     "guest_lost_bytes": _Phrase("loses", "guest memory"),
     "host_lost_bytes": _Phrase("loses", "host memory"),
@@ -180,16 +182,20 @@ def comparing_sentence(
         (" on the same errors", ", on the same errors") if comparison.paired else (", on errors of its own",) * 2
     )
     mark = "~" if spans(gap, 0) else ""
+    own = not comparison.same_baseline and metric in _RELATIVE
+    then = ", each against its own VM without errors" if own else ""
     if gap.low == gap.best == gap.high == 0:
-        return f"{policy} {phrase.verb} as {many} {phrase.noun} as {to}{on}"
+        return f"{policy} {phrase.verb} as {many} {phrase.noun} as {to}{on}{then}"
     if in_points(known) and metric != "vm_lost":
         size = in_percent(_size(gap), unit="points")
         if size.none:
-            return f"{policy} and {to} have the same {_noun(metric)} to 0.01 points{on}"
+            return f"{policy} and {to} have the same {_noun(metric)} to 0.01 points{on}{then}"
+        if metric == "slowdown" and own:
+            return f"{policy} is slowed {mark}{size} {'more' if gap.best > 0 else 'less'} than {to}{on}{then}"
         if metric == "slowdown":
             return f"{policy} is {mark}{size} {'slower' if gap.best > 0 else 'faster'} than {to}{on}"
         word = phrase.more if gap.best > 0 else phrase.less
-        return f"{policy} {phrase.verb} {mark}{size} {word} {phrase.noun} than {to}{on}"
+        return f"{policy} {phrase.verb} {mark}{size} {word} {phrase.noun} than {to}{on}{then}"
     ratio = comparison.ratio(metric, year)
     if ratio is None:
         return f"{policy} {phrase.verb} {value_text(known, gap)} of {phrase.noun}, where {to} has none{then_on}"

@@ -6,6 +6,7 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -168,20 +169,26 @@ _COMPARE: dict[str, Callable[[NDArray[np.float64], float], NDArray[np.bool_]]] =
     "<=": operator.le, ">=": operator.ge, "==": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
 _VALUE = r"(-?[\d._]+(?:[eE][+-]?\d+)?)\s*([A-Za-z%]*)"
-_EXPRESSION = re.compile(rf"\s*(\w+)\s*(<=|>=|==|!=|<|>)\s*({_VALUE})\s*")
+_EXPRESSION = re.compile(r"\s*(\w+)\s*(<=|>=|==|!=|<|>)\s*(\S.*?)\s*")
+_OF_MEMORY = re.compile(r"(?P<share>[^%]+)%\s*of\s+(?:(?:the\s+)?(?:host|vm)(?:'s)?\s+)?memory", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A parsed `metric operator value`, such as `guest_lost_bytes > 8GiB`."""
+    """A parsed `metric operator value`, such as `guest_lost_bytes > 8GiB`.
+
+    Attributes:
+        of_memory: Whether the value is a share of the memory that the host backs, which is the VM's.
+    """
 
     metric: Metric
     symbol: str
     value: float
+    of_memory: bool = False
 
-    def holds(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Where it holds, elementwise."""
-        return _COMPARE[self.symbol](values, self.value)
+    def holds(self, values: NDArray[np.float64], memory_bytes: int) -> NDArray[np.bool_]:
+        """Where it holds, elementwise, in a VM of so much memory."""
+        return _COMPARE[self.symbol](values, self.value * memory_bytes if self.of_memory else self.value)
 
 
 def parse_threshold(text: str, metrics: tuple[Metric, ...]) -> Threshold:
@@ -193,6 +200,8 @@ def parse_threshold(text: str, metrics: tuple[Metric, ...]) -> Threshold:
     Examples:
         >>> parse_threshold("guest_lost_bytes > 8GiB", metrics_for(("1G", "4K"))).value == 8 << 30
         True
+        >>> parse_threshold("guest_lost_bytes > 1% of memory", metrics_for(("1G", "4K"))).value
+        0.01
     """
     match = _EXPRESSION.fullmatch(text)
     if match is None:
@@ -200,9 +209,38 @@ def parse_threshold(text: str, metrics: tuple[Metric, ...]) -> Threshold:
     name, symbol, value = match.groups()[:3]
     metric = known_metric(name, metrics)
     try:
-        return Threshold(metric, symbol, parse_value(value, metric))
+        share = share_of_memory(value, metric)
+        known = parse_value(value, metric) if share is None else share
     except MetricError as error:
         raise MetricError(f"'{text}': {error}") from None
+    return Threshold(metric, symbol, known, of_memory=share is not None)
+
+
+def share_of_memory(text: str, metric: Metric) -> float | None:
+    """The share of the VM's memory that `text` names, as in `0.5% of memory`; None where it names none.
+
+    Raises:
+        MetricError: It is no number, or `metric` is no amount of bytes.
+
+    Examples:
+        >>> lost, slowdown = (known_metric(name, metrics_for(("1G",))) for name in ("guest_lost_bytes", "slowdown"))
+        >>> share_of_memory("0.5% of memory", lost), share_of_memory("8GiB", lost)
+        (0.005, None)
+    """
+    match = _OF_MEMORY.fullmatch(text.strip())
+    if match is None:
+        return None
+    if metric.unit != "bytes":
+        raise MetricError(
+            f"{text!r}: only an amount of bytes is a share of memory, as in 'capacity_cost_bytes <= 0.5% of memory'"
+        )
+    try:
+        share = float(match["share"]) / 100
+    except ValueError:
+        share = float("nan")
+    if not isfinite(share):
+        raise MetricError(f"{text!r} is no share of memory; write one such as 0.5% of memory")
+    return share
 
 
 def parse_value(text: str, metric: Metric) -> float:
@@ -216,7 +254,7 @@ def parse_value(text: str, metric: Metric) -> float:
         >>> parse_value("8GiB", lost) == 8 << 30, parse_value("1.01", slowdown)
         (True, 1.01)
     """
-    allowed = {"bytes": "a size such as 8GiB, or bytes without a unit", "1": "a number, or per cent such as 5%"}
+    allowed = {"bytes": "a size such as 8GiB, or a share such as 1% of memory", "1": "a number, or per cent such as 5%"}
     if metric.name.startswith("slowdown"):
         allowed = {"1": "a number such as 1.01, which is 1 % slower"}
     match = re.fullmatch(_VALUE, text)
@@ -224,10 +262,12 @@ def parse_value(text: str, metric: Metric) -> float:
         if match is None:
             raise ValueError("is no value")
         number, unit = match.groups()
-        if metric.unit == "bytes" and unit:
+        if metric.unit == "bytes" and unit not in ("", "%"):
             return float(parse_bytes(number + unit)) if float(number) else 0.0
         if unit == "%" and metric.name.startswith("slowdown"):
             raise ValueError("a slowdown is a ratio")
+        if unit == "%" and metric.unit == "bytes":
+            raise ValueError("does not say of what it is a share")
         if metric.unit == "1" and unit == "%":
             return float(number) / 100
         if unit in ("", metric.unit):

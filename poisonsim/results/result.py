@@ -192,7 +192,7 @@ class Result:
         p = self._policy(policy) if policy is not None else 0
         threshold = parse_threshold(expression, self.metrics)
         distribution = self._distribution(p, self._column(threshold.metric.name), self._point_of(year))
-        return distribution.share(threshold.holds(distribution.values))
+        return distribution.share(threshold.holds(distribution.values, self.plan.scenario.vm.memory_bytes))
 
     def fleet(self, vms: int) -> Fleet:
         """A fleet of `vms` independent VMs like this one.
