@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
+import warnings
 from collections.abc import Iterable, Sequence
 
 _LONGEST = 1500  # characters of a problem
@@ -146,6 +148,17 @@ class RunFolderNotice(PoisonsimWarning):
 
 class DamagedBlock(RunFolderNotice):
     """A file of a run folder that is no block of its run; the block is computed again."""
+
+
+_NO_CALLERS = {"poisonsim", "functools", "contextlib"}
+
+
+def warn(text: str, category: type[PoisonsimWarning]) -> None:
+    """Warns at the line outside the package that led here, which is the one that the user can change."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _NO_CALLERS:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, category, stacklevel=level)
 
 
 _PLAIN = (str, int, float, list, tuple, dict)

@@ -65,7 +65,7 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
                 typer.echo(f"error: {problem}", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            typer.echo("interrupted", err=True)
+            typer.echo("interrupted; to go on, give the same command again", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except MemoryError as error:
             typer.echo(f"error: out of memory: {error or 'nothing more can be had'}; {LESS_MEMORY}", err=True)

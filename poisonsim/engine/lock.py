@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -13,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from poisonsim.engine.store import cannot_be_written, make_folder
-from poisonsim.errors import RunFolderError, RunFolderNotice
+from poisonsim.errors import RunFolderError, RunFolderNotice, warn
 
 try:
     import fcntl
@@ -99,10 +98,9 @@ def _locked(path: Path) -> int | None:
         finally:
             if descriptor not in _open:
                 os.close(descriptor)
-    warnings.warn(
+    warn(
         f"{path.parent}: its file system knows no locks, so nothing keeps another process from writing there as well",
         RunFolderNotice,
-        stacklevel=4,
     )
     return None
 

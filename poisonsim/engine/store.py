@@ -9,7 +9,6 @@ import json
 import os
 import tempfile
 import tokenize
-import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poisonsim.engine.block import Block
-from poisonsim.errors import DamagedBlock, RunFolderError, did_you_mean
+from poisonsim.errors import DamagedBlock, RunFolderError, did_you_mean, warn
 
 SCHEMA = "poisonsim.run/1"
 DATA_FILES = {
@@ -238,7 +237,7 @@ def read_block(folder: Path, run_id: str, index: int, *, tell: bool = False) -> 
         return None
     except _Unusable as problem:
         if tell:
-            warnings.warn(f"{path}: {problem}; it is computed again", DamagedBlock, stacklevel=2)
+            warn(f"{path}: {problem}; it is computed again", DamagedBlock)
         return None
 
 

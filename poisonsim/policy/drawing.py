@@ -76,7 +76,9 @@ def _cuts_stage2(policy: CompiledPolicy, act: Act, whole: bool) -> bool:
 
 def _name(policy: CompiledPolicy, row: Sequence[int], whole: bool) -> str:
     act = Act(row[-2])
-    return (Act.UNMAP_STAGE2 if _cuts_stage2(policy, act, whole) else act).name  # the words of `poisonsim life`
+    if _cuts_stage2(policy, act, whole):
+        act = Act.UNMAP_STAGE2
+    return (Act.SPLIT if act is Act.SPLIT_TO else act).name  # to which size, the outcome says
 
 
 def _outcome(policy: CompiledPolicy, row: Sequence[int], sizes: Sequence[str], whole: bool) -> str:

@@ -14,7 +14,7 @@ from poisonsim.report.page import colours_of, environment, policy_text
 from poisonsim.report.picture import Pen
 from poisonsim.report.style import styles
 from poisonsim.report.swept_pictures import in_sentence, registered, sweep_pictures, when_in
-from poisonsim.report.verdict import HEADINGS
+from poisonsim.report.verdict import heading
 from poisonsim.results.metric_words import value_text
 from poisonsim.results.metrics import known_metric
 from poisonsim.results.numbers import listed
@@ -143,4 +143,4 @@ def _table(found: Sweep, metric: str, year: float | None) -> PointTable:
             for label in result.policies
         ]
         rows.append(([spelled(value) for value in settings.values()], cells))
-    return PointTable(f"{HEADINGS.get(metric, metric)}: {registered(found, metric).definition}", rows)
+    return PointTable(f"{heading(metric)} ({metric}): {registered(found, metric).definition}", rows)

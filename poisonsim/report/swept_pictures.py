@@ -16,7 +16,7 @@ from poisonsim.report.maps import ALL_ALIKE, Cell, Steps, best_map, map_height
 from poisonsim.report.picture import Pen, Picture
 from poisonsim.report.scales import Linear, LogBytes, Ticks
 from poisonsim.report.style import Style
-from poisonsim.report.verdict import HEADINGS
+from poisonsim.report.verdict import heading
 from poisonsim.results.metric_words import SAME_SLOWDOWN, in_points, value_shown, value_text
 from poisonsim.results.metrics import Metric, known_metric
 from poisonsim.results.numbers import listed
@@ -100,7 +100,7 @@ def _map(
         where = spelled(settings[up]), spelled(settings[right])
         cells[where] = Cell(tuple(result.policies.index(label) for label in best), words)
     grid = [[cells[row, column] for column, _ in columns] for row, _ in rows]
-    heading = f"Best policy by {in_sentence(metric)}{at}"
+    best_heading = f"Best policy by {in_sentence(metric)}{at}"
     caption = (
         f"The policy with the best mean {when_in(found, year)}, and that mean; its interval is in the table of every "
         "point. Solid lines: on their two sides not the same policies are best. "
@@ -108,14 +108,14 @@ def _map(
         f"points, of slowdown to {SAME_SLOWDOWN:g}. "
         f"“{_UNCLEAR}” or ~, beyond a dashed line: the 95 % interval of the paired difference includes zero."
     )
-    alternative = f"{heading}: " + "; ".join(
+    alternative = f"{best_heading}: " + "; ".join(
         f"{up}={row} {right}={column} " + (f"{_names(found, cell)} {cell.words}" if cell.best else cell.words)
         for (row, column), cell in cells.items()
     )
     steps = Steps(up, tuple(text for text, _ in rows)), Steps(right, tuple(text for text, _ in columns))
     height = map_height(len(rows))
     return pen.picture(
-        name, heading, _overtaking(found, metric, year), caption, alternative,
+        name, best_heading, _overtaking(found, metric, year), caption, alternative,
         lambda frame: best_map(grid, found.policies, looks, *steps, frame),
         height=height, narrow_height=min(height, 420),
     )  # fmt: skip
@@ -131,7 +131,7 @@ def _overtaking(found: Sweep, metric: str, year: float | None) -> str:
     """Where policies change places, in sentences."""
     if len(found.policies) == 1:
         return ""
-    if told := overtakings(found, [metric], year):
+    if told := overtakings(found, [metric], year, called=in_sentence):
         return " ".join(f"{line}." for line in told)
     where = best_where(found, metric, year) if registered(found, metric).better != "-" else ""
     best = f" Best: {where}." if where else ""
@@ -161,7 +161,7 @@ def _chart(found: Sweep, metric: str, year: float | None, looks: Sequence[Style]
         xs = np.array([places[text] + aside for text in texts])
         series.append(Line(found.policies[i], looks[i], xs, best, low, high, tuple(range(len(xs))), len(xs) - 1))
     stretches = _stretches(found, metric, year, places)
-    title = HEADINGS.get(metric, metric)
+    title = heading(metric)
     caption = [f"Means {when_in(found, year)}, with 95 % intervals."]
     if stretches:
         caption.append("Grey: somewhere there one policy overtakes another, paired trial by trial.")
@@ -241,8 +241,8 @@ def when_in(found: Sweep, year: float | None) -> str:
 
 def in_sentence(metric: str) -> str:
     """What a metric is called within a sentence."""
-    heading = HEADINGS.get(metric)
-    return metric if heading is None else heading[0].lower() + heading[1:] if heading[1].islower() else heading
+    name = heading(metric)
+    return name[0].lower() + name[1:] if name[1].islower() else name
 
 
 def registered(found: Sweep, metric: str) -> Metric:

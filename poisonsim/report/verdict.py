@@ -25,6 +25,14 @@ HEADINGS = {
 
 DECIDING = tuple(HEADINGS)
 
+_OTHER_HEADINGS = {
+    "table_bytes": "Page tables", "vmemmap_bytes": "Given-up HVO", "direct_map_bytes": "Page tables of the direct map",
+    "host_lost_bytes": "Host memory lost", "stranded_bytes": "Host memory stranded",
+    "reserved_bytes": "Spares still held", "tlb_reach_bytes": "TLB reach", "walks_per_access": "Page walks per access",
+    "stall_seconds": "Stalls", "worst_stall_seconds": "Longest stall", "slowdown_low": "Slowdown, low end",
+    "slowdown_high": "Slowdown, high end",
+}  # fmt: skip
+
 _AT_A_GLANCE = {
     "vm_lost": "Fewest VMs lost",
     "guest_lost_bytes": "Least guest memory lost",
@@ -184,6 +192,20 @@ def shown(metric: str, estimate: Estimate) -> Shown:
     if metric == "vm_lost":
         return as_probability(estimate)
     return in_bytes(estimate) if metric.endswith("_bytes") else in_percent(estimate)
+
+
+def heading(metric: str) -> str:
+    """What a column or a figure of a metric is called.
+
+    Examples:
+        >>> heading("vm_lost"), heading("stall_seconds"), heading("leaves_2m"), heading("spares_used")
+        ('VMs lost', 'Stalls', 'Leaves of 2M', 'Spares used')
+    """
+    kind, _, size = metric.partition("_")
+    if kind in ("leaves", "share"):
+        return f"{'Leaves' if kind == 'leaves' else 'Share of memory in leaves'} of {size.upper()}"
+    known = HEADINGS | _OTHER_HEADINGS
+    return known[metric] if metric in known else metric.replace("_", " ").capitalize()
 
 
 def faster(slowdown: Estimate) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from poisonsim.engine.lock import LOCK_FILE, hold
 from poisonsim.engine.store import PART, as_json, remove_parts, write_whole
-from poisonsim.errors import RunFolderError, RunFolderNotice
+from poisonsim.errors import RunFolderError, RunFolderNotice, warn
 
 
 @contextmanager
@@ -38,10 +37,9 @@ def claimed(
     with hold(folder):
         remove_parts(folder)
         if not _is_whole(folder, kind, schema, own_id, mendable):
-            warnings.warn(
+            warn(
                 f"{folder}: {kind}.json was missing or damaged and is written again; what was simulated is kept",
                 RunFolderNotice,
-                stacklevel=4,
             )
             (folder / TABLES[kind]).unlink(missing_ok=True)  # it may be of any number of trials
         yield

@@ -22,6 +22,10 @@ class Fleet:
         self.result = result
         self.vms = vms
 
+    def __repr__(self) -> str:
+        policies = ", ".join(self.result.policies)
+        return f"<poisonsim fleet: {self.vms:,} VMs like the one of {self.result.n_trials:,} trials; {policies}>"
+
     def exceeding(self, expression: str) -> pd.DataFrame:
         """How many VMs meet `expression` by each whole year, such as `"tlb_reach_loss > 0.05"`.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from poisonsim.errors import FewTailTrials, FewTrialsHit
+from poisonsim.errors import FewTailTrials, FewTrialsHit, warn
 from poisonsim.results.fleet_file import WHOLE, FleetPart
 from poisonsim.results.fleet_totals import adds_up, combined, drained, scaled
 from poisonsim.results.result import Result
@@ -130,7 +130,7 @@ class FleetRun:
                 warnings.simplefilter("ignore", FewTailTrials)  # quantiles are in the summaries of the components
                 frame = result.summary()[["policy", "metric", "unit", "year", "mean", "mean_low", "mean_high"]]
             if few := few_for_means(result.plan.strata, result.n_trials):
-                warnings.warn(f"{part.name}: {few}", FewTrialsHit, stacklevel=2)
+                warn(f"{part.name}: {few}", FewTrialsHit)
             frame.insert(0, "vms", part.vms)
             frame.insert(0, "component", part.name)
             frames.append(frame)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from poisonsim.engine.store import write_json
-from poisonsim.errors import RunFolderError, RunFolderNotice
+from poisonsim.errors import RunFolderError, RunFolderNotice, warn
 from poisonsim.results.claim import TABLES, write_finished
 
 
@@ -49,11 +48,10 @@ class ListingFolder(ABC):
     def finish(self, manifest: Mapping[str, Any], summary: pd.DataFrame) -> None:
         """Writes the summary of all runs, unless the folder keeps one of more trials."""
         if self.keeps_more([run["trials"] for run in manifest[self.runs]]):
-            warnings.warn(
+            warn(
                 f"{self.path} holds this {self.kind} with more trials and keeps it: its {TABLES[self.kind]} and page "
                 "are of those",
                 RunFolderNotice,
-                stacklevel=3,
             )
         else:
             write_finished(self.path, self.kind, manifest, summary.to_csv(index=False).encode())

@@ -169,7 +169,7 @@ _COMPARE: dict[str, Callable[[NDArray[np.float64], float], NDArray[np.bool_]]] =
     "<=": operator.le, ">=": operator.ge, "==": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
 _VALUE = r"(-?[\d._]+(?:[eE][+-]?\d+)?)\s*([A-Za-z%]*)"
-_EXPRESSION = re.compile(r"\s*(\w+)\s*(<=|>=|==|!=|<|>)\s*(\S.*?)\s*")
+_EXPRESSION = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|==|!=|<|>)\s*([^\s<>=!][^<>=!]*?)\s*")
 _OF_MEMORY = re.compile(r"(?P<share>[^%]+)%\s*of\s+(?:(?:the\s+)?(?:host|vm)(?:'s)?\s+)?memory", re.IGNORECASE)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from poisonsim.errors import FewTrialsHit, ScenarioError
+from poisonsim.errors import FewTrialsHit, ScenarioError, warn
 from poisonsim.policy import Policy
 from poisonsim.results.conditions import check_trials
 from poisonsim.results.levels import MET, Level, parse_levels
@@ -286,7 +285,7 @@ def execute_plan(
     """
     effort = prepared.effort(trials, threads)
     if few := few_for_means(prepared.candidates.plan.strata, effort.trials[-1]):
-        warnings.warn(few, FewTrialsHit, stacklevel=2)
+        warn(few, FewTrialsHit)
     if out is None:
         return _searched(prepared, effort, threads, executor, progress, None, flips, command)
     levels = tuple(level.text for level in prepared.levels)

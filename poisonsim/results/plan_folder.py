@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import warnings
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poisonsim.engine.store import write_json
-from poisonsim.errors import RunFolderNotice
+from poisonsim.errors import RunFolderNotice, warn
 from poisonsim.results.claim import TABLES, claimed, write_finished
 
 if TYPE_CHECKING:
@@ -51,11 +50,10 @@ class PlanFolder:
         """Writes the table of every choice, unless the folder keeps one from more trials."""
         held = self._trials_held()
         if held > self.trials:
-            warnings.warn(
+            warn(
                 f"{self.path} holds this plan from up to {held:,} trials and keeps it: its plan.csv is of those, what "
                 f"is printed here of at most {self.trials:,}",
                 RunFolderNotice,
-                stacklevel=3,
             )
         else:
             write_finished(self.path, "plan", self._manifest(), found.choices().to_csv(index=False).encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +15,7 @@ from poisonsim.engine.merge import Tally
 from poisonsim.engine.plan import Plan
 from poisonsim.engine.rows import Rows
 from poisonsim.engine.state import ERRORS, STRATUM
-from poisonsim.errors import FewTailTrials, FewTrialsHit, MetricError, did_you_mean
+from poisonsim.errors import FewTailTrials, FewTrialsHit, MetricError, did_you_mean, warn
 from poisonsim.results.compare import Comparison
 from poisonsim.results.fleet import Fleet
 from poisonsim.results.metrics import Metric, known_metric, mean_of, parse_threshold
@@ -372,13 +371,9 @@ class Result:
             if not self.reports(q)
         ]
         if lacking:
-            warnings.warn(
-                f"{self.n_trials:,} trials: {', '.join(lacking)}; those are left out, raise --trials",
-                FewTailTrials,
-                stacklevel=3,
-            )
+            warn(f"{self.n_trials:,} trials: {', '.join(lacking)}; those are left out, raise --trials", FewTailTrials)
         if few := few_for_means(self.plan.strata, self.n_trials):
-            warnings.warn(few, FewTrialsHit, stacklevel=3)
+            warn(few, FewTrialsHit)
 
     def _column(self, metric: str) -> int:
         return self.metrics.index(known_metric(metric, self.metrics))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,7 +18,7 @@ from poisonsim.engine.store import (
     trials_of_block,
     write_whole,
 )
-from poisonsim.errors import RunFolderError, RunFolderNotice
+from poisonsim.errors import RunFolderError, RunFolderNotice, warn
 from poisonsim.results.claim import claimed
 from poisonsim.results.result import Result
 
@@ -94,7 +93,7 @@ def mend_summary(result: Result, folder: Path, wanted: bytes | None = None) -> N
     except OSError:
         how = "could not be read"
     write_whole(path, wanted)
-    warnings.warn(f"{path}: {how}; it is written again", RunFolderNotice, stacklevel=2)
+    warn(f"{path}: {how}; it is written again", RunFolderNotice)
 
 
 def claimed_run(folder: Path, plan: Plan) -> AbstractContextManager[None]:

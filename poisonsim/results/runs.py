@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from importlib.metadata import version
@@ -16,7 +15,7 @@ from poisonsim.engine.merge import Merger, Tally
 from poisonsim.engine.plan import MOST_TRIALS, Plan, make_plan, restore_plan
 from poisonsim.engine.run import Progress, Stop, block_sizes, simulate_plan
 from poisonsim.engine.store import SCHEMA, read_block, read_manifest, write_json
-from poisonsim.errors import PolicyError, RunFolderError, RunFolderNotice, ScenarioError
+from poisonsim.errors import PolicyError, RunFolderError, RunFolderNotice, ScenarioError, warn
 from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.policy import Policy
 from poisonsim.results.claim import TABLES, write_finished
@@ -133,11 +132,10 @@ def execute(
             write_json(folder / "run.json", manifest_of(plan, trials, unfinished or command(trials)))
         result = Result(plan, _simulated(plan, trials, held, threads, executor, folder, progress, until))
         if result.n_trials < held:
-            warnings.warn(
+            warn(
                 f"{folder} holds {held:,} trials of this run and keeps them: its summary.csv and report are of those, "
                 f"what is printed here of the first {result.n_trials:,}",
                 RunFolderNotice,
-                stacklevel=2,
             )
         else:
             manifest = manifest_of(plan, result.n_trials, command(result.n_trials))

@@ -49,7 +49,7 @@ class Estimate:
         return f"{self.best:.{digits}g} ({self.low:.{digits}g}–{self.high:.{digits}g}){unit}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Distribution:
     """Values with how many trials have each, ascending, by stratum.
 
@@ -83,6 +83,11 @@ class Distribution:
         column = np.zeros(len(place.ravel()), np.int64) if stratum is None else stratum[present]
         np.add.at(totals, (place.ravel(), column), counts[present])
         return Distribution(distinct, totals, weights, trials)
+
+    def __repr__(self) -> str:
+        n = len(self.values)
+        spread = f", from {self.values[0]:g} to {self.values[-1]:g}" if n else ""
+        return f"<poisonsim distribution: {self.n_trials:,} trials, {n:,} value{'' if n == 1 else 's'}{spread}>"
 
     @property
     def n_trials(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Literal, TypeAlias, get_args, get_origin
@@ -11,7 +10,7 @@ from typing import Literal, TypeAlias, get_args, get_origin
 import numpy as np
 
 from poisonsim import catalog
-from poisonsim.errors import ScenarioError, ValueLeftOut, did_you_mean
+from poisonsim.errors import ScenarioError, ValueLeftOut, did_you_mean, warn
 from poisonsim.faults.laws import load_laws
 from poisonsim.memory import backings
 from poisonsim.policy import Policy
@@ -244,7 +243,7 @@ def _own_values(scenario: Scenario, key: str, given: Iterable[object] | None) ->
                 all_refused = ", ".join(map(str, refused))
                 told = "is left out" if len(refused) == 1 else "are left out; of the first"
                 why = next(iter(refused.values())).problems[0]
-                warnings.warn(f"--over {key}: {all_refused} {told}: {why}", ValueLeftOut, stacklevel=5)
+                warn(f"--over {key}: {all_refused} {told}: {why}", ValueLeftOut)
             return found
         table, _, last = key.partition(".")
         now = scenario.to_dict()[table].get(last)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, combinations_with_replacement, product
 from math import prod
 
@@ -121,8 +121,13 @@ def _ranges(key: str, values: Sequence[tuple[str, float | None]]) -> Iterator[tu
         yield list(range(first, last + 1)), words
 
 
-def overtakings(found: Sweep, metrics: Sequence[str], year: float | None) -> list[str]:
+def overtakings(
+    found: Sweep, metrics: Sequence[str], year: float | None, *, called: Callable[[str], str] = str
+) -> list[str]:
     """Where policies change places by each metric; the same place along other keys is told once.
+
+    Args:
+        called: What to call a metric; default its name.
 
     Examples:
         >>> import poisonsim as ps
@@ -134,7 +139,7 @@ def overtakings(found: Sweep, metrics: Sequence[str], year: float | None) -> lis
     pairs: dict[tuple[str, str, str], list[Settings]] = {}
     for metric in metrics:
         for c in crossovers(found, metric, year):
-            place = f"on {metric} between {c.key}={c.low} and {c.high}"
+            place = f"on {called(metric)} between {c.key}={c.low} and {c.high}"
             pairs.setdefault((place, c.overtaken, c.policy), []).append(c.settings)
     # Those that overtake the same one at the same place are told together, then those overtaken by the same.
     better: dict[tuple[str, str], list[str]] = {}

@@ -427,9 +427,9 @@ def test_policies_check_says_first_that_it_compiles(cli: Cli, monkeypatch: pytes
     assert cli("policies", "check", "hgm2m").stderr.startswith("compiling the simulation kernel, ")
 
 
-def test_policies_show_takes_parameters_and_draws_the_words_of_a_life(cli: Cli) -> None:
+def test_policies_show_takes_parameters_and_draws_what_becomes_of_leaves(cli: Cli) -> None:
     assert "spares = 2  (" in cli("policies", "show", "migrate1g:spares=2").stdout
-    assert "1G ── SPLIT_TO ──▶ 2M leaves" in cli("policies", "show", "hgm2m").stdout
+    assert "1G ── SPLIT ──▶ 2M leaves" in cli("policies", "show", "hgm2m").stdout
     assert cli("run", "seed-1t-distinct", "-p", "hgm2m", "-n", "10", "--no-report", "--out", "ten").exit_code == 0
     assert "SPLIT_TO 2M" in cli("life", "ten").stdout
 
@@ -588,7 +588,11 @@ def test_ctrl_c_elsewhere_is_exit_code_130_too(cli: Cli, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(policy, "all_policies", interrupt)
     result = cli("policies", "list")
-    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (
+        130,
+        "",
+        "interrupted; to go on, give the same command again\n",
+    )
 
 
 def test_a_bug_of_ours_is_exit_code_1_and_called_one(

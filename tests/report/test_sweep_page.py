@@ -115,7 +115,7 @@ def test_one_key_of_numbers_is_drawn_as_lines_with_where_they_cross() -> None:
     assert [word for word in words if word in ("1", "3", "30")] == ["1", "3", "30"]
     assert "hgm2m 15.96 GiB at 1, 15.97 GiB at 30, 15.96 GiB at 3" in svg
     assert "overtake" not in texts_of(figures(html)["sweep-guest_lost_bytes", "wide"])
-    assert "hgm4k and hgm2m overtake unmap1g on capacity_cost_bytes between faults.errors=3 and 30." in html
+    assert "hgm4k and hgm2m overtake unmap1g on host memory it costs between faults.errors=3 and 30." in html
 
 
 def test_one_key_of_names_is_drawn_as_marks() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 import poisonsim as ps
 from poisonsim.results.compare_runs import errors_differ
+from poisonsim.results.metric_words import comparing_sentence
 from poisonsim.results.runs import plan_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::poisonsim.errors.FewTailTrials")
@@ -45,6 +46,21 @@ def test_a_key_that_leaves_errors_alone_keeps_the_pairs() -> None:
     assert found.paired
     lost = found.differences("errors").mean()
     assert (lost.low, lost.best, lost.high) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "same"),
+    [({"host.spares": 4}, True), ({"host.cpu": "cascade-lake"}, False), ({"workload.access": "uniform"}, False)],
+)
+def test_runs_of_unlike_vms_are_each_compared_with_their_own(settings: dict[str, object], same: bool) -> None:
+    scenario = ps.load_scenario("seed-1t-distinct")
+    a, b = (ps.run(s, policies=["hgm4k"], trials=1000) for s in (scenario, scenario.replace(settings)))
+    both = ps.compare(b, a, policy="hgm4k")
+    assert both.same_baseline is same
+    told = comparing_sentence(both, "slowdown", names=("b", "a"))
+    assert told.endswith(", each against its own VM without errors") is not same
+    assert ("slower" in told or "faster" in told) is False  # alike, or slowed more or less
+    assert "each against" not in comparing_sentence(both, "table_bytes", names=("b", "a"))
 
 
 def test_files_that_changed_between_the_runs_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,14 @@ def test_expressions(text: str, metric: str, symbol: str, value: float) -> None:
     ],
 )
 def test_an_expression_holds_elementwise(symbol: str, expected: list[bool]) -> None:
-    assert parse_threshold(f"errors {symbol} 2", X86).holds(np.array([1.0, 2.0, 3.0])).tolist() == expected
+    assert parse_threshold(f"errors {symbol} 2", X86).holds(np.array([1.0, 2.0, 3.0]), 1 << 40).tolist() == expected
+
+
+def test_a_share_of_memory_is_of_the_vm_that_it_is_asked_of() -> None:
+    found = parse_threshold("guest_lost_bytes >= 25% of the VM's memory", X86)
+    assert (found.value, found.of_memory) == (0.25, True)
+    assert found.holds(np.array([255.0, 256.0]), 1024).tolist() == [False, True]
+    assert found.holds(np.array([255.0, 256.0]), 2048).tolist() == [False, False]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +106,13 @@ def test_an_expression_holds_elementwise(symbol: str, expected: list[bool]) -> N
         ("guest_lost > 8GiB", "unknown metric 'guest_lost'; did you mean guest_lost_bytes?"),
         ("guest_lost_bytes > 8G", "'8G' is ambiguous: 8GiB is"),
         ("guest_lost_bytes > 8XiB", "unknown unit 'XiB'"),
-        ("guest_lost_bytes > 5%", "guest_lost_bytes takes a size such as 8GiB, or bytes without a unit"),
+        (
+            "guest_lost_bytes > 5%",
+            "does not say of what it is a share; guest_lost_bytes takes a size such as 8GiB, or a "
+            "share such as 1% of memory",
+        ),
+        ("slowdown > 1% of memory", "only an amount of bytes is a share of memory"),
+        ("guest_lost_bytes > x% of memory", "'x% of memory' is no share of memory; write one such as 0.5% of memory"),
         ("tlb_reach_loss > 8GiB", "unit 'GiB' does not fit; tlb_reach_loss takes a number, or per cent such as 5%"),
         ("regions_hit > 3 pages", "unit 'pages' does not fit; regions_hit takes a number of regions"),
         ("errors > 1.2.3", "errors takes a number of UEs"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import intervals
 import numpy as np
@@ -14,6 +15,7 @@ from scipy import stats
 import poisonsim as ps
 from poisonsim.errors import FewTailTrials, MetricError
 from poisonsim.policy import BACKING, BASE, SPLIT, UNMAP, Policy, on
+from poisonsim.results.conditions import parse_condition
 from poisonsim.results.numbers import as_probability, in_bytes
 from poisonsim.results.result import Result
 from poisonsim.results.words import paired_sentence
@@ -413,7 +415,30 @@ def test_missing_numbers_are_null(res: Result) -> None:
     assert {row["p99"] for row in rows} == {None} and all(row["p50"] is not None for row in rows)
 
 
+def test_a_warning_points_at_the_line_of_the_caller(res: Result) -> None:
+    few = ps.run(res.plan.scenario, policies=["hgm2m"], trials=100, seed=5)
+    with pytest.warns(FewTailTrials) as caught:
+        few.summary()
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_a_share_of_memory_is_a_threshold_too(res: Result) -> None:
+    one_percent = res.plan.scenario.vm.memory_bytes / 100
+    for policy in POLICIES:
+        of_memory = res.probability("guest_lost_bytes > 1% of memory", policy=policy)
+        assert of_memory == res.probability(f"guest_lost_bytes > {one_percent}", policy=policy)
+        [verdict] = parse_condition(
+            f"{policy}: P(guest_lost_bytes > 1% of memory) > 50%", res.metrics, res.policies
+        ).verdicts(res)
+        assert verdict.value == of_memory
+    shares = res.fleet(10).exceeding("guest_lost_bytes > 1% of memory")
+    assert shares.equals(res.fleet(10).exceeding(f"guest_lost_bytes > {one_percent}"))
+
+
 def test_a_result_shows_itself(res: Result) -> None:
+    assert repr(res.fleet(5)) == "<poisonsim fleet: 5 VMs like the one of 1,200 trials; unmap1g, hgm2m, migrate1g>"
+    told = repr(res.distribution("unmap1g", "errors"))
+    assert re.fullmatch(r"<poisonsim distribution: 1,200 trials, \d+ values, from \d+ to \d+>", told)
     assert repr(res) == "<poisonsim result: unmap1g, hgm2m, migrate1g; 1,200 trials; seed 5>"
     html = res._repr_html_()
     assert html.count("<tr") == 1 + len(POLICIES) * len(res.metrics)
