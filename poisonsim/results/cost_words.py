@@ -151,8 +151,8 @@ def kept_sentence(plan: Plan) -> str:
     Examples:
         >>> from poisonsim.engine.plan import make_plan
         >>> from poisonsim.scenario import load_scenario
-        >>> kept_sentence(make_plan(load_scenario("seed-1t"), ["hgm2m", "keep-mapped"], seed=1))[:60]
-        'keep-mapped leaves poison mapped, for which there are patche'
+        >>> kept_sentence(make_plan(load_scenario("seed-1t"), ["hgm2m", "keep-mapped"], seed=1)).partition(":")[0]
+        'keep-mapped leaves poison mapped, as no merged kernel does'
         >>> kept_sentence(make_plan(load_scenario("seed-1t"), ["hgm2m"], seed=1))
         ''
     """
@@ -161,10 +161,10 @@ def kept_sentence(plan: Plan) -> str:
         return ""
     leave = "leave" if len(policies) > 1 else "leaves"
     hvo = host.hvo and host.hvo_with_keep == "kept"
-    guesses = "and whether HVO stays (host.hvo_with_keep) are guesses" if hvo else "is a guess"
+    guesses, them = ("and whether HVO stays (host.hvo_with_keep) are guesses", "them") if hvo else ("is a guess", "it")
     return (
-        f"{listed(policies)} {leave} poison mapped, for which there are patches only: how often the host's own kernel "
-        f"reads it (host.kernel_reads) {guesses}; vary before you choose"
+        f"{listed(policies)} {leave} poison mapped, as no merged kernel does: how often the host's own kernel reads it "
+        f"(host.kernel_reads) {guesses}; vary {them} before you choose"
     )
 
 

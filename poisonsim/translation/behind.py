@@ -66,11 +66,12 @@ class BehindTable:
         result = np.broadcast_to(if_all_fit, shape).ravel()
         t1, t2 = (np.broadcast_to(t, shape).ravel() for t in (t1, t2))
         finite = np.isfinite(t1) & np.isfinite(t2)
+        if not finite.any():
+            return result.reshape(shape)
         if finite.all():
             return read(self._interpolated(which, t1, t2)).reshape(shape)
-        if finite.any():
-            result = result.copy()
-            result[finite] = read(self._interpolated(which, t1[finite], t2[finite]))
+        result = result.copy()
+        result[finite] = read(self._interpolated(which, t1[finite], t2[finite]))
         return result.reshape(shape)
 
     def _interpolated(self, which: int, t1: F64, t2: F64) -> F64:

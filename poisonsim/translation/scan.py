@@ -2,7 +2,7 @@
 
 Touches in random order meet the entries of all leaves in turn. A scan passes those of a split region one after another,
 so that a TLB holds little memory for a short while and much of it in between. Regions, whole and split, lie in random
-order, the same for all states; inside a region entries of all sizes lie evenly.
+order, the same for all states; inside a region entries of all sizes lie evenly, and what is lost is in no region.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _held_while(
 
 @functools.lru_cache(maxsize=8)
 def _orders(n_places: int) -> I64:
-    """int64[k, places]: orders of a memory's regions; of n split ones those numbered below n are split."""
+    """int64[k, places]: orders of a memory's regions by number: first split ones, then whole ones, then lost ones."""
     rng = np.random.Generator(np.random.PCG64(n_places))
     return np.stack([rng.permutation(n_places) for _ in range(-(-_FEWEST_REGIONS // n_places))])
 

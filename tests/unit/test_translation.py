@@ -289,6 +289,12 @@ def test_nothing_mapped_costs_nothing() -> None:
     assert_array_equal(states.cycles, 60)
 
 
+@pytest.mark.parametrize("access", [Uniform(), Sequential()])
+def test_no_states_are_evaluated_to_none(access: Any) -> None:
+    found = Translator(cpu=load_cpu("zen4"), memory_bytes=1 << 40, access=access).evaluate(np.zeros((0, 3), np.int64))
+    assert found.reach_bytes.shape == (0,) and found.cycles.shape == (0, 3)
+
+
 def test_holes_are_not_accessed() -> None:
     """Uniform access to what is left of a large VM is uniform access to a small one."""
     large = Translator(cpu="zen4", memory_bytes=TIB, access=Uniform(), guest_page="1G")
