@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import gammainc, ndtri
-from scipy.stats import binom, nbinom, poisson
 
 from poisonsim.catalog import carrying, split_options, text_of, unreadable
 from poisonsim.compiled import sources_digest
@@ -70,6 +69,8 @@ def environment() -> dict[str, str]:
 
 def _rounding() -> str:
     """SHA-256 over a sample of the draws and functions of floats that histories are made of."""
+    from scipy.stats import binom, nbinom, poisson  # takes half a second to load, which few runs need
+
     rng, x = stream(1, Purpose.ARRIVALS, 0), np.linspace(1e-6, 9.0, 1009)
     parts = [
         rng.random(64), rng.standard_exponential(64), rng.standard_gamma(x[:64]), rng.standard_normal(64),

@@ -11,7 +11,6 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from poisonsim.faults.address_map import load_address_map
 from poisonsim.faults.detection import Detection
@@ -173,6 +172,8 @@ class FieldRates:
 
         Where it is of no use to know m beforehand there is no such dimension: its length is 1.
         """
+        from scipy.stats import binom  # takes half a second to load, which few runs need
+
         rows = []
         for host, mean in zip(self.classes, self.means, strict=True):
             if self.faults.ue == "ecc":

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import nbinom, poisson
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
@@ -242,6 +241,8 @@ def pmf_of_counts(mean: float, dispersion: float) -> F64:
     """
     spread = mean * dispersion
     if mean > _LARGE:  # there the first of them would be lost to underflow
+        from scipy.stats import nbinom, poisson  # takes half a second to load, which few runs need
+
         law = poisson(mean) if dispersion == 0 else nbinom(1 / dispersion, 1 / (1 + spread))
         return np.asarray(law.pmf(np.arange(int(law.isf(1e-16)) + 2)), np.float64)
     # Each probability is the one before times a ratio, which tends to a limit below 1: 0 without frailty.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from poisonsim.results.statistics import CONFIDENCE, Estimate
 
@@ -110,8 +110,8 @@ def poisson(n: int, exposure: float, unit: str) -> Estimate:
         >>> print(poisson(10, 100.0, "per TiB-year"))
         0.1 (0.048–0.18) per TiB-year
     """
-    low = float(chi2.ppf(TAIL, 2 * n)) / 2 if n else 0.0
-    return Estimate(low / exposure, n / exposure, float(chi2.ppf(1 - TAIL, 2 * n + 2)) / 2 / exposure, unit)
+    low = float(gammaincinv(n, TAIL)) if n else 0.0
+    return Estimate(low / exposure, n / exposure, float(gammaincinv(n + 1, 1 - TAIL)) / exposure, unit)
 
 
 def counted(n: int, one: str, many: str = "") -> str:
