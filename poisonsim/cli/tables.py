@@ -19,9 +19,10 @@ from poisonsim.results.cost_words import (
     same_sentence,
     spares_sentence,
 )
+from poisonsim.results.enough import TAIL_TRIALS
 from poisonsim.results.numbers import Shown, as_probability, in_bytes, in_percent, vms_of
 from poisonsim.results.result import Result
-from poisonsim.results.statistics import TAIL_TRIALS, Distribution, Estimate, binomial_quantile
+from poisonsim.results.statistics import Distribution, Estimate, binomial_quantile
 from poisonsim.results.words import (
     fallback_sentence,
     paired_sentence,

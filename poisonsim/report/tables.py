@@ -9,10 +9,11 @@ from math import ceil
 import numpy as np
 
 from poisonsim.report.verdict import HEADINGS, shown
+from poisonsim.results.enough import trials_for_means, trials_needed
 from poisonsim.results.hits import share_hit
 from poisonsim.results.numbers import as_probability, listed, vms_of
 from poisonsim.results.result import Result
-from poisonsim.results.statistics import Distribution, Estimate, trials_for_means, trials_needed
+from poisonsim.results.statistics import Distribution, Estimate
 from poisonsim.results.words import Gap
 from poisonsim.units import format_bytes
 

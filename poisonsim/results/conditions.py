@@ -19,11 +19,12 @@ from math import isfinite
 
 from poisonsim.engine.plan import Plan
 from poisonsim.errors import MetricError, did_you_mean, shown
+from poisonsim.results.enough import is_certain, trials_needed
 from poisonsim.results.metric_words import value_text
 from poisonsim.results.metrics import Metric, Threshold, known_metric, parse_threshold, parse_value, share_of_memory
 from poisonsim.results.numbers import as_probability, in_percent
 from poisonsim.results.result import Result
-from poisonsim.results.statistics import Estimate, is_certain, trials_needed
+from poisonsim.results.statistics import Estimate
 
 MEAN, PROBABILITY = "mean", "P"
 STATISTICS = (MEAN, "p50", "p95", "p99", "p99.9", PROBABILITY)

@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 
 from poisonsim.errors import FewTailTrials, FewTrialsHit, warn
+from poisonsim.results.enough import few_for_means
 from poisonsim.results.fleet_file import WHOLE, FleetPart
 from poisonsim.results.fleet_totals import adds_up, combined, drained, scaled
 from poisonsim.results.result import Result
-from poisonsim.results.statistics import Estimate, few_for_means
+from poisonsim.results.statistics import Estimate
 
 
 @dataclass(frozen=True, repr=False)

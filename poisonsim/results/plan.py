@@ -15,6 +15,7 @@ import pandas as pd
 from poisonsim.errors import FewTrialsHit, ScenarioError, warn
 from poisonsim.policy import Policy
 from poisonsim.results.conditions import check_trials
+from poisonsim.results.enough import few_for_means, trials_for_means
 from poisonsim.results.levels import MET, Level, parse_levels
 from poisonsim.results.metrics import metrics_for
 from poisonsim.results.plan_candidates import Candidates, candidates
@@ -24,7 +25,7 @@ from poisonsim.results.plan_measure import Simulation
 from poisonsim.results.plan_rows import Row, cheapest_first, rows_table, runner_up_of, tie_bytes
 from poisonsim.results.plan_search import RAISE, Effort, Search
 from poisonsim.results.runs import DEFAULT_SEED, scenario_of, trials_of
-from poisonsim.results.statistics import Estimate, few_for_means, trials_for_means
+from poisonsim.results.statistics import Estimate
 from poisonsim.scenario import Scenario
 
 MOST_SPARES = 8

@@ -8,13 +8,13 @@ from math import sqrt
 from typing import Any
 
 from poisonsim.errors import ScenarioError
+from poisonsim.results.enough import trials_for_means
 from poisonsim.results.levels import MET, OPEN, Level
 from poisonsim.results.plan_candidates import HVO_CHOICES
 from poisonsim.results.plan_measure import Simulation
 from poisonsim.results.plan_rows import Row, cheapest_first, status_rank, tie_bytes
 from poisonsim.results.plan_search import Effort, Search
 from poisonsim.results.runs import plan_run
-from poisonsim.results.statistics import trials_for_means
 from poisonsim.results.sweep_grid import closed_values
 from poisonsim.scenario import CountFaults, FieldFaults, Scenario
 

@@ -17,18 +17,11 @@ from poisonsim.engine.rows import Rows
 from poisonsim.engine.state import ERRORS, STRATUM
 from poisonsim.errors import FewTailTrials, FewTrialsHit, MetricError, did_you_mean, warn
 from poisonsim.results.compare import Comparison
+from poisonsim.results.enough import few_for_means, is_reported, trials_needed
 from poisonsim.results.fleet import Fleet
 from poisonsim.results.metrics import Metric, known_metric, mean_of, parse_threshold
 from poisonsim.results.paths import histories, life_trials, time_averages
-from poisonsim.results.statistics import (
-    Distribution,
-    Estimate,
-    few_for_means,
-    floor_of,
-    is_reported,
-    trials_needed,
-    without_empty,
-)
+from poisonsim.results.statistics import Distribution, Estimate, floor_of, without_empty
 from poisonsim.results.values import Valuer
 
 F64 = NDArray[np.float64]

@@ -7,10 +7,10 @@ from itertools import combinations
 
 from poisonsim.engine.state import ERRORS
 from poisonsim.faults.arrivals import arrivals_of
+from poisonsim.results.enough import TAIL_TRIALS
 from poisonsim.results.metric_words import clear_sign, tied
 from poisonsim.results.metrics import known_metric
 from poisonsim.results.result import Result
-from poisonsim.results.statistics import TAIL_TRIALS
 from poisonsim.results.sweep import Sweep, SweepPoint
 from poisonsim.results.sweep_grid import Settings, is_parameter, settings_text, spelled
 

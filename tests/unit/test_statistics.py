@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from poisonsim.results.enough import is_reported, trials_needed
 from poisonsim.results.statistics import (
     CONFIDENCE,
     Distribution,
     Estimate,
     binomial,
     binomial_quantile,
-    is_reported,
     ratio_of_means,
-    trials_needed,
     weighted_binomial,
     without_empty,
 )
