@@ -74,6 +74,8 @@ def compare_command(
         for name in metric:
             known_metric(name, result.metrics)
             known_metric(name, base.metrics)
+        if len(runs) == 2:
+            _check_policies(runs, base, result, policy, to)
         found = [_compared(result, base, each, other) for each, other in _pairs(result, base, policy, to)]
         for comparison in found:
             comparison.difference("errors", year)  # refuses a year that is not there
@@ -88,6 +90,8 @@ def compare_command(
         for place, comparison in enumerate(found):
             typer.echo("\n" * bool(place), nl=False)
             _print_comparison(comparison, runs, list(dict.fromkeys(metric)) or METRICS, year)
+        if len(runs) == 2 and not policy and not to and (left := _left_out(runs, base, result)):
+            typer.echo("\n" + textwrap.fill(left, width=WIDTH, subsequent_indent="  ", break_on_hyphens=False))
 
 
 def _check_runs(runs: Sequence[Path]) -> None:
@@ -100,6 +104,35 @@ def _check_runs(runs: Sequence[Path]) -> None:
         raise RunFolderError(f"{len(runs)} runs are named; compare one, or two with each other")
     if len(runs) == 2 and runs[0].resolve() == runs[1].resolve():
         raise RunFolderError(f"{runs[0]}: is named twice; name it once, with --policy and --to, or name another run")
+
+
+def _check_policies(runs: Sequence[Path], base: Result, result: Result, policies: Sequence[str], to: str) -> None:
+    """Refuses names of policies that the run which they are asked of lacks."""
+    from poisonsim.errors import MetricError, did_you_mean
+
+    for name, where, run, other in [
+        *((each, runs[1], result, base) for each in policies),
+        *((each, runs[0], base, result) for each in ([to] if to else policies)),
+    ]:
+        if name not in run.policies:
+            order = "; --policy is of the second run, --to of the first" if name in other.policies else ""
+            raise MetricError(
+                f"policy {name!r} is not in {where}{did_you_mean(name, run.policies)}; it has "
+                f"{', '.join(run.policies)}{order}"
+            )
+
+
+def _left_out(runs: Sequence[Path], base: Result, result: Result) -> str:
+    """Policies that only one of two runs has, and how to compare them; empty where there are none."""
+    ours, theirs = (
+        [policy for policy in one.policies if policy not in other.policies]
+        for one, other in ((result, base), (base, result))
+    )
+    if not ours and not theirs:
+        return ""
+    names = [f"{policy} of {folder}" for folder, left in zip(runs, (theirs, ours), strict=True) for policy in left]
+    pair = f"--policy {(ours or list(result.policies))[0]} --to {(theirs or list(base.policies))[0]}"
+    return f"not compared, as only one run has them: {', '.join(names)}; name two to compare, such as {pair}"
 
 
 def _pairs(result: Result, base: Result, policies: Sequence[str], to: str) -> list[tuple[str, str]]:

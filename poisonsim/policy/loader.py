@@ -22,7 +22,7 @@ from types import ModuleType
 import poisonsim_policies
 
 from poisonsim.errors import PolicyError, did_you_mean
-from poisonsim.policy.rules import Policy
+from poisonsim.policy.rules import COUNTERS, Policy
 
 ENTRY_POINT_GROUP = "poisonsim.policies"
 _PLACE = re.compile(r"(?<=') \([^()]*\.py\)$")  # where the module is that lacks a name
@@ -288,6 +288,8 @@ def _missing_name(error: BaseException) -> str:
     if isinstance(error, NameError) and error.name:
         if error.name in offered:
             return f"add it to the imports: from poisonsim.policy import {error.name}"
+        if error.name in COUNTERS:
+            return f'a guard is text: write it in quotes, as in when="{error.name} >= 2"'
         hint = did_you_mean(error.name, offered).removeprefix("; ")
         return f"{hint} mend the file".lstrip()
     wrong = re.match(r"cannot import name '(\w+)' from 'poisonsim\.policy'", str(error))

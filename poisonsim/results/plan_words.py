@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from poisonsim.results.cost_words import hvo_sentence
 from poisonsim.results.levels import FAILED, MET, OPEN, Level, Standing
@@ -177,12 +178,15 @@ def flip_lines(flips: Sequence[Flip]) -> list[str]:
 
 def order_words(found: CapacityPlan) -> str:
     """What comes before what in the table."""
-    tie = in_bytes(_exactly(tie_bytes(found.scenario)))
-    first, *others = (preference.better for preference in PREFERENCES)
-    words = (
-        "those that meet all levels, then undecided ones, then others; each cheapest first; costs within "
-        f"{tie} of each other are equal, and of those comes first {first}, then {', '.join(others)}"
-    )
+    tie = tie_bytes(found.scenario)
+    words = "those that meet all levels, then undecided ones, then others; each cheapest first"
+    costs = {standing: [row.measured.cost.best for row in found.rows if row.standing == standing] for standing in MARKS}
+    if any(dear - cheap <= tie for each in costs.values() for cheap, dear in pairwise(sorted(each))):
+        first, *others = (preference.better for preference in PREFERENCES)
+        words += (
+            f"; costs within {in_bytes(_exactly(tie))} of each other are equal, and of those comes first {first}, then "
+            f"{', '.join(others)}"
+        )
     just = any(row.just for row in found.rows)
     return words + ("; just: by little more than its interval, so another seed may undecide it" if just else "")
 

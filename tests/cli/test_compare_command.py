@@ -164,7 +164,15 @@ def test_json_and_csv_are_all_there_is_on_stdout(here: Cli) -> None:
         (("a", "b", "c"), "3 runs are named; compare one, or two with each other"),
         (("a", "--policy", "hgm2"), "policy 'hgm2' is not in this run; did you mean hgm2m?"),
         (("a", "--to", "migrate1g"), "policy 'migrate1g' is not in this run; it has unmap1g, hgm4k, hgm2m"),
-        (("a", "b", "-p", "hgm4k"), "policy 'hgm4k' is not in this run; did you mean hgm2m?; it has hgm2m, migrate1g"),
+        (
+            ("a", "b", "-p", "hgm4k"),
+            "policy 'hgm4k' is not in b; did you mean hgm2m?; it has hgm2m, migrate1g:",
+        ),
+        (
+            ("a", "b", "-p", "migrate1g:spares=2"),
+            "policy 'migrate1g:spares=2' is not in a; it has unmap1g, hgm4k, hgm2m; --policy is of",
+        ),
+        (("a", "b", "--to", "migrate"), "policy 'migrate' is not in a; it has unmap1g, hgm4k, hgm2m\n"),
         (("a", "-p", "hgm2m", "--to", "hgm2m"), "the run has nothing to compare hgm2m with; it has unmap1g, hgm4k"),
         (("e",), "the run has nothing to compare hgm2m with; it has hgm2m; name two of them"),
         (("a", "-m", "table_byte"), "unknown metric 'table_byte'; did you mean table_bytes?"),
@@ -179,6 +187,15 @@ def test_a_mistake_is_refused(here: Cli, arguments: tuple[str, ...], message: st
     crash = "" if isinstance(result.exception, SystemExit) else repr(result.exception)
     assert (result.exit_code, crash, result.stdout) == (2, "", "")
     assert result.stderr.startswith(f"error: {message}"), result.stderr
+
+
+def test_policies_that_only_one_run_has_are_named(here: Cli) -> None:
+    left = here("compare", "a", "b").stdout.partition("\n\nnot compared, as only one run has them: ")[2]
+    assert left.replace("\n  ", " ") == (
+        "unmap1g of a, hgm4k of a, migrate1g:spares=2 of b; name two to compare, such as --policy migrate1g:spares=2 "
+        "--to unmap1g\n"
+    )
+    assert "not compared" not in here("compare", "a", "b", "-p", "migrate1g:spares=2", "--to", "unmap1g").stdout
 
 
 def test_runs_without_a_policy_in_common(here: Cli, runs: Path) -> None:

@@ -117,6 +117,11 @@ MISTAKES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "",
         ("raised ImportError", "did you mean EVACUATE? poisonsim.policy has BACKING, "),
     ),
+    "guard without quotes": (
+        policy("on(BACKING, when=hits_in_region >= 2).do(UNMAP)"),
+        "",
+        ('a guard is text: write it in quotes, as in when="hits_in_region >= 2"',),
+    ),
     "file that raises": ("x = 1\nraise ValueError('no luck')\n", "", ("mine.py:7 raised ValueError", "no luck")),
     "syntax error": ("class Mine(Policy:\n", "", ("mine.py:6 raised SyntaxError",)),
     "no class": ("x = 1\n", "", ("mine.py: 0 policy classes, one is needed",)),

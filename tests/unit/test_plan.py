@@ -15,7 +15,7 @@ from poisonsim.engine import run as engine_run
 from poisonsim.errors import MetricError, PolicyError, RunFolderError, ScenarioError
 from poisonsim.results.plan_candidates import candidates
 from poisonsim.results.plan_flips import contenders
-from poisonsim.results.plan_words import answer, choice_words, flip_lines, not_in_cost, not_known
+from poisonsim.results.plan_words import answer, choice_words, flip_lines, not_in_cost, not_known, order_words
 from poisonsim.scenario import CountFaults, RateFaults, Scenario, Vm
 
 GIB = 1 << 30
@@ -38,6 +38,7 @@ def small() -> ps.CapacityPlan:
 def test_spares_are_the_quantile_of_the_number_of_errors(small: ps.CapacityPlan) -> None:
     assert small.best is not None
     assert (small.best.policy, small.best.spares, small.best.standing) == ("migrate1g", quantile(MEAN), "met")
+    assert "are equal" not in order_words(small)  # there is one row
     [value] = small.best.measured.values
     assert value is not None and value.low < poisson.sf(quantile(MEAN), MEAN) < value.high
     cost = small.best.measured.cost  # spares that are held, and poisoned pages that are leaked
@@ -143,6 +144,7 @@ def test_a_choice_that_ties_and_is_cheaper_is_told_with_what_puts_it_behind() ->
     )
     first, second = found.rows
     assert (first.policy, second.policy) == ("keep-mapped", "hgm2m") and "cheaper but" not in answer(found)
+    assert "costs within 1 MiB of each other are equal, and of those comes first the faster" in order_words(found)
     turned = dataclasses.replace(found, rows=(second, dataclasses.replace(first, just=True)))
     assert answer(turned).partition(", of which ")[2].startswith("keep-mapped is cheaper but meets a level only just")
 
