@@ -152,8 +152,11 @@ def _word(cls: type[Any], details: ErrorDetails) -> Problem:
         return Problem(dotted, f"{value} is not a share {range_words(metadata)}{_as_share(details['input'], metadata)}")
     if kind in _TYPE_WORDS:
         hint = "; write a name of the catalogue, or a file such as ./mine.toml" if dotted in FILE_KEYS else ""
-        if kind == "int_type" and isinstance(details["input"], str) and details["input"][:1].isdecimal():
+        given = details["input"]
+        if kind == "int_type" and isinstance(given, str) and given[:1].isdecimal():
             hint = "; write the number alone, without a unit or quotes"
+        elif kind == "int_type" and isinstance(given, float) and given.is_integer() and abs(given) < 2**63:
+            hint = f"; write it without point or exponent: {int(given)}"
         return Problem(dotted, f"{value} {_TYPE_WORDS[kind]}{hint}")
     if kind in _RANGE_TYPES:
         return Problem(dotted, f"{value} is not {range_words(metadata)}")

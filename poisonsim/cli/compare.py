@@ -35,7 +35,8 @@ def compare_command(
     ),
     policy: list[str] = typer.Option(
         [], "--policy", "-p", metavar="NAME", autocompletion=complete.policies,
-        help="Policy of the run, of the second if there are two; repeat for more. Default: all, or all that both have.",
+        help="Policy of the run, of the second if there are two; repeat for more. Default: all, or all that both have, "
+        "and what else each has if that is one.",
         show_default=False,
     ),
     to: str = typer.Option(
@@ -63,6 +64,7 @@ def compare_command(
     faults differ, they cannot be paired; means are compared then, with the wider interval that this gives.
     """
     from poisonsim.results.compare_runs import what_differs
+    from poisonsim.results.compare_words import left_out
     from poisonsim.results.metrics import known_metric
     from poisonsim.results.runs import open_run
 
@@ -90,7 +92,9 @@ def compare_command(
         for place, comparison in enumerate(found):
             typer.echo("\n" * bool(place), nl=False)
             _print_comparison(comparison, runs, list(dict.fromkeys(metric)) or METRICS, year)
-        if len(runs) == 2 and not policy and not to and (left := _left_out(runs, base, result)):
+        names = str(runs[-1]), str(runs[0])
+        if len(runs) == 2 and not policy and not to and (left := left_out(result, base, names=names)):
+            left += "; name two with --policy (of the second run) and --to (of the first)"
             typer.echo("\n" + textwrap.fill(left, width=WIDTH, subsequent_indent="  ", break_on_hyphens=False))
 
 
@@ -122,22 +126,10 @@ def _check_policies(runs: Sequence[Path], base: Result, result: Result, policies
             )
 
 
-def _left_out(runs: Sequence[Path], base: Result, result: Result) -> str:
-    """Policies that only one of two runs has, and how to compare them; empty where there are none."""
-    ours, theirs = (
-        [policy for policy in one.policies if policy not in other.policies]
-        for one, other in ((result, base), (base, result))
-    )
-    if not ours and not theirs:
-        return ""
-    names = [f"{policy} of {folder}" for folder, left in zip(runs, (theirs, ours), strict=True) for policy in left]
-    pair = f"--policy {(ours or list(result.policies))[0]} --to {(theirs or list(base.policies))[0]}"
-    return f"not compared, as only one run has them: {', '.join(names)}; name two to compare, such as {pair}"
-
-
 def _pairs(result: Result, base: Result, policies: Sequence[str], to: str) -> list[tuple[str, str]]:
     """Which policy is compared with which."""
     from poisonsim.errors import MetricError
+    from poisonsim.results.compare_runs import pairs_of
 
     if result is base:
         reference = to or next((each for each in result.policies if each not in policies), result.policies[0])
@@ -150,13 +142,13 @@ def _pairs(result: Result, base: Result, policies: Sequence[str], to: str) -> li
         return [(each, reference) for each in chosen if each != reference]
     if to:
         return [(each, to) for each in policies or result.policies]
-    chosen = list(dict.fromkeys(policies)) or [each for each in result.policies if each in base.policies]
-    if not chosen:
+    pairs = [(each, each) for each in dict.fromkeys(policies)] or pairs_of(result, base)
+    if not pairs:
         raise MetricError(
             f"the runs have no policy in common: one has {', '.join(base.policies)}, the other "
             f"{', '.join(result.policies)}; name two of them with --policy and --to"
         )
-    return [(each, each) for each in chosen]
+    return pairs
 
 
 def _compared(result: Result, base: Result, policy: str, to: str) -> Comparison:

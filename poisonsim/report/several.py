@@ -17,8 +17,8 @@ from poisonsim.report.picture import Pen, Picture
 from poisonsim.report.plots import trade_picture
 from poisonsim.report.style import Style, styles
 from poisonsim.report.verdict import HEADINGS, Row, rows_of
-from poisonsim.results.compare_runs import compare
-from poisonsim.results.compare_words import Compared, compared
+from poisonsim.results.compare_runs import compare, pairs_of
+from poisonsim.results.compare_words import Compared, compared, left_out
 from poisonsim.results.hits import rarely_hit
 from poisonsim.results.numbers import listed
 from poisonsim.results.result import Result
@@ -92,24 +92,26 @@ class PairText(NamedTuple):
     title: str
     pairs: list[tuple[tuple[str, str], Compared]]
     why_none: str
+    left_out: str
 
 
 def _comparisons(runs: Sequence[tuple[str, Result, str]]) -> list[PairText]:
-    """Each run against the first one, by the policies that both have; those with most differences come first."""
+    """Each run against the first one, by the policies that `pairs_of` names; those with most differences come first."""
     (base_name, base, _), *others = runs
     found = []
     for name, result, _ in others:
-        common = [label for label in result.policies if label in base.policies]
-        pairs, why_none = [], "" if common else "These runs have no policy in common."
+        wanted = pairs_of(result, base)
+        pairs, why_none = [], "" if wanted else "These runs have no policy in common."
         try:
-            compared_ = [compare(result, base, policy=label) for label in common]
+            compared_ = [compare(result, base, policy=policy, to=to) for policy, to in wanted]
         except MetricError as error:
             compared_, why_none = [], f"{error}."
         for each in compared_:
             names = f"{each.policy} of {name}", f"{each.to} of {base_name}"
             pairs.append((names, compared(each, names=names)))
         pairs.sort(key=lambda pair: pair[1].n_same)
-        found.append(PairText(f"{name} against {base_name}", pairs, why_none))
+        left = left_out(result, base, names=(name, base_name)) if pairs else ""
+        found.append(PairText(f"{name} against {base_name}", pairs, why_none, left))
     return found
 
 

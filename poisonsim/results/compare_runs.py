@@ -79,6 +79,25 @@ def compare(result: Result, to_result: Result, *, policy: str, to: str | None = 
     return _Paired(result, policy, to, other=to_result, common_years=years, joint=joint)
 
 
+def pairs_of(result: Result, base: Result) -> list[tuple[str, str]]:
+    """Policies of two runs that are compared where none is named: those that both have, and what else each has if one.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> a, b = (ps.run("seed-1t-distinct", policies=["unmap1g", name], trials=100) for name in ("hgm4k", "hgm2m"))
+        >>> pairs_of(b, a)
+        [('unmap1g', 'unmap1g'), ('hgm2m', 'hgm4k')]
+    """
+    common = [(policy, policy) for policy in result.policies if policy in base.policies]
+    ours, theirs = alone_in(result, base), alone_in(base, result)
+    return [*common, (ours[0], theirs[0])] if len(ours) == len(theirs) == 1 else common
+
+
+def alone_in(result: Result, other: Result) -> list[str]:
+    """Policies that one run has and the other has not."""
+    return [policy for policy in result.policies if policy not in other.policies]
+
+
 def errors_differ(a: Plan, b: Plan) -> str:
     """Why two runs do not see the same errors, in words; empty where nothing in their scenarios says so.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from poisonsim.results.compare import Comparison
+from poisonsim.results.compare_runs import alone_in
 from poisonsim.results.metric_words import (
     TITLES,
     comparing_sentence,
@@ -15,6 +16,9 @@ from poisonsim.results.metric_words import (
 )
 from poisonsim.results.metrics import known_metric
 from poisonsim.results.numbers import times_text
+
+if TYPE_CHECKING:
+    from poisonsim.results.result import Result
 
 METRICS = ("guest_lost_bytes", "capacity_cost_bytes", "table_bytes", "tlb_reach_loss", "slowdown", "vm_lost")
 """What policies are compared by, where nothing else is asked."""
@@ -48,6 +52,26 @@ class Compared(NamedTuple):
     def unclear(self) -> bool:
         """Whether the interval of some difference spans zero."""
         return any(row[3].startswith("~") for row in self.rows)
+
+
+def left_out(result: Result, base: Result, *, names: tuple[str, str]) -> str:
+    """Which policies are not compared, where none is named, as only one of two runs has them; else empty.
+
+    Args:
+        names: What to call the runs.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> a, b = (ps.run("seed-1t-distinct", policies=p, trials=9) for p in (["unmap1g"], ["unmap1g", "hgm2m"]))
+        >>> left_out(b, a, names=("b", "a"))
+        'not compared, as only one run has it: hgm2m of b'
+    """
+    ours, theirs = alone_in(result, base), alone_in(base, result)
+    if len(ours) == len(theirs) <= 1:
+        return ""
+    of_each = ((theirs, names[1]), (ours, names[0]))
+    alone = [f"{policy} of {run}" for policies, run in of_each for policy in policies]
+    return f"not compared, as only one run has {'it' if len(alone) == 1 else 'them'}: {', '.join(alone)}"
 
 
 def compared(

@@ -192,8 +192,8 @@ def test_a_mistake_is_refused(here: Cli, arguments: tuple[str, ...], message: st
 def test_policies_that_only_one_run_has_are_named(here: Cli) -> None:
     left = here("compare", "a", "b").stdout.partition("\n\nnot compared, as only one run has them: ")[2]
     assert left.replace("\n  ", " ") == (
-        "unmap1g of a, hgm4k of a, migrate1g:spares=2 of b; name two to compare, such as --policy migrate1g:spares=2 "
-        "--to unmap1g\n"
+        "unmap1g of a, hgm4k of a, migrate1g:spares=2 of b; name two with --policy (of the second run) and --to "
+        "(of the first)\n"
     )
     assert "not compared" not in here("compare", "a", "b", "-p", "migrate1g:spares=2", "--to", "unmap1g").stdout
 

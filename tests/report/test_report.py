@@ -506,6 +506,17 @@ def test_two_runs_on_the_same_errors_begin_with_their_paired_differences() -> No
     assert "These runs have no policy in common." in none
 
 
+def test_what_only_one_of_two_runs_has_is_compared_or_named() -> None:
+    runs = [
+        (name, ps.run("seed-1t-distinct", policies=["unmap1g", *policies], trials=50), "c")
+        for name, policies in (("a", ["hgm4k"]), ("b", ["hgm2m"]), ("c", ["hgm2m", "keep-mapped"]))
+    ]
+    told = Page(render_comparison(runs)).text.split("The differences")[1].split("What differs")[0]
+    first, second = told.split("c against a")
+    assert "hgm2m of b against hgm4k of a, in year 5." in first and "Not compared" not in first
+    assert "Not compared, as only one run has them: hgm4k of a, hgm2m of c, keep-mapped of c." in second
+
+
 def test_commands_are_not_broken_in_their_options_nor_names_in_their_words() -> None:
     assert str(command_text("run --seed 7 '<a>'")) == 'run <span class="whole">--seed</span> 7 &#39;&lt;a&gt;&#39;'
     assert str(name_text("<b>:n=1")) == "&lt;b&gt;:<wbr>n=1"
