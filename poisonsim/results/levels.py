@@ -30,6 +30,8 @@ _TURNED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 _LONGEST = 1000  # characters of a level
 _JUST = 1.25
 """Half-widths of its interval up to which a value that meets a level just meets it."""
+_LEAST_MORE = 1.25
+"""Times the trials that did not decide a level, the fewest that are said to decide it."""
 _POLICY = re.compile(r"\s*([^()<>]*[^()<>\s])\s*:")
 
 
@@ -111,13 +113,13 @@ class Level:
         return over / under if under > 0 else inf if over > under else 1.0
 
     def trials_to_decide(self, value: Estimate | None, trials: int) -> float:
-        """About how many trials would decide an open level: half-widths fall with their square root."""
+        """About how many trials, more than those, decide an open level: half-widths fall with their square root."""
         if value is None:
             return inf
         gap = abs(value.best - self.condition.bound)
         above = value.best < self.condition.bound
         half = value.high - value.best if above else value.best - value.low
-        return trials * (half / gap) ** 2 if gap > 0 else inf
+        return trials * max((half / gap) ** 2, _LEAST_MORE) if gap > 0 else inf
 
 
 def parse_levels(texts: str | Sequence[str], metrics: tuple[Metric, ...]) -> tuple[Level, ...]:

@@ -12,7 +12,7 @@ from poisonsim.results.enough import trials_for_means
 from poisonsim.results.levels import MET, OPEN, Level
 from poisonsim.results.plan_candidates import HVO_CHOICES
 from poisonsim.results.plan_measure import Simulation
-from poisonsim.results.plan_rows import Row, cheapest_first, status_rank, tie_bytes
+from poisonsim.results.plan_rows import Row, cheapest_first, runner_up_of, status_rank, tie_bytes
 from poisonsim.results.plan_search import Effort, Search
 from poisonsim.results.runs import plan_run
 from poisonsim.results.sweep_grid import closed_values
@@ -104,6 +104,8 @@ def contenders(rows: Sequence[Row], tie: float, levels: Sequence[Level]) -> list
             if not (tied and any(_no_worse(before, row, levels) for before in apart)):
                 apart.append(row)
         met = apart
+    runner_up = runner_up_of(rows, tie)
+    met.sort(key=lambda row: row is not rows[0] and row is not runner_up)  # those that tie leave it its place
     return [*met[:3], *others, *met[3:]][:MOST_CONTENDERS]
 
 

@@ -77,7 +77,8 @@ class Found:
     """What became of one family.
 
     Attributes:
-        choice: With the least spares that clearly meet all levels; else with those that were found to come nearest.
+        choice: With the least spares that clearly meet all levels; else with the least that may; else with those that
+            were found to come nearest.
         measured: What it does.
         standings: Of each level, in their order.
         fewer_open: Whether one spare less may do as well, which the most trials do not tell.
@@ -245,9 +246,13 @@ def _steps(search: Search, family: Family, guess: int | None) -> Steps:
             low = guess
     if high not in one.known:
         yield from one.settled(high, wanting)
-    if one.standing(high, wanting) != MET:
+    if one.standing(high, wanting) == OPEN:
+        enough = yield from one.fewest_as_good(high, wanting)
+        yield from one.settled(enough, every)
+        return one.result(enough)
+    if one.standing(high, wanting) == FAILED:
         # Without end, more spares would not do; at the end that is nearer, it shows what is wanting.
-        return one.result(high if one.standing(high, wanting) == OPEN or one.improves(wanting) else 0)
+        return one.result(high if one.improves(wanting) else 0)
     while high - low > 1:
         middle = (low + high) // 2
         yield from one.settled(middle, wanting)
@@ -294,6 +299,24 @@ class _OneFamily:
         if every:
             got = yield [(Choice(self.family, spares), trials) for spares in every]
             self.known |= dict(zip(every, got, strict=False))
+
+    def fewest_as_good(self, high: int, which: Sequence[int]) -> Generator[
+        list[Request], tuple[Measured, ...], int
+    ]:  # fmt: skip
+        """The fewest spares with which no level does worse than with `high`, as far as the trials tell."""
+        met = [i for i in which if self.standings(high)[i] == MET]
+
+        def as_good(spares: int) -> bool:
+            return self.standing(spares, met) == MET and self.standing(spares, which) != FAILED
+
+        low = 0
+        if as_good(low):
+            return low
+        while high - low > 1:
+            middle = (low + high) // 2
+            yield from self.settled(middle, met)
+            low, high = (low, middle) if as_good(middle) else (middle, high)
+        return high
 
     def most_affordable(self, high: int, others: Sequence[int]) -> Generator[
         list[Request], tuple[Measured, ...], int | None

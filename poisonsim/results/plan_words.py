@@ -30,11 +30,21 @@ def choice_words(row: Row) -> str:
     """
     words = []
     if row.spares is not None:
-        words.append(f"{row.spares or 'no'} spare{'' if row.spares == 1 else 's'}")
+        words.append(spares_words(row.spares))
     words += [f"{name} = {value}" for name, value in row.params.items()]
     if row.hvo is not None:
         words.append(_HVO[row.hvo])
     return f"{row.policy} ({', '.join(words)})" if words else row.policy
+
+
+def spares_words(spares: int) -> str:
+    """A number of spares as one says it.
+
+    Examples:
+        >>> spares_words(0), spares_words(1), spares_words(2)
+        ('no spares', '1 spare', '2 spares')
+    """
+    return f"{spares or 'no'} spare{'' if spares == 1 else 's'}"
 
 
 def answer(found: CapacityPlan) -> str:
@@ -238,17 +248,20 @@ def _outcome(flip: Flip) -> str:
     if not flip.decided and flip.cheaper_open is not None:
         other = "none is known to" if flip.best is None else choice_words(flip.best)
         return f"too close to tell: {choice_words(flip.cheaper_open)} if it meets the levels there, otherwise {other}"
+    if flip.best is None and flip.cheaper_open is not None:
+        return f"too close to tell: none, or {choice_words(flip.cheaper_open)} if it meets the levels there"
     may = (
         f" (unless {choice_words(flip.cheaper_open)}, which is cheaper, meets them too: too close to tell)"
         if flip.cheaper_open is not None
         else ""
     )
     if flip.best is None:
-        return f"none is known to meet the levels{may}"
+        return "none is known to meet the levels"
+    fewer = ", perhaps fewer" if flip.best.found.fewer_open else ""
     if not flip.stays:
-        return f"{choice_words(flip.best)}{may}"
+        return f"{choice_words(flip.best)}{fewer and f'{fewer} spares'}{may}"
     spares = flip.best.spares
-    return f"stays{'' if spares is None else f', with {spares} spares'}{may}"
+    return f"stays{'' if spares is None else f', with {spares_words(spares)}{fewer}'}{may}"
 
 
 def _dearer(gap: Estimate) -> str:

@@ -75,6 +75,7 @@ def test_standings_and_how_many_trials_decide() -> None:
     assert most.trials_to_decide(across, 1000) == pytest.approx(1000 * (0.02 / 0.005) ** 2)
     assert most.trials_to_decide(Estimate(0.095, 0.105, 0.2, "1"), 1000) == pytest.approx(4000)
     assert most.trials_to_decide(Estimate(0.09, 0.1, 0.11, "1"), 1000) == inf
+    assert most.trials_to_decide(Estimate(0.08, 0.09, 0.1001, "1"), 1000) == 1250  # 1,000 have not done it
 
 
 def test_files_of_levels(tmp_path: Path) -> None:

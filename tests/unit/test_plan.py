@@ -15,6 +15,7 @@ from poisonsim.engine import run as engine_run
 from poisonsim.errors import MetricError, PolicyError, RunFolderError, ScenarioError
 from poisonsim.results.plan_candidates import candidates
 from poisonsim.results.plan_flips import contenders
+from poisonsim.results.plan_search import Choice, Family
 from poisonsim.results.plan_words import answer, choice_words, flip_lines, not_in_cost, not_known, order_words
 from poisonsim.scenario import CountFaults, RateFaults, Scenario, Vm
 
@@ -147,6 +148,39 @@ def test_a_choice_that_ties_and_is_cheaper_is_told_with_what_puts_it_behind() ->
     assert "costs within 1 MiB of each other are equal, and of those comes first the faster" in order_words(found)
     turned = dataclasses.replace(found, rows=(second, dataclasses.replace(first, just=True)))
     assert answer(turned).partition(", of which ")[2].startswith("keep-mapped is cheaper but meets a level only just")
+
+
+def test_flips_that_the_trials_leave_open_are_told_as_such(small: ps.CapacityPlan) -> None:
+    [double] = [flip for flip in small.flips if flip.value == "×2"]
+    assert small.best is not None and double.best is not None
+    n = double.best.spares
+    assert flip_lines([double]) == [f"error rate: ×2: stays, with {n} spares"]
+    fewer = dataclasses.replace(double.best, found=dataclasses.replace(double.best.found, fewer_open=True))
+    assert flip_lines([dataclasses.replace(double, best=fewer)]) == [
+        f"error rate: ×2: stays, with {n} spares, perhaps fewer"
+    ]
+    assert flip_lines([dataclasses.replace(double, best=fewer, stays=False)]) == [
+        f"error rate: ×2: migrate1g ({n} spares), perhaps fewer spares"
+    ]
+    none = dataclasses.replace(double, best=None, stays=False, cheaper_open=small.best)
+    assert flip_lines([none]) == [
+        f"error rate: ×2: too close to tell: none, or migrate1g ({quantile(MEAN)} spares) if it meets the levels there"
+    ]
+
+
+def test_the_runner_up_is_looked_at_elsewhere_however_many_tie_with_the_best() -> None:
+    sure = Scenario(faults=CountFaults(errors=1, placement="distinct-regions"))
+    found = ps.plan(sure, levels=["errors <= 2"], policies=["hgm2m", "unmap1g"], hvo="kept", trials=200, flips=False)
+    best, other = found.rows
+    assert found.runner_up is other
+    ties = [
+        dataclasses.replace(
+            best, policy=f"tie{i}", found=dataclasses.replace(best.found, choice=Choice(Family("x"), i))
+        )
+        for i in range(7)
+    ]
+    who = contenders([best, *ties, other], 1 << 20, found.levels)
+    assert [row.policy for row in who[:2]] == ["hgm2m", "unmap1g"] and len(who) == 5
 
 
 def test_nothing_meets_the_levels_and_what_comes_nearest() -> None:

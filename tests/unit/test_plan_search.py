@@ -61,6 +61,15 @@ def test_what_fails_for_its_cost_is_called_failed() -> None:
     assert (found.choice.spares, found.standings) == (30, ("met", "failed"))
 
 
+@pytest.mark.parametrize(("least", "spares"), [(0, 0), (1, 1), (3, 3), (13, 13)])
+def test_what_stays_open_is_shown_with_the_fewest_spares_that_may_do(least: int, spares: int) -> None:
+    """Spares help up to `least`, and then the level is too close to tell with any number of them."""
+    fake = Fake(lambda family, n: (0.5 if n < least else 0.1, n), half=lambda trials: 0.02)
+    found = only(searched(fake, most=20))
+    assert (found.choice.spares, found.standings) == (spares, ("open", "met"))
+    assert len(fake.asked) <= 2 + 5
+
+
 @pytest.mark.parametrize("least", [0, 1, 2, 5, 17, 20])
 def test_the_least_number_of_spares_is_found_in_few_tests(least: int) -> None:
     fake = Fake(lambda family, spares: (0.0 if spares >= least else 0.5, spares))
