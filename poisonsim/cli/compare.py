@@ -63,7 +63,7 @@ def compare_command(
     Where both saw the same errors, differences are taken VM by VM, and are as sharp as they can be. Where seeds or
     faults differ, they cannot be paired; means are compared then, with the wider interval that this gives.
     """
-    from poisonsim.results.compare_runs import what_differs
+    from poisonsim.results.compare_runs import what_differs, what_else_differs
     from poisonsim.results.compare_words import left_out
     from poisonsim.results.metrics import known_metric
     from poisonsim.results.runs import open_run
@@ -87,7 +87,8 @@ def compare_command(
             _print_data(found, runs, opened, metric, year, as_json=as_json)
             return
         if len(runs) == 2:
-            text = f"differs in: {what_differs(base.plan, result.plan) or 'policies, seed or trials alone'}"
+            what = what_differs(base.plan, result.plan) or " and ".join(what_else_differs(opened)) or "nothing"
+            text = f"differs in: {what}"
             typer.echo(textwrap.fill(text, width=WIDTH, subsequent_indent="  ", break_on_hyphens=False) + "\n")
         for place, comparison in enumerate(found):
             typer.echo("\n" * bool(place), nl=False)

@@ -82,11 +82,13 @@ def show_command(
         ..., metavar="NAME[:PARAM=N]|FILE.py", autocompletion=complete.policies, help="Policy to show."
     ),
     scenario: str = typer.Option(
-        "seed-1t",
+        None,
         "--scenario",
         metavar="SCENARIO",
         autocompletion=complete.scenarios,
-        help="Scenario whose leaf sizes and spares it is shown for.",
+        help="Scenario whose leaf sizes and spares it is shown for. Default: seed-1t, or arm64-1t for a policy that "
+        "maps with contiguous entries.",
+        show_default=False,
     ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON on stdout, nothing else there."),
 ) -> None:
@@ -103,8 +105,9 @@ def show_command(
 
     bare, _ = split_spec(name)
     source = find_policy(bare)
-    resolved = load_scenario(scenario)
     policy = load_policy(name)
+    scenario = scenario or ("arm64-1t" if policy.needs_contiguous else "seed-1t")
+    resolved = load_scenario(scenario)
     plan = make_plan(resolved, [policy], seed=1, any_host=True)
     (compiled,) = plan.policies
     values = resolve_params(policy, resolved.host.spares)

@@ -24,7 +24,7 @@ from poisonsim.report.lives import MOST_CELLS, grid_png, kinds_of, lives, tones_
 from poisonsim.report.plots import pictures
 from poisonsim.report.style import MARKER_PATHS, TONES, Style, styles
 from poisonsim.report.tables import FLEET, fleet_tables, how_sure, of_vms_hit, paired_tables
-from poisonsim.report.verdict import HEADINGS, faster, glance, rows_of
+from poisonsim.report.verdict import HEADINGS, glance, rows_of
 from poisonsim.results.cost_words import (
     hvo_sentence,
     kept_sentence,
@@ -34,6 +34,7 @@ from poisonsim.results.cost_words import (
     spares_sentence,
 )
 from poisonsim.results.hits import rarely_hit, share_hit
+from poisonsim.results.metric_words import faster
 from poisonsim.results.numbers import as_probability
 from poisonsim.results.result import Result
 from poisonsim.results.words import rate_notes, simulated_of, thought_experiment

@@ -17,7 +17,7 @@ from poisonsim.report.picture import Pen, Picture
 from poisonsim.report.plots import trade_picture
 from poisonsim.report.style import Style, styles
 from poisonsim.report.verdict import HEADINGS, Row, rows_of
-from poisonsim.results.compare_runs import compare, pairs_of
+from poisonsim.results.compare_runs import compare, pairs_of, what_else_differs
 from poisonsim.results.compare_words import Compared, compared, left_out
 from poisonsim.results.hits import rarely_hit
 from poisonsim.results.numbers import listed
@@ -81,6 +81,7 @@ def render_comparison(runs: Sequence[tuple[str, Result, str]]) -> str:
             runs=shown,
             colours=colours_of(list(looks.values())),
             headings=list(HEADINGS.values()),
+            differing_else=what_else_differs([result for _, result, _ in runs]),
             differing=[(key, row) for key, row in rows if len(set(row)) > 1],
         )
     )

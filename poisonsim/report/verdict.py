@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from poisonsim.results.cost_words import cost_sentence, largest_part
-from poisonsim.results.metric_words import SAME_SLOWDOWN
+from poisonsim.results.metric_words import SAME_SLOWDOWN, faster
 from poisonsim.results.numbers import Shown, as_probability, in_bytes, in_percent, listed
 from poisonsim.results.result import Result
 from poisonsim.results.statistics import Estimate
@@ -206,16 +206,6 @@ def heading(metric: str) -> str:
         return f"{'Leaves' if kind == 'leaves' else 'Share of memory in leaves'} of {size.upper()}"
     known = HEADINGS | _OTHER_HEADINGS
     return known[metric] if metric in known else metric.replace("_", " ").capitalize()
-
-
-def faster(slowdown: Estimate) -> bool:
-    """Whether a VM runs faster than without errors, as far as its digits show.
-
-    Examples:
-        >>> faster(Estimate(0.9997, 0.9998, 0.9999, "1")), faster(Estimate(0.99999, 0.99999, 0.99999, "1"))
-        (True, False)
-    """
-    return slowdown.best < 1 and not shown("slowdown", slowdown).none
 
 
 def _cell(policy: str, metric: str, at_horizon: pd.DataFrame, least: bool) -> Cell:

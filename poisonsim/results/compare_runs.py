@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import hypot
 
@@ -115,6 +116,21 @@ def errors_differ(a: Plan, b: Plan) -> str:
     return "; ".join(
         f"{key} is {_plain(key, x)} in one and {_plain(key, y)} in the other" for key, x, y in differing[:3]
     )
+
+
+def what_else_differs(results: Sequence[Result]) -> list[str]:
+    """Of what is no key of a scenario, what is not the same in all runs.
+
+    Examples:
+        >>> import poisonsim as ps
+        >>> what_else_differs([ps.run("seed-1t", policies=["hgm2m"], trials=n, seed=n) for n in (1, 2)])
+        ['seed', 'trials']
+    """
+    values: dict[str, list[object]] = {
+        "policies": [result.policies for result in results], "seed": [result.plan.seed for result in results],
+        "trials": [result.n_trials for result in results],
+    }  # fmt: skip
+    return [name for name, each in values.items() if any(value != each[0] for value in each)]
 
 
 SIZE_KEYS = ("vm.memory", "host.free_memory")

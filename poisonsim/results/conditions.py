@@ -92,7 +92,7 @@ class Quantity:
 
     def shown(self, value: Estimate) -> str:
         """A value of it in words; a slowdown as the ratio that a condition on it is written in."""
-        return f"{self.number(value)}{' of memory' if self.of_memory else ''}{' per year' if self.per_year else ''}"
+        return f"{self.number(value)}{' of memory' if self.of_memory else ''}"
 
     def number(self, value: Estimate) -> str:
         """As `shown`, without what it is of."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -94,6 +95,19 @@ def mend_summary(result: Result, folder: Path, wanted: bytes | None = None) -> N
         how = "could not be read"
     write_whole(path, wanted)
     warn(f"{path}: {how}; it is written again", RunFolderNotice)
+
+
+def tell_edited(folder: Path, plan: Plan) -> None:
+    """Says so where run.json names this run and describes another one; it is then written again with the result."""
+    path = folder / "run.json"
+    try:
+        known = json.loads(path.read_text())
+        there = known["seed"], {**known["scenario"], "title": ""}
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+        return  # it is not there, or damaged, which is told elsewhere
+    wanted = json.loads(json.dumps(plan.describe()))
+    if there != (wanted["seed"], {**wanted["scenario"], "title": ""}):
+        warn(f"{path}: does not describe the run that it names (edited); it is written again", RunFolderNotice)
 
 
 def claimed_run(folder: Path, plan: Plan) -> AbstractContextManager[None]:

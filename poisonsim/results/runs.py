@@ -21,7 +21,7 @@ from poisonsim.policy import Policy
 from poisonsim.results.claim import TABLES, write_finished
 from poisonsim.results.conditions import Width, check_trials
 from poisonsim.results.result import Result
-from poisonsim.results.run_folder import claimed_run, mend_summary, trials_held, whole_number
+from poisonsim.results.run_folder import claimed_run, mend_summary, tell_edited, trials_held, whole_number
 from poisonsim.results.until import MOST_TIMES, stop_rule, width_of
 from poisonsim.scenario import Scenario, load_scenario
 
@@ -127,6 +127,7 @@ def execute(
         return Result(plan, _simulated(plan, trials, 0, threads, executor, None, progress, until))
     folder = Path(out)
     with claimed_run(folder, plan):
+        tell_edited(folder, plan)
         held = trials_held(folder, plan)
         if not held:  # else it goes on to speak of the finished run until this one is
             write_json(folder / "run.json", manifest_of(plan, trials, unfinished or command(trials)))

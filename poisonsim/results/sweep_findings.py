@@ -8,7 +8,7 @@ from itertools import combinations
 from poisonsim.engine.state import ERRORS
 from poisonsim.faults.arrivals import arrivals_of
 from poisonsim.results.enough import TAIL_TRIALS
-from poisonsim.results.metric_words import clear_sign, tied
+from poisonsim.results.metric_words import clear_sign, faster, tied
 from poisonsim.results.metrics import known_metric
 from poisonsim.results.result import Result
 from poisonsim.results.sweep import Sweep, SweepPoint
@@ -78,9 +78,9 @@ def crossovers(found: Sweep, metric: str, year: float | None = None) -> tuple[Cr
 def clearly_best(result: Result, metric: str, year: float | None = None) -> tuple[str, ...]:
     """Policies whose mean of a metric is better than that of all others, paired trial by trial, at 95 % each.
 
-    Those that never differ, or in shares by less than 0.01 points, in slowdown by less than 0.05, are best together.
-    None where a difference is not clear, fewer than 10 trials saw a UE, or no value of the metric is better than
-    another.
+    Those that never differ, or in shares by less than 0.01 points, in slowdown by less than 0.05, are best together. A
+    slowdown below 0 is never best, since such a VM has less memory left to touch. None where a difference is not clear,
+    fewer than 10 trials saw a UE, or no value of the metric is better than another.
 
     Examples:
         >>> import poisonsim as ps
@@ -94,9 +94,14 @@ def clearly_best(result: Result, metric: str, year: float | None = None) -> tupl
     if known.better == "-" or _too_few(result):
         return ()
     sign = -1 if known.better == "higher" else 1
-    best = min(result.policies, key=lambda policy: sign * result.distribution(policy, metric, year).mean().best)
+    means = {policy: result.distribution(policy, metric, year).mean() for policy in result.policies}
+    if metric == "slowdown":
+        means = {policy: mean for policy, mean in means.items() if not faster(mean)}
+    if not means:
+        return ()
+    best = min(means, key=lambda policy: sign * means[policy].best)
     together = {best}
-    for other in set(result.policies) - together:
+    for other in means.keys() - together:
         gap = result.compare(other, to=best).differences(metric, year).mean()
         if tied(known, gap):
             together.add(other)

@@ -189,7 +189,7 @@ def test_amounts_per_year_and_shares_of_memory(res: Result) -> None:
     [verdict] = lost.verdicts(res)
     assert verdict.value is not None
     assert (verdict.value.low, verdict.value.best) == (whole.low / 5, whole.best / 5)
-    assert re.fullmatch(r"hgm2m: mean\(vm_lost\) per year is 1[67]\.\d* \([\d.–]+\) % per year, > 1%", str(verdict))
+    assert re.fullmatch(r"hgm2m: mean\(vm_lost\) per year is 1[67]\.\d* \([\d.–]+\) %, > 1%", str(verdict))
     of_memory = parse_condition("hgm2m: guest_lost_bytes < 0.5% of memory", res.metrics, res.policies).verdicts(res)
     assert of_memory[0].value is not None and of_memory[0].value.best == share and of_memory[0].value.unit == "1"
     assert str(of_memory[0]) == "hgm2m: mean(guest_lost_bytes) is 0 % of memory, < 0.5% of memory"

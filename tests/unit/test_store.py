@@ -534,6 +534,20 @@ def test_a_damaged_manifest_is_refused_and_written_again_by_the_run(
     assert hashes(folder) == before
 
 
+@pytest.mark.parametrize("edit", ['"seed": ', '"spares": '])
+def test_a_manifest_that_tells_of_another_run_is_written_again_and_it_is_said(
+    folder: Path, hashes: Hashes, no_work: None, edit: str
+) -> None:
+    before, path = hashes(folder), folder / "run.json"
+    assert edit in path.read_text()
+    path.write_text(path.read_text().replace(edit, edit + "7"))
+    with pytest.raises(RunFolderError, match="does not match its run id"):
+        ps.open_run(folder)
+    with pytest.warns(RunFolderNotice, match=r"run\.json: does not describe the run that it names \(edited\)"):
+        run(folder)
+    assert hashes(folder) == before
+
+
 def test_a_manifest_that_is_gone_is_written_again_by_the_run(folder: Path, hashes: Hashes, no_work: None) -> None:
     before = hashes(folder)
     (folder / "run.json").unlink()
