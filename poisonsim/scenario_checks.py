@@ -45,7 +45,7 @@ SWITCHES: dict[str, dict[str, Mapping[str, tuple[str, ...]]]] = {
 }
 """Keys of a table whose value decides which others have an effect, and which ones each value does."""
 
-FILE_KEYS = {"host.cpu", "faults.table", "faults.laws", "faults.dimm", "faults.map"}
+FILE_KEYS = {"host.cpu", "host.costs", "faults.table", "faults.laws", "faults.dimm", "faults.map"}
 """Keys whose value names a catalogue entry or a TOML file."""
 
 MAX_STEPS = 1200
@@ -341,11 +341,10 @@ def _cpu_arch(arch: str, name: str) -> Iterator[Problem]:
 
 
 def _costs(name: str) -> Iterator[Problem]:
-    from poisonsim.catalog import unknown_name
+    from poisonsim.catalog import load_costs
 
-    if problem := unknown_name("costs", name):
-        files = "; costs are read from the catalogue only" if name.endswith(".toml") else ""
-        yield Problem("host.costs", problem + files)
+    for problem in loads("costs", name, load_costs):
+        yield Problem("host.costs", problem)
 
 
 def _grid(years: float, grid: str | float) -> Iterator[Problem]:

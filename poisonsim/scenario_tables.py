@@ -197,7 +197,7 @@ class Host:
         hvo_with_keep: What leaving poison mapped does to it: kept, or off for the whole pool, as version 3 of the
             patches cannot yet mark base pages whose struct pages are freed.
         hgm: Whether the kernel can map huge pages with high granularity at all.
-        costs: Name of a table of time costs in the catalogue.
+        costs: Name of a table of time costs in the catalogue, or a TOML file.
         patrol: Time in which the patrol scrub reads all memory once, as text such as `"24h"`; `"1y"`, the longest, is
             all but none.
         ce_threshold: Who counts the corrected errors of each page, and so when `on_ce` rules are tried: a threshold of

@@ -307,19 +307,27 @@ def scenario_numbers(tables: Mapping[str, Any]) -> list[Number]:
     return found
 
 
-@cache
 def load_costs(name: str) -> Costs:
-    """The time costs of that name in the catalogue.
+    """The time costs of that name in the catalogue, or those of a TOML file.
 
     Raises:
-        ScenarioError: The catalogue has no such name.
+        ScenarioError: No such entry or file, or a file with problems (all of them are listed).
 
     Examples:
         >>> load_costs("linux").copy_gib_ns
         94000000
     """
-    table = load("costs", name)
-    return Costs(**{field.name: table[field.name]["value"] for field in fields(Costs)})
+    from poisonsim.catalog.entries import check_costs
+
+    if not name.endswith(".toml"):
+        return _costs_of(load("costs", name))
+    tables = read_toml(Path(name), where=name)
+    check_costs(tables, where=name)
+    return _costs_of(tables)
+
+
+def _costs_of(tables: Mapping[str, Any]) -> Costs:
+    return Costs(**{field.name: tables[field.name]["value"] for field in fields(Costs)})
 
 
 def _folder(kind: str) -> Traversable:

@@ -15,6 +15,9 @@ from poisonsim.catalog.problems import FileProblems
 from poisonsim.errors import ScenarioError, nearest
 
 _COSTS = tuple(field.name for field in fields(Costs))
+_STEPS = ("split_table_page_ns", "refault_leaf_ns", "refault_locked_ns")
+"""Costs of what happens once for a leaf or a page of a table, of which a region has hundreds of thousands."""
+_MOST_STEP_NS, _MOST_NS = 10**9, 10**14
 _KEYS = {
     "scenarios": ("vm", "host", "faults", "workload", "horizon", "base", "provenance"),
     "faults": ("population", "tickets", "modes", "vendors"),
@@ -165,6 +168,7 @@ def check_costs(tables: Mapping[str, Any], *, where: str) -> None:
         table = problems.table(name, tables.get(name))
         if table:
             problems.known(name, table, ("value",))
-            problems.whole(f"{name}.value", table.get("value"), least=0)
+            most = _MOST_STEP_NS if name in _STEPS else _MOST_NS
+            problems.whole(f"{name}.value", table.get("value"), least=0, most=most)
             problems.sourced(name, table)
     problems.raise_any()

@@ -176,7 +176,7 @@ def _notes(entry: Entry) -> list[str]:
         load_fault_table(entry.name)
         return ["FIT: faults per 10⁹ hours of one chip. n_ue: those of the faults on servers with UE tickets."]
     check_costs(entry.tables, where=entry.name)
-    return [] if entry.name in catalog.names("costs") else ["No scenario takes costs from a file yet (host.costs)."]
+    return []
 
 
 def _show_scenario(entry: Entry, as_json: bool, all_numbers: bool) -> None:

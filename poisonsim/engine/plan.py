@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from poisonsim.catalog import load_costs
+from poisonsim.catalog import Costs, load_costs
 from poisonsim.engine.codes import (
     G_ANSWERS,
     G_CHUNK_SHIFT,
@@ -99,6 +99,11 @@ class Plan:
         return [policy.label for policy in self.policies]
 
     @cached_property
+    def costs(self) -> Costs:
+        """What each step of handling an error takes."""
+        return load_costs(self.scenario.host.costs)
+
+    @cached_property
     def strata(self) -> Strata:
         """How trials are shared out over numbers of incidents."""
         return arrivals_of(self.scenario).strata
@@ -139,7 +144,7 @@ class Plan:
     def _inputs(self) -> str:
         """What the files say that the scenario only names: CPU, costs, fault table, laws, DIMMs and their layout."""
         host, faults = self.scenario.host, self.scenario.faults
-        inputs: list[object] = [load_cpu(host.cpu), load_costs(host.costs)]
+        inputs: list[object] = [load_cpu(host.cpu), self.costs]
         if isinstance(faults, FieldFaults):
             model = field_model(self.scenario)
             inputs += [model.table, model.laws, model.memory.address_map]
@@ -161,8 +166,7 @@ class Plan:
     @cached_property
     def geometry(self) -> I64:
         """The kernel's view of VM and host; a policy's own entries are filled in by `geometry_of`."""
-        vm, host = self.scenario.vm, self.scenario.host
-        costs = load_costs(host.costs)
+        vm, host, costs = self.scenario.vm, self.scenario.host, self.costs
         region_shift = int(self.shifts[0])
         chunk_pages = max(GIB // vm.base_bytes, 1)
         vector = np.zeros(N_GEOMETRY, np.int64)
@@ -196,7 +200,7 @@ class Plan:
 
     def geometry_of(self, policy: CompiledPolicy) -> I64:
         """`geometry` as one policy meets it."""
-        vm, host, costs = self.scenario.vm, self.scenario.host, load_costs(self.scenario.host.costs)
+        vm, host, costs = self.scenario.vm, self.scenario.host, self.costs
         vector = self.geometry.copy()
         vector[G_SPARES] = self.spares_of(policy)
         vector[G_SHARED] = policy.leaks
@@ -233,7 +237,7 @@ class Plan:
             n_leaves: Leaves to map again.
             n_locks: Page-table locks of the process that they take.
         """
-        costs, vcpus = load_costs(self.scenario.host.costs), self.scenario.vm.vcpus
+        costs, vcpus = self.costs, self.scenario.vm.vcpus
         return max(n_leaves * costs.refault_leaf_ns // vcpus, n_leaves * costs.refault_locked_ns // min(n_locks, vcpus))
 
     def steps_down(self, policy: CompiledPolicy) -> I64:
@@ -248,8 +252,7 @@ class Plan:
         lock for all tables of the process they do so one by one, with one per lowest table side by side. Where stage 2
         alone is split, all of it is zapped and faulted in when the hole is cut, and only then.
         """
-        host, arch = self.scenario.host, ARCHITECTURES[self.ladder.arch]
-        costs = load_costs(host.costs)
+        host, arch, costs = self.scenario.host, ARCHITECTURES[self.ladder.arch], self.costs
         n_tables = 1 if policy.stage2_only else host.page_tables + 1
         stall: I64 = self.ladder.table_pages_matrix() * n_tables * costs.split_table_page_ns
         if policy.stage2_only:
@@ -280,11 +283,9 @@ class Plan:
     @cached_property
     def guest(self) -> GuestLaw:
         """What the guest makes of memory it loses."""
-        scenario = self.scenario
-        costs = load_costs(scenario.host.costs)
-        return GuestLaw.of(
-            scenario.vm, self.ladder, detection_of(scenario), costs, scenario.horizon.years, scenario.host.kernel_reads
-        )
+        scenario, years = self.scenario, self.scenario.horizon.years
+        reads = scenario.host.kernel_reads
+        return GuestLaw.of(scenario.vm, self.ladder, detection_of(scenario), self.costs, years, reads)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as plain data, so that a process without a policy's module can load it from its file."""

@@ -24,7 +24,7 @@ _TAKES = {
     "vm.backing": "a huge page size of the architecture: on x86-64 `1G` or `2M`",
     "vm.guest_page": 'a page size, or shares such as `{"2M" = 0.9, "4K" = 0.1}`',
     "host.cpu": _NAMED,
-    "host.costs": "a name (`poisonsim catalog list`)",
+    "host.costs": _NAMED,
     "host.patrol": _TIME,
     "host.ce_threshold": "`off`, or a threshold of the laws: `poisonsim catalog show field` lists them",
     "host.free_memory": f"{_SIZE}, or 0",

@@ -256,13 +256,12 @@ def _numbers(scenario: Scenario) -> Iterator[InUse]:
         if number.key != "cycles_per_access":  # the scenario's workload sets it
             value = _number(number.value, number.unit)
             yield InUse("run-time model", number.key, value, number.source, number.quality)
-    for line in shipped(costs).listed:
-        yield InUse(f"costs {costs}", line.label, line.shown, line.number.source, line.number.quality)
+    yield from _numbers_of("costs", costs)
 
 
 def _numbers_of(kind: str, name: str) -> Iterator[InUse]:
-    """The numbers of one file that a fault model names."""
-    where = f"{catalog.KINDS[kind]} {name}"
+    """The numbers of one file that a scenario names."""
+    where = f"costs {name}" if kind == "costs" else f"{catalog.KINDS[kind]} {name}"
     try:
         entry = of_file(name) if name.endswith(".toml") else shipped(name)
     except ScenarioError:  # a file that is no longer there

@@ -37,10 +37,10 @@ VALUED_KEYS = frozenset({
 """Keys that say what a state costs, not which states there are: points that differ in no other are simulated once."""
 
 SAME_ERRORS_KEYS = VALUED_KEYS | {
-    "host.free_memory", "host.hgm", "host.hvo", "host.hvo_with_hgm", "host.hvo_with_keep", "host.kernel_reads",
-    "host.mapping", "host.page_tables", "host.pinned", "host.replenish", "host.spare_rows", "host.spares",
-    "host.stage2_contiguous", "host.table_lock", "horizon.grid", "vm.on_loss", "vm.unmovable", "vm.unrecoverable",
-    "vm.unretired", "vm.vcpus",
+    "host.costs", "host.free_memory", "host.hgm", "host.hvo", "host.hvo_with_hgm", "host.hvo_with_keep",
+    "host.kernel_reads", "host.mapping", "host.page_tables", "host.pinned", "host.replenish", "host.spare_rows",
+    "host.spares", "host.stage2_contiguous", "host.table_lock", "horizon.grid", "vm.on_loss", "vm.unmovable",
+    "vm.unrecoverable", "vm.unretired", "vm.vcpus",
 }  # fmt: skip
 """Keys that leave every history of errors as it is."""
 

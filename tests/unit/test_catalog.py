@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import poisonsim as ps
 from poisonsim import catalog
 from poisonsim.catalog import KINDS, QUALITIES, Costs, Number
 from poisonsim.errors import ScenarioError
@@ -161,6 +162,27 @@ def test_unknown_kinds_and_names_say_what_there_is() -> None:
         catalog.load("scenarios", "seed")
     with pytest.raises(ScenarioError, match="not a table of time costs"):
         catalog.load_costs("windows")
+
+
+def test_costs_of_a_file_decide_and_are_checked(tmp_path: Path) -> None:
+    shipped = (resources.files("poisonsim.catalog") / "costs" / "linux.toml").read_text(encoding="utf-8")
+    path = tmp_path / "mine.toml"
+    path.write_text(shipped.replace("value = 94_000_000", "value = 940_000_000"), encoding="utf-8")
+    seed, mine = (
+        ps.run(ps.load_scenario("seed-1t", overrides=override), policies=["migrate1g"], trials=100)
+        for override in ([], [f"host.costs={path}"])
+    )
+    assert seed.plan.run_id != mine.plan.run_id
+    compared = ps.compare(mine, seed, policy="migrate1g")
+    assert compared.paired  # on the same errors
+    stalls = compared.difference("stall_seconds").best
+    assert stalls == pytest.approx(0.846 * seed.mean("migrate1g", "spares_used").best, rel=1e-3)
+    path.write_text(shipped.replace("value = 33_000", "value = 2_000_000_000"), encoding="utf-8")
+    with pytest.raises(ScenarioError, match=r"split_table_page_ns\.value: 2000000000 is not a whole number from 0 to"):
+        catalog.load_costs(str(path))
+    path.write_text("[copy_gib_ns]\n", encoding="utf-8")
+    with pytest.raises(ScenarioError, match=r"reboot_ns: missing"):
+        catalog.load_costs(str(path))
 
 
 def test_loading_twice_gives_tables_of_ones_own() -> None:

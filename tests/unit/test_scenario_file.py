@@ -285,6 +285,7 @@ def copy_of(kind: str, name: str, path: Path) -> None:
 
 
 OWN_FILES = {
+    "host.costs": ("costs", "linux"),
     "host.cpu": ("cpus", "zen4"),
     "faults.table": ("faults", "ddr4-alibaba"),
     "faults.laws": ("laws", "field"),

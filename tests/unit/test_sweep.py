@@ -6,6 +6,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ HOT_COLD = {"workload.access": "hot-cold"}
 
 # key: what else it needs, and another value than the shipped scenarios have
 OTHER: dict[str, tuple[Mapping[str, object], object]] = {
+    "host.costs": ({}, "costs.toml"),
     "host.cpu": ({}, "zen4"),
     "host.free_memory": ({}, "1MiB"),
     "host.hgm": ({}, False),
@@ -67,8 +69,12 @@ OTHER: dict[str, tuple[Mapping[str, object], object]] = {
 
 
 def pair(name: str, key: str) -> tuple[ps.Scenario, ps.Scenario]:
-    """A shipped scenario, and it with another value of `key`."""
+    """A shipped scenario, and it with another value of `key`; a file is made in the current directory."""
     needs, value = OTHER[key]
+    if key == "host.costs":
+        shipped = (resources.files("poisonsim.catalog") / "costs" / "linux.toml").read_text(encoding="utf-8")
+        assert "value = 94_000_000" in shipped
+        Path(str(value)).write_text(shipped.replace("value = 94_000_000", "value = 95_000_000"), encoding="utf-8")
     scenario = ps.load_scenario(name).replace(needs)
     return scenario, scenario.replace({key: value})
 
@@ -110,7 +116,10 @@ def test_a_key_that_only_values_states_changes_no_state(name: str, trials: int, 
 
 @pytest.mark.parametrize("key", sorted(SAME_ERRORS_KEYS))
 @pytest.mark.parametrize("name", ["seed-1t", "seed-1t-distinct", "cloud-1t-ddr4"])
-def test_a_key_that_leaves_errors_alone_does(name: str, key: str) -> None:
+def test_a_key_that_leaves_errors_alone_does(
+    name: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     one, other = (plan_run(scenario, policies=["unmap1g"], seed=5) for scenario in pair(name, key))
     assert one.block_trials == other.block_trials
     assert default_trials(one.scenario) == default_trials(other.scenario)
