@@ -121,6 +121,10 @@ def all_keys() -> list[str]:
 
 def unknown_key(name: str, key: str, known: Sequence[str]) -> str:
     """Words for a key that table `name` does not have."""
+    above, _, last = key.rpartition(".")
+    if (name or above) and last in SECTIONS:
+        own = ", ".join(dotted for dotted in all_keys() if dotted.startswith(f"{last}."))
+        return f"unknown key; {last} is a table of its own, with {own}"
     elsewhere = [dotted for dotted in all_keys() if dotted.rpartition(".")[2] == key]
     hint = did_you_mean(key, known)
     if elsewhere and not (hint and name):

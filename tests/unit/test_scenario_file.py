@@ -253,6 +253,7 @@ def test_wrong_overrides_are_reported_together_and_say_where() -> None:
         "host.spares=true",
         "faults.scale=2",
         "vm=3",
+        "vm.horizon=4y",
     ]
     assert problems_of("seed-1t", overrides=overrides, years="1m") == [
         "--set vm.memory: '8T' is ambiguous: 8TiB is 8796093022208 bytes, 8TB is 8000000000000; write one of them",
@@ -263,6 +264,7 @@ def test_wrong_overrides_are_reported_together_and_say_where() -> None:
         "--set vm.memry: unknown key; did you mean vm.memory?",
         "--set memory: unknown key; did you mean vm.memory?",
         "--set vm: is a table; set one of its keys, such as vm.memory",
+        "--set vm.horizon: unknown key; horizon is a table of its own, with horizon.years, horizon.grid",
     ]
 
 
