@@ -199,6 +199,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+def no_such_policy(name: str, policies: Sequence[str], where: str = "this run") -> str:
+    """That a policy is not there, and which are.
+
+    Examples:
+        >>> no_such_policy("hgm2", ["hgm2m", "unmap1g"])
+        "policy 'hgm2' is not in this run; did you mean hgm2m?; it has hgm2m, unmap1g"
+    """
+    return f"policy '{name}' is not in {where}{did_you_mean(name, policies)}; it has {', '.join(policies)}"
+
+
 def nearest(word: str, known: Sequence[str], *, most: int = 3) -> list[str]:
     """Names that are spelled like `word`, then those with a part of it (three letters or more) that these lack.
 

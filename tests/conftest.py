@@ -9,6 +9,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import poisonsim_policies
@@ -18,6 +19,12 @@ from typer.testing import CliRunner
 import poisonsim as ps
 from poisonsim.policy import Act, load_policy
 from poisonsim.results.result import Result
+
+
+def shipped_text(kind: str, name: str) -> str:
+    """The file of an entry of the catalogue."""
+    return (resources.files("poisonsim.catalog") / kind / f"{name}.toml").read_text(encoding="utf-8")
+
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = tuple(path for path in Path(poisonsim_policies.__path__[0]).glob("*.py") if path.stem != "__init__")

@@ -113,7 +113,7 @@ def _check_runs(runs: Sequence[Path]) -> None:
 
 def _check_policies(runs: Sequence[Path], base: Result, result: Result, policies: Sequence[str], to: str) -> None:
     """Refuses names of policies that the run which they are asked of lacks."""
-    from poisonsim.errors import MetricError, did_you_mean
+    from poisonsim.errors import MetricError, no_such_policy
 
     for name, where, run, other in [
         *((each, runs[1], result, base) for each in policies),
@@ -121,10 +121,7 @@ def _check_policies(runs: Sequence[Path], base: Result, result: Result, policies
     ]:
         if name not in run.policies:
             order = "; --policy is of the second run, --to of the first" if name in other.policies else ""
-            raise MetricError(
-                f"policy {name!r} is not in {where}{did_you_mean(name, run.policies)}; it has "
-                f"{', '.join(run.policies)}{order}"
-            )
+            raise MetricError(no_such_policy(name, run.policies, str(where)) + order)
 
 
 def _pairs(result: Result, base: Result, policies: Sequence[str], to: str) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from poisonsim.engine.block import trace_trial
 from poisonsim.engine.plan import Plan
 from poisonsim.engine.records import N_TRACE, NS_PER_YEAR, RESTARTED, T_ACTS, T_DAY, T_DIES, T_EVENT, T_LEVEL
-from poisonsim.errors import MetricError, did_you_mean
+from poisonsim.errors import MetricError, no_such_policy
 from poisonsim.faults.history import History, draw_history
 from poisonsim.faults.tables import MODES
 from poisonsim.policy import Act, CompiledPolicy
@@ -115,9 +115,7 @@ def life_of(result: Result, trial: int, policy: str | None = None, *, most: int 
         raise MetricError(f"trial {trial} is not from 0 to {result.n_trials - 1:,}, the trials of this run")
     label = labels[-1] if policy is None else policy
     if label not in labels:
-        raise MetricError(
-            f"policy '{label}' is not in this run{did_you_mean(label, labels)}; it has {', '.join(labels)}"
-        )
+        raise MetricError(no_such_policy(label, labels))
     compiled = plan.policies[labels.index(label)]
     block, place = divmod(trial, plan.block_trials)
     history = draw_history(plan.scenario, plan.seed, block, plan.block_trials)

@@ -15,7 +15,7 @@ from poisonsim.engine.merge import Tally
 from poisonsim.engine.plan import Plan
 from poisonsim.engine.rows import Rows
 from poisonsim.engine.state import ERRORS, STRATUM
-from poisonsim.errors import FewTailTrials, FewTrialsHit, MetricError, did_you_mean, warn
+from poisonsim.errors import FewTailTrials, FewTrialsHit, MetricError, no_such_policy, warn
 from poisonsim.results.compare import Comparison
 from poisonsim.results.enough import few_for_means, is_reported, trials_needed
 from poisonsim.results.fleet import Fleet
@@ -373,10 +373,7 @@ class Result:
 
     def _policy(self, label: str) -> int:
         if label not in self.policies:
-            raise MetricError(
-                f"policy '{label}' is not in this run{did_you_mean(label, self.policies)}; "
-                f"it has {', '.join(self.policies)}"
-            )
+            raise MetricError(no_such_policy(label, self.policies))
         return self.policies.index(label)
 
     def _year_of(self, point: int) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 
 import pytest
+from conftest import shipped_text
 from typer.testing import Result as CliResult
 
 from poisonsim import catalog
@@ -18,10 +18,6 @@ from poisonsim.scenario import load_scenario
 Cli = Callable[..., CliResult]
 ENTRIES = [(kind, name) for kind in catalog.KINDS for name in catalog.names(kind)]
 QUALITIES = set(catalog.QUALITIES)
-
-
-def shipped_text(kind: str, name: str) -> str:
-    return (resources.files("poisonsim.catalog") / kind / f"{name}.toml").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("kind", "name"), ENTRIES)

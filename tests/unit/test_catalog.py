@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import shipped_text
 
 import poisonsim as ps
 from poisonsim import catalog
@@ -18,10 +18,6 @@ from poisonsim.translation.cpus import load_cpu
 
 FILES = [(kind, name) for kind in KINDS for name in catalog.names(kind)]
 QUANTITY = re.compile(r"[\d.]+ ?[A-Za-z]+")
-
-
-def text_of(kind: str, name: str) -> str:
-    return (resources.files("poisonsim.catalog") / kind / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def test_what_is_shipped() -> None:
@@ -85,7 +81,7 @@ def test_every_number_is_listed(kind: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", catalog.names("scenarios"))
 def test_scenarios_are_short_and_every_source_is_that_of_the_value_in_use(name: str) -> None:
-    text = text_of("scenarios", name)
+    text = shipped_text("scenarios", name)
     assert len(text.splitlines()) <= 50 and text.startswith("#")
     resolved = resolve_scenario(name)
     by_key = {number.key: number.value for number in catalog.numbers("scenarios", name)}
@@ -165,7 +161,7 @@ def test_unknown_kinds_and_names_say_what_there_is() -> None:
 
 
 def test_costs_of_a_file_decide_and_are_checked(tmp_path: Path) -> None:
-    shipped = (resources.files("poisonsim.catalog") / "costs" / "linux.toml").read_text(encoding="utf-8")
+    shipped = shipped_text("costs", "linux")
     path = tmp_path / "mine.toml"
     path.write_text(shipped.replace("value = 94_000_000", "value = 940_000_000"), encoding="utf-8")
     seed, mine = (
@@ -192,7 +188,7 @@ def test_loading_twice_gives_tables_of_ones_own() -> None:
 
 def test_catalogue_files_name_no_place_on_a_machine() -> None:
     for kind, name in FILES:
-        assert not re.search(r"(?<![\w.])/(?:home|root|tmp|work|opt|usr)/", text_of(kind, name)), (kind, name)
+        assert not re.search(r"(?<![\w.])/(?:home|root|tmp|work|opt|usr)/", shipped_text(kind, name)), (kind, name)
 
 
 def test_a_file_that_cannot_be_read_is_a_scenario_error(tmp_path: Path) -> None:

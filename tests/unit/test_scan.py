@@ -68,14 +68,21 @@ def simulated_reach(cpu: Cpu, chunks: np.ndarray, n_samples: int) -> float:
     return float(np.mean(seen))
 
 
+def modelled_reach(
+    monkeypatch: pytest.MonkeyPatch, cpu: Cpu, order: np.ndarray, guest: str | dict[str, float], counts: list[int]
+) -> float:
+    """Reach by the model, of regions in one order."""
+    monkeypatch.setattr(scan, "_orders", lambda n_places: order[None])
+    translator = Translator(cpu=cpu, memory_bytes=N_REGIONS * GIB, access=Sequential(), guest_page=guest)
+    return float(translator.evaluate(np.array([counts])).reach_bytes[0])
+
+
 def compared(monkeypatch: pytest.MonkeyPatch, cpu: Cpu, guest: str, n_split: int, in_4k: int) -> tuple[float, float]:
     """Reach by the model and by simulation, of the same order of regions."""
     rng = np.random.default_rng(n_split + in_4k)
     order = rng.permutation(N_REGIONS)
-    monkeypatch.setattr(scan, "_orders", lambda n_places: order[None])
-    translator = Translator(cpu=cpu, memory_bytes=N_REGIONS * GIB, access=Sequential(), guest_page=guest)
     counts = [N_REGIONS - n_split, n_split * (PER_REGION - in_4k), n_split * in_4k * 512]
-    model = float(translator.evaluate(np.array([counts])).reach_bytes[0])
+    model = modelled_reach(monkeypatch, cpu, order, guest, counts)
     return model, simulated_reach(cpu, laid_out(order, n_split, in_4k, guest, rng), 1009)
 
 
@@ -107,31 +114,24 @@ def test_a_scan_over_regions_in_2m_but_for_some_is_as_simulated(
 def test_lost_regions_are_passed_over_as_simulated(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     n_split, n_lost, rng = 4, 8, np.random.default_rng(3)
     order = rng.permutation(N_REGIONS)
-    monkeypatch.setattr(scan, "_orders", lambda n_places: order[None])
-    cpu = CPUS[name]
-    translator = Translator(cpu=cpu, memory_bytes=N_REGIONS * GIB, access=Sequential(), guest_page="2M")
     counts = [N_REGIONS - n_split - n_lost, 0, n_split * PER_REGION * 512]
-    model = float(translator.evaluate(np.array([counts])).reach_bytes[0])
+    model = modelled_reach(monkeypatch, CPUS[name], order, "2M", counts)
     there = np.repeat(order < N_REGIONS - n_lost, PER_REGION)
     chunks = laid_out(order, n_split, PER_REGION, "2M", rng)[there]  # those that are left, one after the other
-    assert model == pytest.approx(simulated_reach(cpu, chunks, 1009), rel=0.03)
+    assert model == pytest.approx(simulated_reach(CPUS[name], chunks, 1009), rel=0.03)
 
 
 @pytest.mark.parametrize("name", CPUS)
 def test_a_guest_of_two_page_sizes_is_as_simulated(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     n_split, rng = 4, np.random.default_rng(5)
     order = rng.permutation(N_REGIONS)
-    monkeypatch.setattr(scan, "_orders", lambda n_places: order[None])
-    cpu, shares = CPUS[name], {"2M": 0.75, "4K": 0.25}
-    translator = Translator(cpu=cpu, memory_bytes=N_REGIONS * GIB, access=Sequential(), guest_page=shares)
     counts = [N_REGIONS - n_split, 0, n_split * PER_REGION * 512]
-    model = float(translator.evaluate(np.array([counts])).reach_bytes[0])
-    chunks = laid_out(order, n_split, PER_REGION, "2M", rng).reshape(N_REGIONS, PER_REGION)
-    chunks[rng.random(chunks.shape) < 0.25] = PAGE_SIZES.index(
-        "4K"
-    )  # the guest's own; one in four would spare TLB sets
+    model = modelled_reach(monkeypatch, CPUS[name], order, {"2M": 0.75, "4K": 0.25}, counts)
+    chunks = laid_out(order, n_split, PER_REGION, "2M", rng)
+    of_guest = rng.random(chunks.shape) < 0.25  # at random: one in four would spare sets of the TLB
+    chunks[of_guest] = PAGE_SIZES.index("4K")
     within = 0.15 if name == "exclusive" else 0.05  # a few chunks of 4K fill it, and the model has them lie evenly
-    assert model == pytest.approx(simulated_reach(cpu, chunks.ravel(), 1009), rel=within)
+    assert model == pytest.approx(simulated_reach(CPUS[name], chunks, 1009), rel=within)
 
 
 @pytest.mark.parametrize("kind", [0, 1])

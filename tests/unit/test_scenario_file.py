@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import shipped_text
 
 from poisonsim import catalog
 from poisonsim.errors import ScenarioError
@@ -280,10 +281,7 @@ def test_an_override_that_breaks_a_fit_names_the_scenario() -> None:
 
 
 def copy_of(kind: str, name: str, path: Path) -> None:
-    from importlib import resources
-
-    text = (resources.files("poisonsim.catalog") / kind / f"{name}.toml").read_text(encoding="utf-8")
-    path.write_text(text, encoding="utf-8")
+    path.write_text(shipped_text(kind, name), encoding="utf-8")
 
 
 OWN_FILES = {

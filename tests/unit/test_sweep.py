@@ -6,14 +6,13 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import EVERYWHERE
+from conftest import EVERYWHERE, shipped_text
 
 import poisonsim as ps
 from poisonsim.engine.merge import Tally
@@ -72,7 +71,7 @@ def pair(name: str, key: str) -> tuple[ps.Scenario, ps.Scenario]:
     """A shipped scenario, and it with another value of `key`; a file is made in the current directory."""
     needs, value = OTHER[key]
     if key == "host.costs":
-        shipped = (resources.files("poisonsim.catalog") / "costs" / "linux.toml").read_text(encoding="utf-8")
+        shipped = shipped_text("costs", "linux")
         assert "value = 94_000_000" in shipped
         Path(str(value)).write_text(shipped.replace("value = 94_000_000", "value = 95_000_000"), encoding="utf-8")
     scenario = ps.load_scenario(name).replace(needs)
